@@ -1,0 +1,1 @@
+"""Experiments: one a file, each a command (`python -m experiments.char_lm --help`)."""

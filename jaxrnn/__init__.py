@@ -1,0 +1,51 @@
+"""jaxrnn: recurrent networks for JAX. Write the textbook step; get the expert schedule.
+
+A *cell* is a pure step function over a parameter pytree, written as its paper writes it. An
+*engine* runs a cell over time, and finds the schedule that an expert would write by hand.
+
+Example:
+    >>> import jax, jaxrnn as rnn
+    >>> cell = rnn.GRU(hidden_size=16)
+    >>> params = cell.init(jax.random.key(0), input_size=4)
+    >>> xs = jax.random.normal(jax.random.key(1), (50, 8, 4))  # [time, batch, features]
+    >>> final_state, ys = rnn.unroll(cell, params, xs)
+    >>> ys.shape
+    (50, 8, 16)
+"""
+
+from jaxrnn import cells, engines, initializers, wrappers
+from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
+from jaxrnn._unroll import unroll
+from jaxrnn.cells import (
+    GRU,
+    LSTM,
+    Elman,
+    ElmanState,
+    GRUState,
+    LSTMState,
+    PeepholeLSTM,
+    ProjectedLSTM,
+    ResetBeforeGRU,
+)
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "AffineCell",
+    "Cell",
+    "ChunkedCell",
+    "Elman",
+    "ElmanState",
+    "FunctionCell",
+    "GRUState",
+    "LSTMState",
+    "PeepholeLSTM",
+    "ProjectedLSTM",
+    "ResetBeforeGRU",
+    "cells",
+    "engines",
+    "from_step",
+    "initializers",
+    "unroll",
+    "wrappers",
+]

@@ -1,0 +1,230 @@
+"""The errors of the front door: each names the argument, what came, what was wanted, the remedy.
+
+Everything here looks at Python values, shapes and dtypes only, so that a mistake is answered before
+JAX traces anything.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn import engines
+from jaxrnn._cell import Array, Cell, PyTree
+
+
+def check_cell(cell: Any) -> None:
+    """Raises unless ``cell`` is a hashable instance with ``step`` and ``init_state``."""
+    if isinstance(cell, type):
+        raise TypeError(
+            f"cell must be an instance, got the class {cell.__name__}; "
+            f"make one, e.g. {cell.__name__}(hidden_size=128)"
+        )
+    missing = [name for name in ("step", "init_state") if not callable(getattr(cell, name, None))]
+    if missing:
+        raise TypeError(
+            f"cell must have the functions step and init_state, got {cell!r}, which lacks "
+            f"{' and '.join(missing)}; for a bare step function use jaxrnn.from_step, for a layer "
+            "call its apply"
+        )
+    try:
+        hash(cell)
+    except TypeError as error:
+        raise TypeError(
+            f"cell must be hashable, but hash({type(cell).__name__}) failed: {error}; a cell holds "
+            "static hyper-parameters only (a frozen dataclass); move arrays to its params"
+        ) from error
+
+
+def check_engine(engine: Any) -> engines.Engine:
+    """Returns the engine, ``Auto()`` for None."""
+    if engine is None:
+        return engines.Auto()
+    if isinstance(engine, type):
+        raise TypeError(
+            f"engine must be an instance, got the class {engine.__name__}; "
+            f"write engine={engine.__name__}()"
+        )
+    if isinstance(engine, str) or not callable(engine):
+        raise TypeError(
+            f"engine must be a value from jaxrnn.engines, got {engine!r}; "
+            "write e.g. engine=jaxrnn.engines.Sequential(), or leave it out"
+        )
+    try:
+        hash(engine)
+    except TypeError as error:
+        raise TypeError(
+            f"engine must be hashable (a frozen dataclass of its own options), got {engine!r}"
+        ) from error
+    return engine
+
+
+def as_arrays(name: str, tree: PyTree) -> PyTree:
+    """Makes every leaf an array; the error names the leaf that cannot be one."""
+
+    def convert(path, leaf):
+        if isinstance(leaf, jax.Array):
+            return leaf
+        try:
+            return jnp.asarray(leaf)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{name}{jax.tree_util.keystr(path)} must be an array, got {type(leaf).__name__}: "
+                f"{leaf!r:.60}"
+            ) from error
+
+    return jax.tree_util.tree_map_with_path(convert, tree)
+
+
+def leading_shape(xs: PyTree, rank: int) -> tuple[int, tuple[int, ...]]:
+    """The number of steps and the batch shape that all leaves of xs agree on."""
+    leaves = jax.tree_util.tree_leaves_with_path(xs)
+    if not leaves:
+        raise ValueError(f"xs must hold at least one array [time, *batch, features], got {xs!r}")
+    seen = None
+    for path, leaf in leaves:
+        name = f"xs{jax.tree_util.keystr(path)}"
+        if leaf.ndim < 1 + rank:
+            raise ValueError(
+                f"{name} must have shape [time, *batch{', features' * (rank > 0)}], so "
+                f"{1 + rank} axes or more, got shape {leaf.shape}; time is the first axis, and a "
+                "single step is cell.step"
+            )
+        leading = leaf.shape[: leaf.ndim - rank]
+        if seen is not None and leading != seen[1]:
+            raise ValueError(
+                f"the arrays of xs must agree on their time and batch axes, but {name} has "
+                f"{leading} (shape {leaf.shape}) and {seen[0]} has {seen[1]}; the last {rank} "
+                "axes of each are features (cell.input_rank)"
+            )
+        seen = seen or (name, leading)
+    return leading[0], leading[1:]
+
+
+def check_one_float_dtype(params: PyTree, xs: PyTree) -> None:
+    """Raises unless all floating-point parameters and inputs share one dtype."""
+    first = None
+    for name, tree in (("params", params), ("xs", xs)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+                continue
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            dtype = jnp.finfo(leaf.dtype).dtype  # float32 for complex64
+            first = first or (where, dtype)
+            if dtype != first[1]:
+                raise TypeError(
+                    f"{where} has dtype {leaf.dtype}, but {first[0]} has {first[1]}; parameters "
+                    "and inputs must share one floating-point dtype, because nothing is promoted "
+                    f"silently: cast one, e.g. xs.astype('{first[1]}')"
+                )
+
+
+def check_lengths(lengths: Any, time: int, batch_shape: tuple[int, ...]) -> Array:
+    """Checks lengths ``[*batch]``, and their range where they are concrete."""
+    lengths = as_arrays("lengths", lengths)
+    if not isinstance(lengths, jax.Array) or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(
+            "lengths must be an array of integers, got "
+            f"{getattr(lengths, 'dtype', type(lengths).__name__)}; for booleans pass mask instead"
+        )
+    if lengths.shape != batch_shape:
+        raise ValueError(
+            f"lengths must have the batch shape {batch_shape} of xs, got shape {lengths.shape}; "
+            "there is no broadcasting: give every row its length"
+        )
+    try:
+        values = np.asarray(lengths)
+    except jax.errors.TracerArrayConversionError:
+        return lengths
+    if values.size and (values.min() < 0 or values.max() > time):
+        wrong = values.max() if values.max() > time else values.min()
+        raise ValueError(
+            f"lengths must lie between 0 and the {time} steps of xs, got {wrong}; time is the "
+            "first axis of xs"
+        )
+    return lengths
+
+
+def check_flags(name: str, flags: Any, shape: tuple[int, ...]) -> Array | None:
+    """Checks a mask or starts, bool ``[time, *batch]``."""
+    if flags is None:
+        return None
+    flags = as_arrays(name, flags)
+    if not isinstance(flags, jax.Array) or flags.dtype != jnp.bool_:
+        raise TypeError(
+            f"{name} must be an array of booleans, got "
+            f"{getattr(flags, 'dtype', type(flags).__name__)}; write e.g. {name} != 0"
+        )
+    if flags.shape != shape:
+        raise ValueError(
+            f"{name} must have the shape {shape} of the time and batch axes of xs, got "
+            f"{flags.shape}; there is no broadcasting, and time comes first"
+        )
+    return flags
+
+
+def check_state(cell: Cell, params: PyTree, state: PyTree, batch_shape: tuple[int, ...]) -> PyTree:
+    """Returns the state to begin with, checked against ``cell.init_state``."""
+    try:
+        wanted = jax.eval_shape(lambda p: cell.init_state(p, batch_shape), params)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{type(cell).__name__}.init_state(params, {batch_shape}) failed: {error}; are params "
+            "those of this cell?"
+        ) from error
+    if state is None:
+        return cell.init_state(params, batch_shape)
+    _check_same(
+        "state",
+        state,
+        wanted,
+        f"{type(cell).__name__}.init_state gives it for batch shape {batch_shape}",
+        "build it with cell.init_state(params, batch_shape), or cast it",
+    )
+    return state
+
+
+def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> None:
+    """Raises unless one step takes the state and the inputs, and gives the state back."""
+    xs_0 = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    try:
+        new_state, _ = jax.eval_shape(cell.step, params, state, xs_0)
+    except (TypeError, ValueError, AttributeError) as error:
+        shapes = jax.tree.map(lambda leaf: leaf.shape[1:], xs)
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"{_name(cell)}.step failed on one step of xs, shape {shapes}: {error}"
+        ) from error
+    _check_same(
+        "the state that step returns",
+        new_state,
+        jax.eval_shape(lambda s: s, state),
+        "the state before the step was that",
+        f"mend {_name(cell)}.step, which must keep structure, shapes and dtypes",
+    )
+
+
+def _name(cell: Any) -> str:
+    """The name of the innermost cell: wrappers are of no interest to a reader of errors."""
+    while hasattr(cell, "cell"):
+        cell = cell.cell
+    return type(cell).__name__
+
+
+def _check_same(name: str, tree: PyTree, wanted: PyTree, because: str, remedy: str) -> None:
+    got, want = jax.tree.structure(tree), jax.tree.structure(wanted)
+    if got != want:
+        raise TypeError(f"{name} must have the structure {want} ({because}), got {got}; {remedy}")
+    for (path, leaf), aim in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(wanted), strict=True
+    ):
+        where = f"{name}{jax.tree_util.keystr(path)}"
+        if leaf.shape != aim.shape:
+            raise ValueError(
+                f"{where} must have shape {aim.shape} ({because}), got {leaf.shape}; {remedy}"
+            )
+        if leaf.dtype != aim.dtype:
+            raise TypeError(
+                f"{where} must have dtype {aim.dtype} ({because}), got {leaf.dtype}; {remedy}"
+            )

@@ -1,0 +1,163 @@
+"""`unroll`: a cell over a sequence. The front door, and the sequence contract it keeps."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn import _checks as checks
+from jaxrnn import engines
+from jaxrnn._cell import Array, Cell, PyTree, check_key, input_rank, is_stochastic
+from jaxrnn.wrappers.masked import Masked, MaskedInput, effective_starts, safe_inputs
+
+
+def unroll(
+    cell: Cell,
+    params: PyTree,
+    xs: PyTree,
+    state: PyTree = None,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    starts: Any = None,
+    reverse: bool = False,
+    key: Array | None = None,
+    engine: engines.Engine | None = None,
+) -> tuple[PyTree, PyTree]:
+    """Runs a cell over a sequence.
+
+        state, ys[t] = cell.step(params, state, xs[t])     for t = 0, 1, ..., time - 1
+
+    A step that ``mask`` or ``lengths`` leaves out is skipped: the state is held, ``ys`` is zero
+    there, no gradient flows through it, and whatever ``xs`` holds there (NaN included) changes
+    nothing. Where ``starts`` is True a new sequence begins: the state is replaced by
+    ``cell.init_state`` before that step. With ``reverse`` time runs backwards, but ``ys[t]`` still
+    belongs to ``xs[t]``, a padded row begins at its last valid step, and a start cuts the row at
+    the same place: what lies before it never meets what follows it. A start at a skipped step
+    takes effect at the next step that is not skipped.
+
+    Args:
+        cell: what to run; see `Cell`.
+        params: the cell's parameters.
+        xs: inputs, an array or a pytree of arrays that agree on their leading axes.
+        state: the state before the first step; None is ``cell.init_state``.
+        lengths: the number of valid steps of each row; shorthand for ``mask = t < lengths``.
+        mask: False where a step is skipped.
+        starts: True where a new sequence begins.
+        reverse: whether time runs backwards.
+        key: randomness, for cells that have any (dropout, zoneout): step t gets
+            ``jax.random.fold_in(key, t)``, and ``cell.bind`` a key of its own. None is
+            deterministic.
+        engine: how to run, a value from `jaxrnn.engines`; None is ``Auto()``. Engines differ in
+            speed, never in the result.
+
+    Shapes:
+        xs ``[time, *batch, features]`` (time first, any number of batch axes, as many trailing axes
+        as ``cell.input_rank`` says); state ``[*batch, ...]``; lengths int ``[*batch]``; mask and
+        starts bool ``[time, *batch]``, with no broadcasting; ys ``[time, *batch, output_size]``.
+
+    Returns:
+        ``(final_state, ys)``: the state after each row's last valid step, and all outputs.
+
+    Raises:
+        TypeError: an argument has the wrong kind or dtype; floating-point parameters and inputs
+            must share one dtype, since nothing is promoted silently.
+        ValueError: an argument has the wrong shape or value, or both ``lengths`` and ``mask`` are
+            given.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxrnn as rnn
+        >>> cell = rnn.LSTM(hidden_size=8)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> xs = jax.random.normal(jax.random.key(1), (10, 2, 3))
+        >>> final, ys = rnn.unroll(cell, params, xs, lengths=jnp.array([10, 4]))
+        >>> ys.shape, bool((ys[4:, 1] == 0).all()), bool((final.hidden[1] == ys[3, 1]).all())
+        ((10, 2, 8), True, True)
+    """
+    checks.check_cell(cell)
+    engine = checks.check_engine(engine)
+    if not isinstance(reverse, bool | np.bool_):
+        raise TypeError(f"reverse must be True or False, got {reverse!r}")
+    if key is not None:
+        check_key(key)
+    params = checks.as_arrays("params", params)
+    xs = checks.as_arrays("xs", xs)
+    state = checks.as_arrays("state", state)
+    time, batch_shape = checks.leading_shape(xs, input_rank(cell))
+    checks.check_one_float_dtype(params, xs)
+    if lengths is not None and mask is not None:
+        raise ValueError(
+            "lengths and mask were both given; lengths is shorthand for a mask, so "
+            "pass one of them (mask = t < lengths joined with your own by &)"
+        )
+    if lengths is not None:
+        lengths = checks.check_lengths(lengths, time, batch_shape)
+    mask = checks.check_flags("mask", mask, (time, *batch_shape))
+    starts = checks.check_flags("starts", starts, (time, *batch_shape))
+    work = _Work(cell, engine, bool(reverse), time, batch_shape)
+    return _run(work, params, state, xs, lengths, mask, starts, key)
+
+
+class _Work(NamedTuple):
+    """What is static about a call: equal values share one trace and one compilation."""
+
+    cell: Cell
+    engine: engines.Engine
+    reverse: bool
+    time: int
+    batch_shape: tuple[int, ...]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(work: _Work, params, state, xs, lengths, mask, starts, key):
+    cell, engine, reverse, time, batch_shape = work
+    params, state, xs = jax.tree.map(_strong, (params, state, xs))
+    if key is not None and hasattr(cell, "bind"):
+        # The last 32-bit number: no step has it.
+        params = cell.bind(params, jax.random.fold_in(key, np.uint32(2**32 - 1)), batch_shape)
+    state = checks.check_state(cell, params, state, batch_shape)
+    if lengths is not None:
+        steps = jnp.arange(time).reshape(time, *(1 for _ in batch_shape))
+        mask = steps < lengths
+    if starts is not None:
+        starts = effective_starts(starts, mask, reverse)
+    if mask is not None:
+        xs = safe_inputs(xs, mask)
+    if mask is not None or starts is not None:
+        cell, xs = Masked(cell), MaskedInput(xs, mask, starts)
+    if key is not None and is_stochastic(cell):
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(time))
+        cell, xs = _Keyed(cell), (xs, keys)
+    checks.check_step(cell, params, state, xs)
+    if time == 0 or 0 in batch_shape:
+        engine = engines.Sequential()  # no work: the scan gives the empty arrays their shapes
+    return engine(cell, params, state, xs, reverse=reverse)
+
+
+def _strong(leaf: Array) -> Array:
+    """Strips a weak type, so that a Python scalar among the parameters promotes nothing."""
+    return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Keyed:
+    """A stochastic cell whose key of each step is part of the input."""
+
+    cell: Any
+
+    @property
+    def output_size(self) -> int | None:
+        return self.cell.output_size
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
+        return self.cell.init(key, input_size, dtype)
+
+    def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        return self.cell.init_state(params, batch_shape)
+
+    def step(self, params: PyTree, state: PyTree, inputs: tuple[PyTree, Array]):
+        x, key = inputs
+        return self.cell.step(params, state, x, key=key)

@@ -1,0 +1,118 @@
+"""The simple recurrent network."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import initializers
+from jaxrnn._cell import (
+    Array,
+    Initializer,
+    check_init,
+    check_size,
+    packed_bias,
+    packed_kernel,
+    product,
+    state_dtype,
+    widen,
+)
+
+
+class ElmanParams(NamedTuple):
+    """Parameters of `Elman`."""
+
+    input_kernel: Array  # [input, hidden]
+    recurrent_kernel: Array  # [hidden, hidden]
+    bias: Array  # [hidden]
+
+
+class ElmanState(NamedTuple):
+    """State of `Elman`."""
+
+    hidden: Array  # [*batch, hidden]
+
+
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent, as a module-level function that pickles."""
+    return jnp.tanh(x)
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0), with derivative 0 at 0."""
+    return jnp.where(x > 0, x, jnp.zeros_like(x))
+
+
+@dataclasses.dataclass(frozen=True)
+class Elman:
+    """The simple recurrent network: the hidden state is fed back through one dense layer.
+
+        h = φ(x W + b + h U)
+
+    Args:
+        hidden_size: features of the state and of the output.
+        activation: φ, an elementwise function; `jaxrnn.cells.elman.tanh` or `relu`, or any other
+            (a module-level function, if the cell is to be pickled).
+        kernel_init: initializer of W; Glorot uniform.
+        recurrent_init: initializer of U; orthogonal.
+        bias_init: initializer of b; zeros.
+
+    Shapes:
+        x ``[*batch, input]``, state ``ElmanState(hidden)`` and y ``[*batch, hidden]``.
+
+    Raises:
+        TypeError, ValueError: ``hidden_size`` is not a positive int.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.Elman(hidden_size=4)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> state = cell.init_state(params, batch_shape=(2,))
+        >>> state, y = cell.step(params, state, jax.numpy.ones((2, 3)))
+        >>> y.shape
+        (2, 4)
+
+    References:
+        J. L. Elman, "Finding structure in time", Cognitive Science 14, 1990.
+
+    Note:
+        PyTorch's `nn.RNN` holds two biases, whose sum is b. Elman's own units are logistic.
+    """
+
+    hidden_size: int
+    activation: Callable[[Array], Array] = tanh
+    kernel_init: Initializer = initializers.GlorotUniform()
+    recurrent_init: Initializer = initializers.Orthogonal()
+    bias_init: Initializer = initializers.Constant()
+
+    def __post_init__(self):
+        check_size("hidden_size", self.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """The number of output features: ``hidden_size``."""
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> ElmanParams:
+        """Draws the parameters."""
+        dtype = check_init(key, input_size, dtype)
+        keys = jax.random.split(key, 3)
+        hidden = self.hidden_size
+        return ElmanParams(
+            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 1, dtype),
+            packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 1, dtype),
+            packed_bias(self.bias_init, keys[2], hidden, 1, dtype),
+        )
+
+    def init_state(self, params: ElmanParams, batch_shape: tuple[int, ...] = ()) -> ElmanState:
+        """Returns zeros."""
+        dtype = state_dtype(params.bias.dtype)
+        return ElmanState(jnp.zeros((*batch_shape, self.hidden_size), dtype))
+
+    def step(self, params: ElmanParams, state: ElmanState, x: Array) -> tuple[ElmanState, Array]:
+        """One step of the equation above."""
+        z = product(x, params.input_kernel) + widen(params.bias)
+        h = self.activation(z + product(state.hidden, params.recurrent_kernel))
+        return ElmanState(h), h.astype(params.bias.dtype)

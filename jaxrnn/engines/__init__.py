@@ -1,0 +1,7 @@
+"""Engines: values that run a cell over time. They differ in speed, never in the result."""
+
+from jaxrnn.engines._engine import Engine
+from jaxrnn.engines.auto import Auto
+from jaxrnn.engines.sequential import Sequential
+
+__all__ = ["Auto", "Engine", "Sequential"]

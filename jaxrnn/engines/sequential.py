@@ -1,0 +1,49 @@
+"""The reference engine: a scan over time."""
+
+import dataclasses
+
+import jax
+
+from jaxrnn._cell import Cell, PyTree, check_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequential:
+    """Plain `jax.lax.scan` over the cell's step: the reference for all other engines.
+
+    Takes every cell; every JAX transformation works.
+
+    Args:
+        unroll: steps in one iteration of the compiled loop.
+
+    Raises:
+        TypeError, ValueError: ``unroll`` is not a positive int.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.Elman(2)
+        >>> params = cell.init(jax.random.key(0), input_size=1)
+        >>> engine = rnn.engines.Sequential(unroll=4)
+        >>> final, ys = rnn.unroll(cell, params, jax.numpy.ones((5, 1)), engine=engine)
+        >>> ys.shape
+        (5, 2)
+    """
+
+    unroll: int = 1
+
+    def __post_init__(self):
+        check_size("unroll", self.unroll)
+
+    def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
+        """Never refuses."""
+        return None
+
+    def __call__(
+        self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """Returns ``(state, ys)`` after all steps of ``xs``."""
+
+        def body(state: PyTree, x: PyTree):
+            return cell.step(params, state, x)
+
+        return jax.lax.scan(body, state, xs, reverse=reverse, unroll=self.unroll)

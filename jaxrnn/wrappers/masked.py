@@ -1,0 +1,141 @@
+"""Steps that are skipped, and steps at which a new sequence begins."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import Array, Cell, PyTree, is_stochastic, step_with_key
+
+
+class MaskedInput(NamedTuple):
+    """The input of one step of a `Masked` cell; None stands for "no mask", "no starts"."""
+
+    x: PyTree
+    valid: Array | None = None  # bool [*batch]
+    start: Array | None = None  # bool [*batch]
+
+
+def _select(where: Array, on_true: Array, on_false: Array) -> Array:
+    """Selects whole batch rows: ``where`` is ``[*batch]``, the leaves ``[*batch, ...]``."""
+    where = where.reshape(where.shape + (1,) * (on_false.ndim - where.ndim))
+    return jnp.where(where, on_true, on_false)
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+    """Runs a cell under a mask and with starts: the sequence contract, one step of it.
+
+        state ← cell.init_state   where start
+        state', y = cell.step(params, state, x)
+        state' ← the state given, y ← 0   where not valid
+
+    `jaxrnn.unroll` wraps a cell in this when it is given ``lengths``, ``mask`` or ``starts``, with
+    inputs made safe by `safe_inputs` and starts moved to valid steps by `effective_starts`.
+
+    Args:
+        cell: the cell to run.
+
+    Shapes:
+        The input of a step is ``MaskedInput(x, valid, start)``, both bool ``[*batch]`` or None.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxrnn as rnn
+        >>> cell = rnn.wrappers.Masked(rnn.GRU(2))
+        >>> params = cell.init(jax.random.key(0), input_size=1)
+        >>> state = cell.init_state(params, (2,))
+        >>> x = rnn.wrappers.MaskedInput(jnp.ones((2, 1)), valid=jnp.array([True, False]))
+        >>> state, y = cell.step(params, state, x)
+        >>> print((y != 0).any(axis=-1), (state.hidden != 0).any(axis=-1))
+        [ True False] [ True False]
+    """
+
+    cell: Cell
+
+    @property
+    def output_size(self) -> int | None:
+        """The wrapped cell's."""
+        return self.cell.output_size
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the wrapped cell takes a key."""
+        return is_stochastic(self.cell)
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
+        """Draws the wrapped cell's parameters."""
+        return self.cell.init(key, input_size, dtype)
+
+    def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        """Returns the wrapped cell's initial state."""
+        return self.cell.init_state(params, batch_shape)
+
+    def step(
+        self, params: PyTree, state: PyTree, inputs: MaskedInput, *, key: Array | None = None
+    ) -> tuple[PyTree, PyTree]:
+        """One step; rows that are not valid keep their state and give zeros."""
+        x, valid, start = inputs
+        held = state
+        if start is not None:
+            initial = self.cell.init_state(params, start.shape)
+            state = jax.tree.map(lambda new, old: _select(start, new, old), initial, state)
+        state, y = step_with_key(self.cell, params, state, x, key)
+        if valid is not None:
+            state = jax.tree.map(lambda new, old: _select(valid, new, old), state, held)
+            y = jax.tree.map(lambda leaf: _select(valid, leaf, jnp.zeros_like(leaf)), y)
+        return state, y
+
+
+def safe_inputs(xs: PyTree, mask: Array) -> PyTree:
+    """Replaces the inputs of skipped steps by inputs that a step can take without harm.
+
+    Selecting the result of a skipped step is not enough: the derivative of what was not selected is
+    0 · ∞ if the step overflowed. So a skipped step gets the inputs of the first valid step of its
+    row, else of the first row that has one, else zeros; integers too, since a token out of range
+    may have no embedding.
+
+    Shapes:
+        mask bool ``[time, *batch]``, leaves of xs ``[time, *batch, ...]``.
+    """
+    if mask.size == 0:
+        return xs
+    batch = mask.shape[1:]
+    columns = mask.reshape(mask.shape[0], -1)  # [time, rows]
+    has_valid = columns.any(axis=0)
+    donor = jnp.where(has_valid, jnp.arange(columns.shape[1]), jnp.argmax(has_valid))
+    first = jnp.argmax(columns, axis=0)[donor]  # the step to copy, a row
+
+    def safe(leaf: Array) -> Array:
+        rows = leaf.reshape(*columns.shape, *leaf.shape[mask.ndim :])
+        substitute = jax.lax.stop_gradient(rows[first, donor])
+        substitute = jnp.where(has_valid.any(), substitute, jnp.zeros_like(substitute))
+        substitute = substitute.reshape(*batch, *leaf.shape[mask.ndim :])
+        return _select(mask, leaf, jnp.broadcast_to(substitute, leaf.shape))
+
+    return jax.tree.map(safe, xs)
+
+
+def effective_starts(starts: Array, mask: Array | None, reverse: bool) -> Array:
+    """Moves every start to the valid step before which it resets the state.
+
+    Forward, the state is reset before valid step t if a start lies in (p, t], where p is the valid
+    step processed before t (-1 at first); in reverse, if one lies in (t, p] (p = time - 1 at
+    first). With c[t] the number of starts up to t, that is c[t] ≠ c[p]; and c at the valid step
+    before is a running maximum, or minimum in reverse, because c never falls.
+
+    Shapes:
+        starts, mask and the result are bool ``[time, *batch]``.
+    """
+    if starts.shape[0] == 0:
+        return starts
+    valid = jnp.ones_like(starts) if mask is None else mask
+    count = jnp.cumsum(starts, axis=0, dtype=jnp.int32)
+    if reverse:
+        last = count[-1:]
+        seen = jax.lax.cummin(jnp.where(valid, count, last), axis=0, reverse=True)
+        before = jnp.concatenate([seen[1:], last])
+    else:
+        seen = jax.lax.cummax(jnp.where(valid, count, 0), axis=0)
+        before = jnp.concatenate([jnp.zeros_like(count[:1]), seen[:-1]])
+    return (count != before) & valid
