@@ -1,0 +1,170 @@
+"""The one table of cells that drives the contract tests, and the engines they are run on.
+
+A cell enters every contract test by one row here:
+
+    Case(rnn.LSTM(4), lambda h, n: 4 * h * (n + h + 1))
+
+What differs from a cell on feature vectors stands in the row's fields, never in an ``if`` on a name
+in a test. Draws are NumPy's: no compilation, and the same values on every machine.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxrnn as rnn
+from jaxrnn._cell import is_stochastic
+
+
+@dataclasses.dataclass(frozen=True)
+class Floats:
+    """One leaf of a step's input: floating-point numbers of this shape beside the batch axes."""
+
+    shape: tuple[int, ...] = (3,)
+    positive: bool = False  # time differences
+
+    @property
+    def input_size(self) -> int:
+        return self.shape[-1]
+
+    def draw(self, rng: np.random.Generator, leading: tuple[int, ...], dtype: Any):
+        values = rng.normal(size=(*leading, *self.shape))
+        return jnp.asarray(np.abs(values) + 0.1 if self.positive else values, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """One leaf of a step's input: a token, with no axes beside the batch's."""
+
+    count: int = 5
+
+    @property
+    def input_size(self) -> int:
+        return self.count
+
+    def draw(self, rng: np.random.Generator, leading: tuple[int, ...], dtype: Any):
+        return jnp.asarray(rng.integers(0, self.count, size=leading), jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One cell, small, with all that the contract tests must know of it.
+
+    Args:
+        cell: the cell; a hidden size that is a multiple of 2 keeps heads and blocks whole.
+        count: the number of parameters as a function of hidden and input size, from the paper;
+            None only for cells that are not public.
+        x: the pytree of `Floats` and `Tokens` that is one step's input; the first leaf is the one
+            whose size ``init`` is told.
+        name: what pytest calls the case; the class's name by default.
+        size: the constructor's argument that ``count`` calls h.
+        diagonal: whether each element of a new state depends on the same element of the old state
+            alone (of each leaf of the state, where there are several).
+        params: ``(rng, params) -> params`` for cells whose parameters are constrained; otherwise
+            normal noise is added to what ``init`` draws, so that no leaf is constant or zero.
+        state: ``(rng, state) -> state`` for cells whose states are constrained; otherwise floating
+            and complex leaves are normal draws, and others stay as ``init_state`` gives them.
+        dtypes: the dtypes of parameters that the cell keeps.
+    """
+
+    cell: Any
+    count: Callable[[int, int], int] | None = None
+    x: Any = Floats()
+    name: str = ""
+    size: str = "hidden_size"
+    diagonal: bool = False
+    params: Callable[[np.random.Generator, Any], Any] | None = None
+    state: Callable[[np.random.Generator, Any], Any] | None = None
+    dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16")
+
+    def __str__(self) -> str:
+        return self.name or type(self.cell).__name__
+
+    @property
+    def input_size(self) -> int:
+        return jax.tree.leaves(self.x)[0].input_size
+
+    @property
+    def key(self):
+        """A key for `rnn.unroll`, where the cell makes use of one."""
+        bound = hasattr(self.cell, "bind")
+        return jax.random.key(3) if bound or is_stochastic(self.cell) else None
+
+    def rng(self, salt: int) -> np.random.Generator:
+        return np.random.default_rng([zlib.crc32(str(self).encode()), salt])
+
+
+def random_params(case: Case, dtype: str = "float64"):
+    """Parameters with every leaf random, biases among them."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), _random_params(case))
+
+
+@functools.cache
+def _random_params(case: Case):
+    params = case.cell.init(jax.random.key(0), case.input_size, jnp.float64)
+    rng = case.rng(0)
+    if case.params is not None:
+        return case.params(rng, params)
+    return jax.tree.map(lambda p: p + jnp.asarray(0.3 * rng.normal(size=p.shape), p.dtype), params)
+
+
+def random_inputs(case: Case, leading: tuple[int, ...], dtype: str = "float64", salt: int = 0):
+    """Inputs with these leading axes: ``[time, *batch]``, or ``[*batch]`` for one step."""
+    rng = case.rng(100 + salt)
+    return jax.tree.map(lambda spec: spec.draw(rng, leading, dtype), case.x)
+
+
+def random_state(case: Case, batch_shape: tuple[int, ...], dtype: str = "float64"):
+    """A state that the cell could be in, non-zero wherever it may be."""
+    state = case.cell.init_state(random_params(case, dtype), batch_shape)
+    rng = case.rng(1)
+    if case.state is not None:
+        return case.state(rng, state)
+
+    def draw(leaf):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        values = 0.5 * rng.normal(size=leaf.shape)
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            values = values + 0.5j * rng.normal(size=leaf.shape)
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree.map(draw, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineCase:
+    """An engine, the cells it says it takes, and how near it comes to ``Sequential()``."""
+
+    engine: Any
+    takes: Callable[[Case], bool] = lambda case: True
+    tolerance: float = 1e-10
+
+    def __str__(self) -> str:
+        return repr(self.engine)
+
+
+# The tables -------------------------------------------------------------------------------------
+
+ENGINES = (
+    EngineCase(rnn.engines.Sequential(unroll=3)),
+    EngineCase(rnn.engines.Auto()),
+)
+
+CELLS = (
+    # jaxrnn/cells/elman.py, lstm.py, gru.py
+    Case(rnn.Elman(4), lambda h, n: h * (n + h + 1)),
+    Case(rnn.LSTM(4), lambda h, n: 4 * h * (n + h + 1)),
+    Case(rnn.PeepholeLSTM(4), lambda h, n: 4 * h * (n + h + 1) + 3 * h),
+    Case(rnn.ProjectedLSTM(4, projection_size=3), lambda h, n: 4 * h * (n + 3 + 1) + h * 3),
+    Case(rnn.GRU(4), lambda h, n: 3 * h * (n + h + 1) + h),
+    Case(rnn.ResetBeforeGRU(4), lambda h, n: 3 * h * (n + h + 1)),
+)
+
+WRAPPERS = (Case(rnn.wrappers.EmitState(rnn.LSTM(4)), name="EmitState(LSTM)"),)
