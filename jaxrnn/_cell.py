@@ -6,7 +6,10 @@ arithmetic (mixed-precision products, packed gates) that every cell would otherw
 """
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+import math
+import numbers
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -58,12 +61,26 @@ class Cell(Protocol):
         ...
 
 
+class _DeclaredByInstance(type(Protocol)):
+    """Lets ``isinstance`` ask the instance: a member that is None there is one it does not have.
+
+    Whether a wrapper is affine depends on the cell it wraps, not on its class.
+    """
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        own = [name for name in vars(cls) if not name.startswith("_")]
+        return super().__instancecheck__(instance) and all(
+            getattr(instance, name, None) is not None for name in own
+        )
+
+
 @runtime_checkable
-class AffineCell(Cell, Protocol):
+class AffineCell(Cell, Protocol, metaclass=_DeclaredByInstance):
     """A cell whose state moves by an elementwise affine map: ``state' = a * state + b``.
 
     Its ``step`` follows from the two functions below, and so does every schedule that is parallel
-    over time. ``a`` and ``b`` have the tree structure of the state; ``a`` may broadcast.
+    over time. ``a`` and ``b`` have the tree structure of the state; ``a`` may broadcast. An
+    instance that has no such form, though others of its class have, holds None as ``affine``.
     """
 
     def affine(self, params: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
@@ -76,7 +93,7 @@ class AffineCell(Cell, Protocol):
 
 
 @runtime_checkable
-class ChunkedCell(Cell, Protocol):
+class ChunkedCell(Cell, Protocol, metaclass=_DeclaredByInstance):
     """A cell with a matrix-valued state and a closed form for a whole chunk of time."""
 
     def chunk(self, params: PyTree, state: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
@@ -94,6 +111,13 @@ def is_stochastic(cell: Cell) -> bool:
     return bool(getattr(cell, "stochastic", False))
 
 
+def affine_step(cell: Any, params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+    """The step of an `AffineCell`, from its ``affine`` and ``readout``."""
+    a, b = cell.affine(params, x)
+    state = jax.tree.map(lambda a, h, b: a * h + b, a, state, b)
+    return state, cell.readout(params, state, x)
+
+
 def step_with_key(cell: Cell, params: PyTree, state: PyTree, x: PyTree, key: Array | None):
     """One step of any cell: the key is passed on to those that take one."""
     if is_stochastic(cell):
@@ -107,6 +131,11 @@ def step_with_key(cell: Cell, params: PyTree, state: PyTree, x: PyTree, key: Arr
 def state_dtype(dtype: Any) -> Any:
     """The dtype of a state beside parameters of ``dtype``: at least float32."""
     return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
+
+
+def complex_state_dtype(dtype: Any) -> Any:
+    """The dtype of a complex state: complex64, and complex128 beside float64."""
+    return jnp.promote_types(state_dtype(dtype), jnp.complex64)
 
 
 def widen(x: Array) -> Array:
@@ -149,6 +178,14 @@ def check_size(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive int, got {value!r}")
 
 
+def check_positive(name: str, value: Any) -> None:
+    """Raises unless ``value`` is a positive real number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a positive number, got {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
 def check_key(key: Any, name: str = "key") -> None:
     """Raises unless ``key`` is one JAX random key (new style, or uint32 of shape [2])."""
     dtype = getattr(key, "dtype", None)
@@ -185,8 +222,21 @@ def packed_kernel(
     initializer: Initializer, key: Array, shape: tuple[int, int], gates: int, dtype: Any
 ) -> Array:
     """A kernel ``[rows, gates * columns]``, each gate's block ``[rows, columns]`` drawn alone."""
-    keys = jax.random.split(key, gates)
-    return jnp.concatenate([initializer(k, shape, dtype) for k in keys], axis=-1)
+    return joined_kernel(initializer, key, shape[0], (shape[1],) * gates, dtype)
+
+
+def joined_kernel(
+    initializer: Initializer, key: Array, rows: int, columns: Sequence[int], dtype: Any
+) -> Array:
+    """A kernel ``[rows, sum(columns)]``, each block of so many columns drawn alone."""
+    keys = jax.random.split(key, len(columns))
+    blocks = [initializer(k, (rows, n), dtype) for k, n in zip(keys, columns, strict=True)]
+    return jnp.concatenate(blocks, axis=-1)
+
+
+def split_columns(x: Array, columns: Sequence[int]) -> list[Array]:
+    """Splits the last axis into blocks of so many columns."""
+    return jnp.split(x, list(itertools.accumulate(columns))[:-1], axis=-1)
 
 
 def packed_bias(initializer: Initializer, key: Array, size: int, gates: int, dtype: Any) -> Array:
