@@ -1,0 +1,146 @@
+"""The clockwork recurrent network, whose modules tick at rates of their own."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn import initializers
+from jaxrnn._cell import (
+    Array,
+    Initializer,
+    check_init,
+    check_size,
+    packed_bias,
+    packed_kernel,
+    product,
+    state_dtype,
+    widen,
+)
+from jaxrnn.cells.elman import tanh
+
+
+class ClockworkRNNParams(NamedTuple):
+    """Parameters of `ClockworkRNN`."""
+
+    input_kernel: Array  # [input, hidden]
+    recurrent_kernel: Array  # [hidden, hidden], zero and unused from fast modules to slow ones
+    bias: Array  # [hidden]
+
+
+class ClockworkRNNState(NamedTuple):
+    """State of `ClockworkRNN`."""
+
+    hidden: Array  # [*batch, hidden]
+    time: Array  # int32 [*batch], the steps taken since the sequence began
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockworkRNN:
+    """A simple recurrent network in modules; module i moves at every T_i-th step only.
+
+        h'_i = φ(x W_i + b_i + Σ_j h_j U_ji)   where t mod T_i = 0, over j with T_i ≤ T_j
+        h'_i = h_i                             elsewhere
+
+    The hidden units are cut into as many equal modules as there are periods. A module hears itself
+    and those that are slower. t is 0 at the first step, at which all modules move.
+
+    Args:
+        hidden_size: features of the state and of the output, a multiple of the number of periods.
+        periods: T, the periods of the modules in steps, in any order.
+        activation: φ, an elementwise function; tanh.
+        kernel_init: initializer of W; normal with standard deviation 0.1.
+        recurrent_init: initializer of U, before its closed blocks are set to zero; normal with
+            standard deviation 0.1.
+        bias_init: initializer of b; zeros.
+
+    Shapes:
+        x ``[*batch, input]``, state ``ClockworkRNNState(hidden [*batch, hidden], time [*batch])``,
+        y ``[*batch, hidden]``.
+
+    Raises:
+        TypeError, ValueError: a size or a period is not a positive int, or ``hidden_size`` is not a
+            multiple of the number of periods.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.ClockworkRNN(hidden_size=2, periods=(1, 3))
+        >>> params = cell.init(jax.random.key(0), input_size=1)
+        >>> _, ys = rnn.unroll(cell, params, jax.random.normal(jax.random.key(1), (6, 1)))
+        >>> print((jax.numpy.diff(ys, axis=0) != 0).astype(int).T)  # who moved, from step 1 on
+        [[1 1 1 1 1]
+         [0 0 1 0 0]]
+
+    References:
+        J. Koutník, K. Greff, F. Gomez and J. Schmidhuber, "A clockwork RNN", 2014.
+
+    Note:
+        The paper computes the modules that move and no others; here all are computed in one
+        product, and those that rest keep their state. With all periods 1 this is `Elman`.
+    """
+
+    hidden_size: int
+    periods: tuple[int, ...] = (1, 2, 4, 8)
+    activation: Callable[[Array], Array] = tanh
+    kernel_init: Initializer = initializers.Normal(0.1)
+    recurrent_init: Initializer = initializers.Normal(0.1)
+    bias_init: Initializer = initializers.Constant()
+
+    def __post_init__(self):
+        check_size("hidden_size", self.hidden_size)
+        object.__setattr__(self, "periods", tuple(self.periods))
+        for period in self.periods:
+            check_size("every period", period)
+        if not self.periods or self.hidden_size % len(self.periods):
+            raise ValueError(
+                f"hidden_size must be a multiple of the number of periods, since each has as many "
+                f"units, got hidden_size={self.hidden_size} and periods={self.periods}"
+            )
+
+    @property
+    def output_size(self) -> int:
+        """The number of output features: ``hidden_size``."""
+        return self.hidden_size
+
+    @property
+    def _unit_periods(self) -> np.ndarray:
+        """The period of every unit, int32 [hidden]."""
+        return np.repeat(np.array(self.periods, np.int32), self.hidden_size // len(self.periods))
+
+    def _open(self, kernel: Array) -> Array:
+        """The recurrent kernel with what the faster modules say to the slower ones set to 0."""
+        periods = self._unit_periods
+        return jnp.where(periods[None, :] <= periods[:, None], kernel, jnp.zeros_like(kernel))
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> ClockworkRNNParams:
+        """Draws the parameters."""
+        dtype = check_init(key, input_size, dtype)
+        keys = jax.random.split(key, 3)
+        hidden = self.hidden_size
+        recurrent = packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 1, dtype)
+        return ClockworkRNNParams(
+            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 1, dtype),
+            self._open(recurrent),
+            packed_bias(self.bias_init, keys[2], hidden, 1, dtype),
+        )
+
+    def init_state(
+        self, params: ClockworkRNNParams, batch_shape: tuple[int, ...] = ()
+    ) -> ClockworkRNNState:
+        """Returns zeros."""
+        dtype = state_dtype(params.bias.dtype)
+        hidden = jnp.zeros((*batch_shape, self.hidden_size), dtype)
+        return ClockworkRNNState(hidden, jnp.zeros(batch_shape, jnp.int32))
+
+    def step(
+        self, params: ClockworkRNNParams, state: ClockworkRNNState, x: Array
+    ) -> tuple[ClockworkRNNState, Array]:
+        """One step of the equations above."""
+        z = product(x, params.input_kernel) + widen(params.bias)
+        z = z + product(state.hidden, self._open(params.recurrent_kernel))
+        moves = state.time[..., None] % self._unit_periods == 0
+        h = jnp.where(moves, self.activation(z), state.hidden)
+        return ClockworkRNNState(h, state.time + 1), h.astype(params.bias.dtype)

@@ -1,0 +1,203 @@
+"""Simple recurrent networks with a weighted residual connection through time."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import initializers
+from jaxrnn._cell import (
+    Array,
+    Initializer,
+    check_init,
+    check_size,
+    packed_bias,
+    packed_kernel,
+    product,
+    state_dtype,
+    widen,
+)
+from jaxrnn.cells.elman import ElmanState, tanh
+
+
+class FastRNNParams(NamedTuple):
+    """Parameters of `FastRNN`."""
+
+    input_kernel: Array  # [input, hidden]
+    recurrent_kernel: Array  # [hidden, hidden]
+    bias: Array  # [hidden]
+    alpha_logit: Array  # [], α = σ(alpha_logit)
+    beta_logit: Array  # [], β = σ(beta_logit)
+
+
+class FastGRNNParams(NamedTuple):
+    """Parameters of `FastGRNN`."""
+
+    input_kernel: Array  # [input, hidden]
+    recurrent_kernel: Array  # [hidden, hidden]
+    bias: Array  # [2 * hidden], of z before that of the candidate
+    zeta_logit: Array  # [], ζ = σ(zeta_logit)
+    nu_logit: Array  # [], ν = σ(nu_logit)
+
+
+def _init(cell, key: Array, input_size: int, biases: int, dtype: Any) -> tuple[Array, Array, Array]:
+    keys = jax.random.split(key, 3)
+    hidden = cell.hidden_size
+    return (
+        packed_kernel(cell.kernel_init, keys[0], (input_size, hidden), 1, dtype),
+        packed_kernel(cell.recurrent_init, keys[1], (hidden, hidden), 1, dtype),
+        packed_bias(cell.bias_init, keys[2], hidden, biases, dtype),
+    )
+
+
+def _zeros(params, batch_shape: tuple[int, ...], hidden: int) -> ElmanState:
+    return ElmanState(jnp.zeros((*batch_shape, hidden), state_dtype(params.bias.dtype)))
+
+
+@dataclasses.dataclass(frozen=True)
+class FastRNN:
+    """A simple recurrent network beside a weighted residual connection, two scalars more.
+
+        n = φ(x W + b + h U)
+        h' = α n + β h,   0 ≤ α, β ≤ 1
+
+    Args:
+        hidden_size: features of the state and of the output.
+        activation: φ, an elementwise function; tanh.
+        alpha_logit: where α = σ(·) starts.
+        beta_logit: where β = σ(·) starts.
+        kernel_init: initializer of W; normal with standard deviation 0.1.
+        recurrent_init: initializer of U; normal with standard deviation 0.1.
+        bias_init: initializer of b; ones.
+
+    Shapes:
+        x ``[*batch, input]``, state ``ElmanState(hidden)`` and y ``[*batch, hidden]``.
+
+    Raises:
+        TypeError, ValueError: ``hidden_size`` is not a positive int.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> params = rnn.FastRNN(hidden_size=4).init(jax.random.key(0), input_size=3)
+        >>> print(jax.nn.sigmoid(params.alpha_logit).round(3))
+        0.047
+
+    References:
+        A. Kusupati, M. Singh, K. Bhatia, A. Kumar, P. Jain and M. Varma, "FastGRNN: a fast,
+        accurate, stable and tiny kilobyte sized gated recurrent neural network", 2018.
+
+    Note:
+        The initial values are the authors' code. Low-rank and sparse kernels are left out.
+    """
+
+    hidden_size: int
+    activation: Callable[[Array], Array] = tanh
+    alpha_logit: float = -3.0
+    beta_logit: float = 3.0
+    kernel_init: Initializer = initializers.Normal(0.1)
+    recurrent_init: Initializer = initializers.Normal(0.1)
+    bias_init: Initializer = initializers.Constant(1.0)
+
+    def __post_init__(self):
+        check_size("hidden_size", self.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """The number of output features: ``hidden_size``."""
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> FastRNNParams:
+        """Draws the parameters."""
+        dtype = check_init(key, input_size, dtype)
+        alpha, beta = jnp.array(self.alpha_logit, dtype), jnp.array(self.beta_logit, dtype)
+        return FastRNNParams(*_init(self, key, input_size, 1, dtype), alpha, beta)
+
+    def init_state(self, params: FastRNNParams, batch_shape: tuple[int, ...] = ()) -> ElmanState:
+        """Returns zeros."""
+        return _zeros(params, batch_shape, self.hidden_size)
+
+    def step(self, params: FastRNNParams, state: ElmanState, x: Array) -> tuple[ElmanState, Array]:
+        """One step of the equations above."""
+        alpha = jax.nn.sigmoid(widen(params.alpha_logit))
+        beta = jax.nn.sigmoid(widen(params.beta_logit))
+        z = product(x, params.input_kernel) + widen(params.bias)
+        n = self.activation(z + product(state.hidden, params.recurrent_kernel))
+        h = alpha * n + beta * state.hidden
+        return ElmanState(h), h.astype(params.bias.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class FastGRNN:
+    """A gated network whose gate and candidate share both kernels.
+
+        a = x W + h U
+        z = σ(a + b_z)
+        n = tanh(a + b_n)
+        h' = (ζ (1 - z) + ν) n + z h,   0 ≤ ζ, ν ≤ 1
+
+    Args:
+        hidden_size: features of the state and of the output.
+        zeta_logit: where ζ = σ(·) starts.
+        nu_logit: where ν = σ(·) starts.
+        kernel_init: initializer of W; normal with standard deviation 0.1.
+        recurrent_init: initializer of U; normal with standard deviation 0.1.
+        bias_init: initializer of b as ``[2, hidden]``, z before n; ones.
+
+    Shapes:
+        x ``[*batch, input]``, state ``ElmanState(hidden)`` and y ``[*batch, hidden]``.
+
+    Raises:
+        TypeError, ValueError: ``hidden_size`` is not a positive int.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> params = rnn.FastGRNN(hidden_size=4).init(jax.random.key(0), input_size=3)
+        >>> params.recurrent_kernel.shape, params.bias.shape
+        ((4, 4), (8,))
+
+    References:
+        A. Kusupati, M. Singh, K. Bhatia, A. Kumar, P. Jain and M. Varma, "FastGRNN: a fast,
+        accurate, stable and tiny kilobyte sized gated recurrent neural network", 2018.
+
+    Note:
+        The initial values are the authors' code. Low-rank, sparse and quantised kernels are left
+        out.
+    """
+
+    hidden_size: int
+    zeta_logit: float = 1.0
+    nu_logit: float = -4.0
+    kernel_init: Initializer = initializers.Normal(0.1)
+    recurrent_init: Initializer = initializers.Normal(0.1)
+    bias_init: Initializer = initializers.Constant(1.0)
+
+    def __post_init__(self):
+        check_size("hidden_size", self.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """The number of output features: ``hidden_size``."""
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> FastGRNNParams:
+        """Draws the parameters."""
+        dtype = check_init(key, input_size, dtype)
+        zeta, nu = jnp.array(self.zeta_logit, dtype), jnp.array(self.nu_logit, dtype)
+        return FastGRNNParams(*_init(self, key, input_size, 2, dtype), zeta, nu)
+
+    def init_state(self, params: FastGRNNParams, batch_shape: tuple[int, ...] = ()) -> ElmanState:
+        """Returns zeros."""
+        return _zeros(params, batch_shape, self.hidden_size)
+
+    def step(self, params: FastGRNNParams, state: ElmanState, x: Array) -> tuple[ElmanState, Array]:
+        """One step of the equations above."""
+        zeta = jax.nn.sigmoid(widen(params.zeta_logit))
+        nu = jax.nn.sigmoid(widen(params.nu_logit))
+        b_z, b_n = jnp.split(widen(params.bias), 2)
+        # The biases come last: adding one of them to x W first would not serve the other.
+        a = product(x, params.input_kernel) + product(state.hidden, params.recurrent_kernel)
+        z = jax.nn.sigmoid(a + b_z)
+        h = (zeta * (1 - z) + nu) * jnp.tanh(a + b_n) + z * state.hidden
+        return ElmanState(h), h.astype(params.bias.dtype)

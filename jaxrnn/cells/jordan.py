@@ -1,0 +1,132 @@
+"""The network of Jordan, which feeds its output back."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import initializers
+from jaxrnn._cell import (
+    Array,
+    Initializer,
+    check_init,
+    check_size,
+    packed_bias,
+    packed_kernel,
+    product,
+    state_dtype,
+    widen,
+)
+from jaxrnn.cells.elman import tanh
+
+
+class JordanParams(NamedTuple):
+    """Parameters of `Jordan`."""
+
+    input_kernel: Array  # [input, hidden]
+    recurrent_kernel: Array  # [output, hidden]
+    bias: Array  # [hidden]
+    output_kernel: Array  # [hidden, output]
+    output_bias: Array  # [output]
+
+
+class JordanState(NamedTuple):
+    """State of `Jordan`."""
+
+    trace: Array  # [*batch, output], a fading sum of past outputs
+
+
+def identity(x: Array) -> Array:
+    """``x`` itself, as a module-level function that pickles."""
+    return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Jordan:
+    """The network of Jordan: its output, not its hidden layer, is fed back.
+
+        h = φ(x W + b + s U)
+        y = ψ(h V + c)
+        s' = μ s + y
+
+    With μ = 0 the state is the last output, which is what is mostly called a Jordan network.
+
+    Args:
+        hidden_size: units of the hidden layer.
+        output_size: features of the output and of the state; ``hidden_size`` by default.
+        decay: μ, how much of the trace of earlier outputs remains after a step.
+        activation: φ, an elementwise function.
+        output_activation: ψ, an elementwise function; the identity.
+        kernel_init: initializer of W; Glorot uniform.
+        recurrent_init: initializer of U; Glorot uniform.
+        bias_init: initializer of b and c, each as ``[1, size]``; zeros.
+        output_init: initializer of V; Glorot uniform.
+
+    Shapes:
+        x ``[*batch, input]``, state ``JordanState(trace)`` and y ``[*batch, output]``.
+
+    Raises:
+        TypeError, ValueError: a size is not a positive int, or ``decay`` is not in [0, 1).
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.Jordan(hidden_size=4, output_size=2)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> final, ys = rnn.unroll(cell, params, jax.numpy.ones((5, 3)))
+        >>> ys.shape, bool((final.trace == ys[-1]).all())
+        ((5, 2), True)
+
+    References:
+        M. I. Jordan, "Serial order: a parallel distributed processing approach", technical report
+        8604, Institute for Cognitive Science, University of California, San Diego, 1986.
+
+    Note:
+        Jordan's units are all logistic, and his plan units, which stand still through a sequence,
+        are the input here. While he trains, he may put the wanted output in the place of y in s'.
+    """
+
+    hidden_size: int
+    output_size: int | None = None
+    decay: float = 0.0
+    activation: Callable[[Array], Array] = tanh
+    output_activation: Callable[[Array], Array] = identity
+    kernel_init: Initializer = initializers.GlorotUniform()
+    recurrent_init: Initializer = initializers.GlorotUniform()
+    bias_init: Initializer = initializers.Constant()
+    output_init: Initializer = initializers.GlorotUniform()
+
+    def __post_init__(self):
+        check_size("hidden_size", self.hidden_size)
+        if self.output_size is None:
+            object.__setattr__(self, "output_size", self.hidden_size)
+        check_size("output_size", self.output_size)
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay must be in [0, 1), so that the trace fades, got {self.decay}")
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> JordanParams:
+        """Draws the parameters."""
+        dtype = check_init(key, input_size, dtype)
+        keys = jax.random.split(key, 5)
+        hidden, output = self.hidden_size, self.output_size or self.hidden_size
+        return JordanParams(
+            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 1, dtype),
+            packed_kernel(self.recurrent_init, keys[1], (output, hidden), 1, dtype),
+            packed_bias(self.bias_init, keys[2], hidden, 1, dtype),
+            packed_kernel(self.output_init, keys[3], (hidden, output), 1, dtype),
+            packed_bias(self.bias_init, keys[4], output, 1, dtype),
+        )
+
+    def init_state(self, params: JordanParams, batch_shape: tuple[int, ...] = ()) -> JordanState:
+        """Returns zeros."""
+        dtype = state_dtype(params.bias.dtype)
+        return JordanState(jnp.zeros((*batch_shape, self.output_size), dtype))
+
+    def step(self, params: JordanParams, state: JordanState, x: Array) -> tuple[JordanState, Array]:
+        """One step of the equations above."""
+        s = state.trace
+        z = product(x, params.input_kernel) + widen(params.bias)
+        h = self.activation(z + product(s, params.recurrent_kernel))
+        y = self.output_activation(product(h, params.output_kernel) + widen(params.output_bias))
+        return JordanState(self.decay * s + y), y.astype(params.bias.dtype)
