@@ -125,6 +125,15 @@ def step_with_key(cell: Cell, params: PyTree, state: PyTree, x: PyTree, key: Arr
     return cell.step(params, state, x)
 
 
+def bind_with_key(
+    cell: Cell, params: PyTree, key: Array | None, batch_shape: tuple[int, ...]
+) -> PyTree:
+    """What any cell draws once a sequence; without a key, or for most cells, the params as is."""
+    if key is None or not hasattr(cell, "bind"):
+        return params
+    return cell.bind(params, key, batch_shape)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 # Arithmetic -------------------------------------------------------------------------------------
 
 
@@ -135,7 +144,7 @@ def state_dtype(dtype: Any) -> Any:
 
 def complex_state_dtype(dtype: Any) -> Any:
     """The dtype of a complex state: complex64, and complex128 beside float64."""
-    return jnp.promote_types(state_dtype(dtype), jnp.complex64)
+    return jnp.dtype(jnp.complex64 if state_dtype(dtype) == jnp.float32 else jnp.complex128)
 
 
 def widen(x: Array) -> Array:
