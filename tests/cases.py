@@ -71,6 +71,7 @@ class Case:
         state: ``(rng, state) -> state`` for cells whose states are constrained; otherwise floating
             and complex leaves are normal draws, and others stay as ``init_state`` gives them.
         dtypes: the dtypes of parameters that the cell keeps.
+        tolerance: how near engines come to each other, for a cell that is not float64 throughout.
     """
 
     cell: Any
@@ -82,6 +83,7 @@ class Case:
     params: Callable[[np.random.Generator, Any], Any] | None = None
     state: Callable[[np.random.Generator, Any], Any] | None = None
     dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16")
+    tolerance: float = 0.0
 
     def __str__(self) -> str:
         return self.name or type(self.cell).__name__
@@ -140,21 +142,35 @@ def random_state(case: Case, batch_shape: tuple[int, ...], dtype: str = "float64
 
 @dataclasses.dataclass(frozen=True)
 class EngineCase:
-    """An engine, the cells it says it takes, and how near it comes to ``Sequential()``."""
+    """An engine, the cells it says it takes, and how near it comes to ``Sequential()``.
+
+    ``every=n`` keeps each n-th cell in the fast suite, for options that differ in little; the slow
+    suite runs all engines on all cells.
+    """
 
     engine: Any
     takes: Callable[[Case], bool] = lambda case: True
     tolerance: float = 1e-10
+    every: int = 1
 
     def __str__(self) -> str:
         return repr(self.engine)
 
 
+# Compilation takes nearly all of the suite's time. Where the maths is on trial rather than the
+# compiler, it is told to hurry; the gradients against finite differences run as users compile them.
+HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+if jax.__version_info__ < (0, 11):
+    HURRY["xla_cpu_use_fusion_emitters"] = False
+
+quick_jit = functools.partial(jax.jit, compiler_options=HURRY)
+
+
 # The tables -------------------------------------------------------------------------------------
 
 ENGINES = (
-    EngineCase(rnn.engines.Sequential(unroll=3)),
-    EngineCase(rnn.engines.Auto()),
+    EngineCase(rnn.engines.Sequential(unroll=3), every=5),
+    EngineCase(rnn.engines.Auto(), every=4),
 )
 
 CELLS = (
