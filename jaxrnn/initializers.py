@@ -14,6 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Array, Initializer, state_dtype
+from jaxrnn._eigenvalues import HippoN as HippoN
+from jaxrnn._eigenvalues import LogUniform as LogUniform
+from jaxrnn._eigenvalues import RotaryPhases as RotaryPhases
+from jaxrnn._eigenvalues import UnitRing as UnitRing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +62,18 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class GlorotUniform:
-    """Uniform in ±√(6 / (rows + columns)), the usual choice for input kernels.
+    """Uniform in ±scale √(6 / (rows + columns)), the usual choice for input kernels.
 
     References:
         Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
         networks", 2010, eq. 16.
     """
 
+    scale: float = 1.0
+
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """Draws a kernel ``[..., rows, columns]``."""
-        return jax.nn.initializers.glorot_uniform()(key, shape, dtype)
+        return self.scale * jax.nn.initializers.glorot_uniform()(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +87,15 @@ class LecunNormal:
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """Draws a kernel ``[..., rows, columns]``."""
         return jax.nn.initializers.lecun_normal()(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class LecunUniform:
+    """Uniform in ±√(3 / rows): the variance of `LecunNormal`, without its tails."""
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Draws a kernel ``[..., rows, columns]``."""
+        return jax.nn.initializers.lecun_uniform()(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,3 +202,21 @@ class Chrono:
         lags = jax.random.uniform(key, shape[1:], dtype, 1, self.max_time - 1)
         bias = jnp.zeros(shape, dtype).at[self.forget_gate].set(jnp.log(lags))
         return bias if self.input_gate is None else bias.at[self.input_gate].set(-jnp.log(lags))
+
+
+@dataclasses.dataclass(frozen=True)
+class Linspace:
+    """Values in equal steps from ``low`` to ``high`` along the last axis, both included.
+
+    Example:
+        >>> import jax
+        >>> print(Linspace(3.0, 6.0)(jax.random.key(0), (4,), "float32"))
+        [3. 4. 5. 6.]
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Returns the array."""
+        return jnp.broadcast_to(jnp.linspace(self.low, self.high, shape[-1], dtype=dtype), shape)

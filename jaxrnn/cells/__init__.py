@@ -1,12 +1,39 @@
 """The cells: one family a file, the paper's equations and nothing else."""
 
+from jaxrnn.cells.antisymmetric import (
+    AntisymmetricRNN,
+    AntisymmetricRNNParams,
+    AntisymmetricRNNState,
+)
 from jaxrnn.cells.bistable import BRC, NBRC, BRCParams, NBRCParams
 from jaxrnn.cells.clockwork import ClockworkRNN, ClockworkRNNParams, ClockworkRNNState
+from jaxrnn.cells.conv_lstm import (
+    ConvLSTM,
+    ConvLSTMParams,
+)
 from jaxrnn.cells.elman import Elman, ElmanParams, ElmanState
 from jaxrnn.cells.fast import FastGRNN, FastGRNNParams, FastRNN, FastRNNParams
 from jaxrnn.cells.gru import GRU, GRUParams, GRUState, ResetBeforeGRU, ResetBeforeGRUParams
 from jaxrnn.cells.jordan import Jordan, JordanParams, JordanState
 from jaxrnn.cells.layer_norm import LayerNormLSTM, LayerNormLSTMParams, LightGRU, LightGRUParams
+from jaxrnn.cells.lem import (
+    LEM,
+    LEMParams,
+    LEMState,
+)
+from jaxrnn.cells.liquid import (
+    LTC,
+    CfC,
+    CfCParams,
+    LiquidState,
+    LTCParams,
+)
+from jaxrnn.cells.lmu import (
+    LMU,
+    LMUParams,
+    LMUState,
+)
+from jaxrnn.cells.lru import LRU, LRUParams, LRUState
 from jaxrnn.cells.lstm import (
     LSTM,
     LSTMParams,
@@ -22,9 +49,38 @@ from jaxrnn.cells.lstm_variants import (
     MultiplicativeLSTM,
     MultiplicativeLSTMParams,
 )
+from jaxrnn.cells.orthogonal import (
+    OrthogonalRNN,
+    OrthogonalRNNParams,
+    OrthogonalRNNState,
+)
+from jaxrnn.cells.oscillators import (
+    CoRNN,
+    CoRNNParams,
+    OscillatorState,
+    UnICORNN,
+    UnICORNNParams,
+)
+from jaxrnn.cells.pararnn import (
+    ParaGRU,
+    ParaGRUParams,
+    ParaLSTM,
+    ParaLSTMParams,
+)
 from jaxrnn.cells.rectified import IRNN, IndRNN, IndRNNParams
+from jaxrnn.cells.recurrent_highway import (
+    RecurrentHighway,
+    RecurrentHighwayParams,
+    RecurrentHighwayState,
+)
+from jaxrnn.cells.s5 import S5, S5Params, S5State
 from jaxrnn.cells.scrn import SCRN, SCRNParams, SCRNState
 from jaxrnn.cells.single_gate import JANET, MinimalGatedUnit, SingleGateParams, UpdateGateRNN
+from jaxrnn.cells.slstm import (
+    SLSTM,
+    SLSTMParams,
+    SLSTMState,
+)
 from jaxrnn.cells.star import STAR, STARParams
 
 __all__ = [
@@ -32,14 +88,29 @@ __all__ = [
     "GRU",
     "IRNN",
     "JANET",
+    "LEM",
+    "LMU",
+    "LRU",
     "LSTM",
+    "LTC",
     "NBRC",
+    "S5",
     "SCRN",
+    "SLSTM",
     "STAR",
+    "AntisymmetricRNN",
+    "AntisymmetricRNNParams",
+    "AntisymmetricRNNState",
     "BRCParams",
+    "CfC",
+    "CfCParams",
     "ClockworkRNN",
     "ClockworkRNNParams",
     "ClockworkRNNState",
+    "CoRNN",
+    "CoRNNParams",
+    "ConvLSTM",
+    "ConvLSTMParams",
     "CoupledLSTM",
     "CoupledLSTMParams",
     "Elman",
@@ -56,25 +127,50 @@ __all__ = [
     "Jordan",
     "JordanParams",
     "JordanState",
+    "LEMParams",
+    "LEMState",
+    "LMUParams",
+    "LMUState",
+    "LRUParams",
+    "LRUState",
     "LSTMParams",
     "LSTMState",
+    "LTCParams",
     "LayerNormLSTM",
     "LayerNormLSTMParams",
     "LightGRU",
     "LightGRUParams",
+    "LiquidState",
     "MinimalGatedUnit",
     "MultiplicativeLSTM",
     "MultiplicativeLSTMParams",
     "NBRCParams",
+    "OrthogonalRNN",
+    "OrthogonalRNNParams",
+    "OrthogonalRNNState",
+    "OscillatorState",
+    "ParaGRU",
+    "ParaGRUParams",
+    "ParaLSTM",
+    "ParaLSTMParams",
     "PeepholeLSTM",
     "PeepholeLSTMParams",
     "ProjectedLSTM",
     "ProjectedLSTMParams",
+    "RecurrentHighway",
+    "RecurrentHighwayParams",
+    "RecurrentHighwayState",
     "ResetBeforeGRU",
     "ResetBeforeGRUParams",
+    "S5Params",
+    "S5State",
     "SCRNParams",
     "SCRNState",
+    "SLSTMParams",
+    "SLSTMState",
     "STARParams",
     "SingleGateParams",
+    "UnICORNN",
+    "UnICORNNParams",
     "UpdateGateRNN",
 ]
