@@ -17,7 +17,7 @@ class MaskedInput(NamedTuple):
     start: Array | None = None  # bool [*batch]
 
 
-def _select(where: Array, on_true: Array, on_false: Array) -> Array:
+def select(where: Array, on_true: Array, on_false: Array) -> Array:
     """Selects whole batch rows: ``where`` is ``[*batch]``, the leaves ``[*batch, ...]``."""
     where = where.reshape(where.shape + (1,) * (on_false.ndim - where.ndim))
     return jnp.where(where, on_true, on_false)
@@ -79,11 +79,11 @@ class Masked:
         held = state
         if start is not None:
             initial = self.cell.init_state(params, start.shape)
-            state = jax.tree.map(lambda new, old: _select(start, new, old), initial, state)
+            state = jax.tree.map(lambda new, old: select(start, new, old), initial, state)
         state, y = step_with_key(self.cell, params, state, x, key)
         if valid is not None:
-            state = jax.tree.map(lambda new, old: _select(valid, new, old), state, held)
-            y = jax.tree.map(lambda leaf: _select(valid, leaf, jnp.zeros_like(leaf)), y)
+            state = jax.tree.map(lambda new, old: select(valid, new, old), state, held)
+            y = jax.tree.map(lambda leaf: select(valid, leaf, jnp.zeros_like(leaf)), y)
         return state, y
 
 
@@ -111,7 +111,7 @@ def safe_inputs(xs: PyTree, mask: Array) -> PyTree:
         substitute = jax.lax.stop_gradient(rows[first, donor])
         substitute = jnp.where(has_valid.any(), substitute, jnp.zeros_like(substitute))
         substitute = substitute.reshape(*batch, *leaf.shape[mask.ndim :])
-        return _select(mask, leaf, jnp.broadcast_to(substitute, leaf.shape))
+        return select(mask, leaf, jnp.broadcast_to(substitute, leaf.shape))
 
     return jax.tree.map(safe, xs)
 

@@ -1,0 +1,90 @@
+"""What a layer is, and what layers share."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import Array, PyTree
+from jaxrnn.wrappers.masked import select
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """Takes a whole sequence to a whole sequence; a frozen dataclass of static hyper-parameters.
+
+    A unidirectional layer is a `Cell`, too: it has ``step``, so that it decodes and samples one
+    step at a time. A layer that needs the whole sequence has ``step = None``.
+
+    Example:
+        >>> import jaxrnn as rnn
+        >>> isinstance(rnn.layers.Recurrent(rnn.LSTM(8)), rnn.layers.Layer)
+        True
+    """
+
+    @property
+    def output_size(self) -> int | None:
+        """The number of features of one output."""
+        ...
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
+        """Draws the parameters, a pytree of arrays of one floating-point dtype."""
+        ...
+
+    def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        """Returns the state before the first step, leaves ``[*batch_shape, ...]``."""
+        ...
+
+    def apply(
+        self,
+        params: PyTree,
+        state: PyTree,
+        xs: PyTree,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        starts: Any = None,
+        key: Array | None = None,
+    ) -> tuple[PyTree, PyTree]:
+        """Runs over a sequence: ``(params, state, xs) -> (final_state, ys)``."""
+        ...
+
+
+def can_step(layer: Any) -> bool:
+    """Whether the layer runs one step at a time, forward in time."""
+    return callable(getattr(layer, "step", None))
+
+
+def cannot_step(layer: Any) -> None:
+    """Declares on the instance of a frozen dataclass that it has no ``step``.
+
+    As with ``__hash__``, a method that is None is one that the instance lacks: `callable` and
+    ``isinstance(layer, Cell)`` see it both.
+    """
+    object.__setattr__(layer, "step", None)
+
+
+def check_parts(name: str, parts: Any, count: int, remedy: str) -> None:
+    """Raises unless ``parts`` is a tuple with one entry for each of several layers."""
+    if not isinstance(parts, tuple):
+        raise TypeError(
+            f"{name} must be a tuple with {count} entries, got {type(parts).__name__}; {remedy}"
+        )
+    if len(parts) != count:
+        raise ValueError(f"{name} must have {count} entries, got {len(parts)}; {remedy}")
+
+
+def valid_steps(xs: PyTree, lengths: Any, mask: Any) -> Array | None:
+    """The mask ``[time, *batch]`` that checked lengths, or a checked mask, stand for."""
+    if lengths is None:
+        return None if mask is None else jnp.asarray(mask)
+    lengths = jnp.asarray(lengths)
+    steps = jnp.arange(jnp.shape(jax.tree.leaves(xs)[0])[0])
+    return steps.reshape(-1, *(1 for _ in lengths.shape)) < lengths
+
+
+def zero_skipped(xs: PyTree, valid: Array | None) -> PyTree:
+    """Replaces what stands at skipped steps, NaN included, by zeros."""
+    if valid is None:
+        return xs
+    return jax.tree.map(lambda leaf: select(valid, leaf, jnp.zeros_like(leaf)), xs)

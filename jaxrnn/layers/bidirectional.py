@@ -1,0 +1,182 @@
+"""Two layers that read a sequence from its two ends."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import Array, Cell, PyTree, check_init, check_key, input_rank
+from jaxrnn.layers._layer import (
+    Layer,
+    can_step,
+    cannot_step,
+    check_parts,
+    valid_steps,
+    zero_skipped,
+)
+from jaxrnn.layers.recurrent import Recurrent, as_layer
+from jaxrnn.layers.stack import Stack
+from jaxrnn.wrappers.masked import safe_inputs
+
+
+class BidirectionalParams(NamedTuple):
+    """Parameters of `Bidirectional`."""
+
+    forward: PyTree
+    backward: PyTree
+
+
+class BidirectionalState(NamedTuple):
+    """State of `Bidirectional`."""
+
+    forward: PyTree
+    backward: PyTree
+
+
+def concatenate(forward: Array, backward: Array) -> Array:
+    """The features of the forward layer, then those of the backward layer."""
+    return jnp.concatenate([forward, backward], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bidirectional:
+    """Two layers over one sequence, the second of which runs in reverse.
+
+        ys[t] = merge(forward(xs[0], ..., xs[t]), backward(xs[time - 1], ..., xs[t]))
+
+    Under lengths or a mask each row is read backwards from its last valid step, and a start cuts it
+    at the same place in both directions. The whole sequence is needed, so there is no ``step``.
+
+    Args:
+        forward: a unidirectional layer or a cell.
+        backward: another, which this layer runs in reverse; a `Stack` is reversed layer by layer.
+        merge: ``(ys_forward, ys_backward) -> ys``, elementwise over time and batch; concatenates
+            the features by default. A module-level function, if the layer is to be pickled.
+
+    Shapes:
+        xs ``[time, *batch, features]``; ys ``[time, *batch, forward + backward features]``, or as
+        ``merge`` gives them. Parameters are ``BidirectionalParams(forward, backward)``, the state
+        ``BidirectionalState(forward, backward)``: the state of the backward layer is the one after
+        the first step of the sequence.
+
+    Raises:
+        TypeError: an argument is no layer, or ``merge`` cannot be called.
+        ValueError: a layer is not unidirectional, or has been reversed already.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> layer = rnn.layers.Bidirectional(rnn.LSTM(4), rnn.LSTM(4))
+        >>> params = layer.init(jax.random.key(0), input_size=3)
+        >>> final, ys = layer.apply(params, None, jax.numpy.ones((7, 2, 3)))
+        >>> ys.shape, bool((final.backward.hidden == ys[0, :, 4:]).all())
+        ((7, 2, 8), True)
+
+    References:
+        M. Schuster and K. Paliwal, "Bidirectional recurrent neural networks", IEEE Transactions on
+        Signal Processing 45, 1997.
+    """
+
+    forward: Layer | Cell
+    backward: Layer | Cell
+    merge: Callable[[PyTree, PyTree], PyTree] = concatenate
+
+    def __post_init__(self):
+        for name in ("forward", "backward"):
+            layer = as_layer(getattr(self, name), name)
+            if not can_step(layer):
+                raise ValueError(
+                    f"{name} must be a layer that runs forward, step by step, got {layer!r}; "
+                    "Bidirectional reverses its second layer itself: leave reverse=True out, and "
+                    "put a Bidirectional beside others in a Stack"
+                )
+            object.__setattr__(self, name, layer)
+        if not callable(self.merge):
+            raise TypeError(
+                f"merge must be a function of two arrays, got {self.merge!r}; write e.g. "
+                "merge=operator.add, or leave it out to concatenate"
+            )
+        reverse_layer(self.backward)
+        cannot_step(self)
+
+    @property
+    def output_size(self) -> int | None:
+        """The number of features that ``merge`` gives."""
+        sizes = self.forward.output_size, self.backward.output_size
+        if None in sizes:
+            return None
+        merged = jax.eval_shape(self.merge, *(jax.ShapeDtypeStruct((n,), "float32") for n in sizes))
+        return merged.shape[-1]
+
+    @property
+    def input_rank(self) -> int:
+        """That of the forward layer."""
+        return input_rank(self.forward)
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> BidirectionalParams:
+        """Draws the parameters of both layers."""
+        dtype = check_init(key, input_size, dtype)
+        keys = jax.random.split(key)
+        return BidirectionalParams(
+            self.forward.init(keys[0], input_size, dtype),
+            self.backward.init(keys[1], input_size, dtype),
+        )
+
+    def init_state(
+        self, params: BidirectionalParams, batch_shape: tuple[int, ...] = ()
+    ) -> BidirectionalState:
+        """Returns the initial states of both layers."""
+        check_parts("params", params, 2, "make them with init")
+        return BidirectionalState(
+            self.forward.init_state(params[0], batch_shape),
+            self.backward.init_state(params[1], batch_shape),
+        )
+
+    def apply(
+        self,
+        params: BidirectionalParams,
+        state: BidirectionalState | None,
+        xs: PyTree,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        starts: Any = None,
+        key: Array | None = None,
+    ) -> tuple[BidirectionalState, PyTree]:
+        """Runs both layers over a sequence; see `jaxrnn.unroll` for the arguments."""
+        check_parts("params", params, 2, "make them with init")
+        if state is not None:
+            check_parts("state", state, 2, "make it with init_state, or leave it None")
+        if key is not None:
+            check_key(key)
+        finals, outputs = [], []
+        for i, layer in enumerate((self.forward, reverse_layer(self.backward))):
+            final, ys = layer.apply(
+                params[i],
+                None if state is None else state[i],
+                xs,
+                lengths=lengths,
+                mask=mask,
+                starts=starts,
+                key=None if key is None else jax.random.fold_in(key, i),
+            )
+            finals.append(final)
+            outputs.append(ys)
+        valid = valid_steps(xs, lengths, mask)
+        if valid is not None:
+            # Whatever merge is, at skipped steps it shall see no zeros that it cannot bear.
+            outputs = safe_inputs(outputs, valid)
+        return BidirectionalState(*finals), zero_skipped(self.merge(*outputs), valid)
+
+
+def reverse_layer(layer: Any) -> Layer:
+    """The same layer, run backwards in time."""
+    if isinstance(layer, Recurrent):
+        return dataclasses.replace(layer, reverse=True)
+    if isinstance(layer, Stack):
+        return dataclasses.replace(layer, layers=tuple(map(reverse_layer, layer.layers)))
+    raise TypeError(
+        f"backward must be a cell, a Recurrent or a Stack of these, whose direction can be turned, "
+        f"got {layer!r}"
+    )

@@ -1,0 +1,269 @@
+"""Layers on top of each other."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import (
+    Array,
+    Cell,
+    PyTree,
+    bind_with_key,
+    check_init,
+    check_key,
+    input_rank,
+    is_stochastic,
+    step_with_key,
+)
+from jaxrnn._dropout import check_rate, dropout
+from jaxrnn.layers._layer import (
+    Layer,
+    can_step,
+    cannot_step,
+    check_parts,
+    valid_steps,
+    zero_skipped,
+)
+from jaxrnn.layers.recurrent import as_layer
+from jaxrnn.wrappers.masked import safe_inputs
+
+
+class NormalisedParams(NamedTuple):
+    """Parameters of a layer of a `Stack` whose input is normalised."""
+
+    normalisation: PyTree
+    layer: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """Layers on top of each other, with dropout, normalisation and residual sums between them.
+
+        u_1 = h_0 = xs
+        u_l = dropout(normalise(h_{l-1}))                     for l > 1
+        h_l = layer_l(u_l) (+ h_{l-1} where residual)         for l = 1, 2, ..., L
+        ys = h_L
+
+    So nothing is dropped or normalised before the first layer and after the last, and a residual
+    sum passes both by. A stack of unidirectional layers is a `Cell`, too: it decodes and samples by
+    its ``step``, and wrappers take it.
+
+    Args:
+        layers: layers or cells, the first of which sees the inputs.
+        dropout: the probability with which each feature that goes from one layer to the next is
+            set to zero, drawn anew at each step; what is kept is scaled by 1 / (1 - dropout).
+        residual: whether a layer's input is added to its output; one bool for all layers, or a
+            tuple of one each, e.g. ``(False, True, True)`` where the first layer changes the width.
+        normalisation: any value with ``init(key, x) -> params`` and ``apply(params, x) -> y``, a
+            function of the features (the last axis) alone: a Flax module as it stands, such as
+            ``flax.linen.LayerNorm()``, or a frozen dataclass of one's own. Each layer but the first
+            gets one, with parameters of its own.
+
+    Shapes:
+        xs ``[time, *batch, features]``, ys ``[time, *batch, output_size]``. Parameters and state
+        are tuples with an entry for each layer; with normalisation, the parameters of all layers
+        but the first are ``NormalisedParams(normalisation, layer)``.
+
+    Raises:
+        TypeError: an argument has the wrong kind.
+        ValueError: there is no layer, a rate lies outside [0, 1), or ``residual`` is asked for
+            where a layer has not as many features coming in as going out.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> stack = rnn.layers.Stack((rnn.LSTM(8), rnn.GRU(8)), dropout=0.2, residual=(False, True))
+        >>> params = stack.init(jax.random.key(0), input_size=3)
+        >>> xs = jax.numpy.ones((7, 2, 3))
+        >>> state, ys = stack.apply(params, None, xs, key=jax.random.key(1))
+        >>> state, y = stack.step(params, state, xs[0])
+        >>> ys.shape, y.shape
+        ((7, 2, 8), (2, 8))
+
+    References:
+        W. Zaremba, I. Sutskever and O. Vinyals, "Recurrent neural network regularization", 2014
+        (dropout between layers only).
+        Y. Wu et al., "Google's neural machine translation system", 2016, section 3.1 (residual
+        connections between recurrent layers).
+
+    Note:
+        Dropout stands where PyTorch's ``nn.LSTM(dropout=...)`` has it. `apply` runs one layer over
+        all of time, then the next; `jaxrnn.unroll` of a stack runs all layers at each step. Without
+        a key both give the same; with one they draw differently.
+    """
+
+    layers: tuple[Layer | Cell, ...]
+    dropout: float = 0.0
+    residual: bool | tuple[bool, ...] = False
+    normalisation: Any = None
+
+    def __post_init__(self):
+        if not isinstance(self.layers, tuple | list):
+            raise TypeError(
+                f"layers must be a tuple of layers or cells, got {self.layers!r}; for one layer "
+                "write (layer,)"
+            )
+        if not self.layers:
+            raise ValueError("layers must hold at least one layer, got ()")
+        layers = tuple(as_layer(layer, f"layers[{i}]") for i, layer in enumerate(self.layers))
+        residual = self.residual
+        if isinstance(residual, bool):
+            residual = (residual,) * len(layers)
+        check_parts("residual", residual, len(layers), "give one bool, or one for each layer")
+        if not all(isinstance(flag, bool) for flag in residual):
+            raise TypeError(f"residual must hold bools, got {residual!r}")
+        check_rate("dropout", self.dropout)
+        _check_normalisation(self.normalisation)
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "residual", residual)
+        if not all(map(can_step, layers)):
+            cannot_step(self)
+
+    @property
+    def output_size(self) -> int | None:
+        """That of the last layer."""
+        return self.layers[-1].output_size
+
+    @property
+    def input_rank(self) -> int:
+        """That of the first layer."""
+        return input_rank(self.layers[0])
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether ``step`` makes use of a key."""
+        return self.dropout > 0 or any(map(is_stochastic, self.layers))
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> tuple[PyTree, ...]:
+        """Draws the parameters of all layers, and of the normalisations between them."""
+        dtype = check_init(key, input_size, dtype)
+        keys = jax.random.split(key, (len(self.layers), 2))
+        params, size = [], input_size
+        for i, layer in enumerate(self.layers):
+            if size is None:
+                raise ValueError(
+                    f"layers[{i}] cannot be given parameters, since layers[{i - 1}].output_size is "
+                    "None; name it, e.g. jaxrnn.from_step(..., output_size=16)"
+                )
+            if self.residual[i] and layer.output_size != size:
+                self._refuse_residual(i, f"{size} features", layer.output_size)
+            drawn = layer.init(keys[i, 0], size, dtype)
+            if i > 0 and self.normalisation is not None:
+                scales = self.normalisation.init(keys[i, 1], jnp.zeros((size,), dtype))
+                scales = jax.tree.map(lambda leaf: leaf.astype(dtype), scales)
+                drawn = NormalisedParams(scales, drawn)
+            params.append(drawn)
+            size = layer.output_size
+        return tuple(params)
+
+    def init_state(self, params: tuple, batch_shape: tuple[int, ...] = ()) -> tuple[PyTree, ...]:
+        """Returns the initial states of all layers."""
+        return tuple(
+            layer.init_state(own, batch_shape)
+            for layer, own in zip(self.layers, self._layer_params(params), strict=True)
+        )
+
+    def bind(self, params: tuple, key: Array, batch_shape: tuple[int, ...]) -> tuple:
+        """What the layers' cells draw once a sequence, each for itself."""
+        keys = jax.random.split(key, len(self.layers))
+        bound = [
+            bind_with_key(layer, own, k, batch_shape)
+            for layer, own, k in zip(self.layers, self._layer_params(params), keys, strict=True)
+        ]
+        if self.normalisation is None:
+            return tuple(bound)
+        pairs = zip(params[1:], bound[1:], strict=True)
+        return (bound[0], *(both._replace(layer=own) for both, own in pairs))
+
+    def step(
+        self, params: tuple, state: tuple, x: PyTree, *, key: Array | None = None
+    ) -> tuple[tuple, PyTree]:
+        """One step of all layers."""
+
+        def run(layer, params, state, x, key):
+            return step_with_key(layer, params, state, x, key)
+
+        return self._through(run, params, state, x, key)
+
+    def apply(
+        self,
+        params: tuple,
+        state: tuple | None,
+        xs: PyTree,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        starts: Any = None,
+        key: Array | None = None,
+    ) -> tuple[tuple, PyTree]:
+        """Runs the layers over a sequence, one after another; arguments as in `jaxrnn.unroll`."""
+        if key is not None:
+            check_key(key)
+        if state is None:
+            state = (None,) * len(self.layers)
+
+        def run(layer, params, state, xs, key):
+            return layer.apply(
+                params, state, xs, lengths=lengths, mask=mask, starts=starts, key=key
+            )
+
+        return self._through(run, params, state, xs, key, lengths, mask)
+
+    def _through(self, run, params, state, h, key, lengths=None, mask=None):
+        """Takes one step or a sequence through all layers; ``run`` takes it through one."""
+        check_parts("state", state, len(self.layers), "make it with init_state")
+        own = self._layer_params(params)
+        keys = [(None, None)] * len(own) if key is None else jax.random.split(key, (len(own), 2))
+        new_state, valid = [], None
+        for i, layer in enumerate(self.layers):
+            u = h
+            if i > 0:
+                if self.normalisation is not None:
+                    # Zeros, as skipped steps have, may be more than a normalisation can bear.
+                    u = h if valid is None else safe_inputs(h, valid)
+                    u = self.normalisation.apply(params[i].normalisation, u)
+                u = dropout(keys[i][1], self.dropout, u)
+            layer_state, y = run(layer, own[i], state[i], u, keys[i][0])
+            if i == 0:
+                valid = valid_steps(h, lengths, mask)  # after the first layer has checked them
+            if self.residual[i]:
+                shapes = [jax.tree.map(jnp.shape, tree) for tree in (h, y)]
+                if shapes[0] != shapes[1]:
+                    self._refuse_residual(i, *shapes)
+                y = jax.tree.map(jnp.add, y, zero_skipped(h, valid))
+            new_state.append(layer_state)
+            h = y
+        return tuple(new_state), h
+
+    def _layer_params(self, params: Any) -> list[PyTree]:
+        """The parameters of the layers alone."""
+        check_parts("params", params, len(self.layers), "make them with init")
+        if self.normalisation is None:
+            return list(params)
+        return [params[0], *(both.layer for both in params[1:])]
+
+    def _refuse_residual(self, i: int, incoming: Any, outgoing: Any):
+        raise ValueError(
+            f"residual asks for a sum of layers[{i}]'s input and output, which have {incoming} "
+            f"and {outgoing}; make the widths agree, or give a bool a layer, "
+            f"residual={tuple(flag and j != i for j, flag in enumerate(self.residual))}"
+        )
+
+
+def _check_normalisation(value: Any) -> None:
+    """Raises unless ``value`` is None or a hashable instance with ``init`` and ``apply``."""
+    if value is None:
+        return
+    members = (getattr(value, name, None) for name in ("init", "apply"))
+    if isinstance(value, type) or not all(map(callable, members)):
+        raise TypeError(
+            "normalisation must be an instance with init(key, x) and apply(params, x), got "
+            f"{value!r}; write e.g. normalisation=flax.linen.LayerNorm()"
+        )
+    try:
+        hash(value)
+    except TypeError as error:
+        raise TypeError(
+            f"normalisation must be hashable (a frozen dataclass), got {value!r}"
+        ) from error
