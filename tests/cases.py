@@ -20,6 +20,7 @@ import numpy as np
 
 import jaxrnn as rnn
 from jaxrnn._cell import is_stochastic
+from tests.helpers import quick_jit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +105,17 @@ class Case:
 
 def random_params(case: Case, dtype: str = "float64"):
     """Parameters with every leaf random, biases among them."""
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), _random_params(case))
+
+    def cast(leaf):
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, _random_params(case))
 
 
 @functools.cache
 def _random_params(case: Case):
-    params = case.cell.init(jax.random.key(0), case.input_size, jnp.float64)
+    init = functools.partial(case.cell.init, input_size=case.input_size, dtype=jnp.float64)
+    params = quick_jit(init)(jax.random.key(0))
     rng = case.rng(0)
     if case.params is not None:
         return case.params(rng, params)
@@ -155,15 +161,6 @@ class EngineCase:
 
     def __str__(self) -> str:
         return repr(self.engine)
-
-
-# Compilation takes nearly all of the suite's time. Where the maths is on trial rather than the
-# compiler, it is told to hurry; the gradients against finite differences run as users compile them.
-HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
-if jax.__version_info__ < (0, 11):
-    HURRY["xla_cpu_use_fusion_emitters"] = False
-
-quick_jit = functools.partial(jax.jit, compiler_options=HURRY)
 
 
 # The tables -------------------------------------------------------------------------------------

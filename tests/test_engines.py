@@ -9,45 +9,14 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import (
-    CELLS,
-    ENGINES,
-    WRAPPERS,
-    quick_jit,
-    random_inputs,
-    random_params,
-    random_state,
-)
+from tests.cases import CELLS, ENGINES, WRAPPERS, random_inputs, random_params, random_state
+from tests.helpers import assert_near, quick_jit, split, weighted_sum
 from tests.user_cells import USER_CELLS
 
 ALL_CELLS = CELLS + WRAPPERS + USER_CELLS
 TIME, BATCH, MAPPED = 5, 2, 3
 MASK = np.array([[1, 1], [0, 1], [1, 0], [1, 1], [0, 1]], bool)
 STARTS = np.array([[0, 1], [1, 0], [0, 0], [0, 1], [0, 0]], bool)
-
-
-def split(tree):
-    """The leaves that have gradients, and the function that puts others in their place."""
-    leaves, structure = jax.tree.flatten(tree)
-    moving = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
-
-    def join(floats):
-        floats = iter(floats)
-        return jax.tree.unflatten(
-            structure, [next(floats) if m else leaf for m, leaf in zip(moving, leaves, strict=True)]
-        )
-
-    return [leaf for m, leaf in zip(moving, leaves, strict=True) if m], join
-
-
-def weighted_sum(tree):
-    """A real number that every element of the tree moves, each in its own way."""
-    total = 0.0
-    for leaf in split(tree)[0]:
-        for shift, part in enumerate((leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,)):
-            weights = np.cos(np.arange(leaf.size) + 0.3 + shift).reshape(leaf.shape)
-            total = total + jnp.sum(weights * part.astype("float64"))
-    return total
 
 
 # Of each way to run a case: the flags it is given, the direction, whether examples are mapped over.
@@ -92,22 +61,11 @@ def results(case, engine, ways):
     return everything(random_params(case), states, xss, {"mask": MASK, "starts": STARTS})
 
 
-def assert_equal(got, want, tolerance):
-    assert jax.tree.structure(got) == jax.tree.structure(want)
-    for (path, g), w in zip(
-        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
-    ):
-        where = jax.tree_util.keystr(path)
-        assert (g.shape, g.dtype) == (w.shape, w.dtype), where
-        scale = np.max(np.abs(w), initial=1.0)
-        np.testing.assert_allclose(g, w, rtol=0, atol=tolerance * scale, err_msg=where)
-
-
 def check(case, engine, ways):
     got = results(case, engine.engine, ways)
     want = results(case, rnn.engines.Sequential(), ways)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(want))
-    assert_equal(got, want, max(engine.tolerance, case.tolerance))
+    assert_near(got, want, max(engine.tolerance, case.tolerance))
 
 
 PAIRS = [(case, engine) for case in ALL_CELLS for engine in ENGINES if engine.takes(case)]
