@@ -15,6 +15,7 @@ Example:
 
 from jaxrnn import cells, engines, initializers, layers, wrappers
 from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
+from jaxrnn._pack import Packed, pack
 from jaxrnn._unroll import unroll
 from jaxrnn.cells import (
     BRC,
@@ -100,6 +101,7 @@ __all__ = [
     "OrthogonalRNN",
     "ParaGRU",
     "ParaLSTM",
+    "Packed",
     "PeepholeLSTM",
     "ProjectedLSTM",
     "RecurrentHighway",
@@ -111,6 +113,7 @@ __all__ = [
     "from_step",
     "initializers",
     "layers",
+    "pack",
     "unroll",
     "wrappers",
 ]

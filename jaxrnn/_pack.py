@@ -1,0 +1,217 @@
+"""Several short sequences in one row: no step is spent on padding that another could fill."""
+
+import bisect
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn._cell import PyTree, check_size
+
+
+class Packed(NamedTuple):
+    """Sequences packed into rows by `pack`, with the layout that finds them again.
+
+    ``xs``, ``starts`` and ``mask`` are what `jaxrnn.unroll` and the layers take. All arrays are
+    NumPy's: the layout is decided outside of ``jit``. Functions to be transformed close over it, or
+    take ``xs``, ``starts`` and ``mask`` as arguments.
+    """
+
+    xs: PyTree  # [row_length, rows, ...], zeros where no sequence lies
+    starts: np.ndarray  # bool [row_length, rows]: a sequence begins at this step
+    mask: np.ndarray  # bool [row_length, rows]: False where no sequence lies
+    lengths: np.ndarray  # int [sequences]: the steps of each sequence, in the order given
+    rows: np.ndarray  # int [sequences]: the row in which it lies
+    offsets: np.ndarray  # int [sequences]: its first step in that row
+
+    def unpack(self, ys: PyTree) -> list[PyTree]:
+        """Returns what belongs to each sequence, in the order in which they were given.
+
+        Args:
+            ys: outputs, states from `jaxrnn.wrappers.EmitState`, or gradients with respect to
+                ``xs``; works under every JAX transformation.
+
+        Shapes:
+            ys ``[row_length, rows, ...]`` -> a list of ``[lengths[i], ...]``.
+
+        Raises:
+            ValueError: ``ys`` has not the leading axes of ``mask``.
+        """
+        step, row = _cells(self.lengths, self.rows, self.offsets)
+        cuts = np.cumsum(self.lengths)[:-1]
+
+        def split(leaf):
+            return jnp.split(self._checked(leaf)[step, row], cuts)
+
+        leaves, structure = jax.tree.flatten(ys)
+        parts = zip(*map(split, leaves), strict=True)
+        return [jax.tree.unflatten(structure, part) for part in parts]
+
+    def final(self, ys: PyTree, *, reverse: bool = False) -> PyTree:
+        """Returns what each sequence ends with; with ``reverse``, what it begins with.
+
+        Of the states that `jaxrnn.wrappers.EmitState` gives, these are the final states. A sequence
+        of no steps gets zeros.
+
+        Args:
+            ys: as for `unpack`.
+            reverse: whether time ran backwards.
+
+        Shapes:
+            ys ``[row_length, rows, ...]`` -> ``[sequences, ...]``.
+
+        Raises:
+            ValueError: ``ys`` has not the leading axes of ``mask``.
+        """
+        some = self.lengths > 0
+        step = np.where(some, self.offsets + (0 if reverse else self.lengths - 1), 0)
+
+        def gather(leaf):
+            last = self._checked(leaf)[step, self.rows]
+            where = some.reshape(-1, *(1 for _ in last.shape[1:]))
+            return jnp.where(where, last, jnp.zeros_like(last))
+
+        return jax.tree.map(gather, ys)
+
+    def _checked(self, leaf: Any) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        if leaf.shape[:2] != self.mask.shape:
+            raise ValueError(
+                f"ys must begin with the axes {self.mask.shape} of packed.mask, got shape "
+                f"{leaf.shape}; give what unroll made of packed.xs"
+            )
+        return leaf
+
+
+def pack(
+    sequences: Sequence[PyTree], *, row_length: int | None = None, rows: int | None = None
+) -> Packed:
+    """Packs short sequences into rows, one after another.
+
+    Padding each sequence to the longest wastes the steps that the short ones do not have. Here a
+    row holds several: ``starts`` resets the state where one begins, and ``mask`` skips what stays
+    empty. Sequences go in order of falling length, each to the fullest row that still has room.
+
+    Args:
+        sequences: arrays ``[time_i, ...]``, or pytrees of them, that agree in all but time; a time
+            of 0 is allowed.
+        row_length: the steps of a row; None is the longest sequence's.
+        rows: the number of rows, for shapes that do not change from call to call; None is as many
+            as are needed.
+
+    Returns:
+        A `Packed`: ``xs`` with leaves ``[row_length, rows, ...]``, ``starts``, ``mask``, and
+        ``unpack`` and ``final``, which give the outputs back a sequence at a time.
+
+    Raises:
+        TypeError: ``sequences`` is no list of arrays, or a size is no positive int.
+        ValueError: the sequences do not agree, or do not fit.
+
+    Example:
+        >>> import jax, numpy as np, jaxrnn as rnn
+        >>> packed = rnn.pack([np.ones((n, 3)) for n in (2, 5, 3)])
+        >>> packed.mask.shape, packed.offsets
+        ((5, 2), array([3, 0, 0]))
+        >>> cell = rnn.GRU(4)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> _, ys = rnn.unroll(cell, params, packed.xs, mask=packed.mask, starts=packed.starts)
+        >>> [y.shape for y in packed.unpack(ys)], packed.final(ys).shape
+        ([(2, 4), (5, 4), (3, 4)], (3, 4))
+    """
+    leaves, structure = _leaves(sequences)
+    lengths = np.array([parts[0].shape[0] for parts in leaves])
+    if row_length is None:
+        row_length = max(int(lengths.max()), 1)
+    check_size("row_length", row_length)
+    if lengths.max() > row_length:
+        raise ValueError(
+            f"row_length must be at least that of the longest sequence, got {row_length}, but "
+            f"sequences[{lengths.argmax()}] has {lengths.max()} steps; cut it, or give "
+            f"row_length={lengths.max()}"
+        )
+    row, offset = _layout(lengths, int(row_length))
+    needed = int(row.max()) + 1
+    if rows is None:
+        rows = needed
+    check_size("rows", rows)
+    if rows < needed:
+        raise ValueError(
+            f"rows must be at least {needed} for these sequences, got {rows}; give more rows, "
+            "longer ones (row_length), or fewer sequences"
+        )
+    shape = (int(row_length), int(rows))
+    where = _cells(lengths, row, offset)
+
+    def place(parts):
+        whole = np.zeros((*shape, *parts[0].shape[1:]), parts[0].dtype)
+        whole[where] = np.concatenate(parts)
+        return whole
+
+    xs = jax.tree.unflatten(structure, [place(parts) for parts in zip(*leaves, strict=True)])
+    mask, starts = np.zeros(shape, bool), np.zeros(shape, bool)
+    mask[where] = True
+    some = lengths > 0
+    starts[offset[some], row[some]] = True
+    return Packed(xs, starts, mask, lengths, row, offset)
+
+
+def _layout(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The row and the first step of each sequence: best fit, by falling length."""
+    row, offset = np.zeros_like(lengths), np.zeros_like(lengths)
+    room: list[tuple[int, int]] = []  # (free steps, row) of every row, sorted
+    for i in np.argsort(-lengths, kind="stable"):
+        length = int(lengths[i])
+        fullest = bisect.bisect_left(room, (length, -1))
+        free, r = room.pop(fullest) if fullest < len(room) else (row_length, len(room))
+        row[i], offset[i] = r, row_length - free
+        bisect.insort(room, (free - length, r))
+    return row, offset
+
+
+def _cells(lengths: np.ndarray, row: np.ndarray, offset: np.ndarray):
+    """The step and the row of every step of every sequence, one sequence after another."""
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.repeat(offset, lengths) + within, np.repeat(row, lengths)
+
+
+def _leaves(sequences: Any) -> tuple[list[list[np.ndarray]], Any]:
+    """The leaves of every sequence as NumPy arrays, checked, and their common structure."""
+    if not isinstance(sequences, Sequence) or isinstance(sequences, str):
+        raise TypeError(
+            f"sequences must be a list of arrays [time, ...], got {type(sequences).__name__}; for "
+            "rows of one array write list(array)"
+        )
+    if len(sequences) == 0:
+        raise ValueError("sequences must hold at least one sequence, got none")
+    first, structure = None, jax.tree.structure(sequences[0])
+    every = []
+    for i, sequence in enumerate(sequences):
+        if jax.tree.structure(sequence) != structure:
+            raise ValueError(
+                f"sequences[{i}] must have the structure {structure} of sequences[0], got "
+                f"{jax.tree.structure(sequence)}"
+            )
+        try:
+            parts = [np.asarray(leaf) for leaf in jax.tree.leaves(sequence)]
+        except jax.errors.TracerArrayConversionError as error:
+            raise TypeError(
+                f"sequences[{i}] is traced, but the layout depends on lengths: call pack outside "
+                "of jit and grad, and differentiate with respect to packed.xs"
+            ) from error
+        if not parts or any(part.ndim == 0 for part in parts):
+            raise ValueError(
+                f"sequences[{i}] must hold arrays whose first axis is time, got {sequence!r:.60}"
+            )
+        found = [(part.shape[1:], part.dtype) for part in parts]
+        first = first or found
+        if found != first or len({part.shape[0] for part in parts}) > 1:
+            raise ValueError(
+                f"sequences[{i}] has shapes and dtypes "
+                f"{[(part.shape, str(part.dtype)) for part in parts]}; its leaves must agree on "
+                "time, and with those of sequences[0] on everything else, namely "
+                f"{[(shape, str(dtype)) for shape, dtype in first]} after the time axis"
+            )
+        every.append(parts)
+    return every, structure
