@@ -85,8 +85,9 @@ class MinimalGatedUnit:
         networks", 2016.
 
     Note:
-        f writes where GRU's z keeps. Flax's `MGUCell` lets f act after the product, on h U_n and
-        its bias; the two agree for diagonal U_n.
+        f writes where GRU's z keeps. Equals `ResetBeforeGRU` with r = f and z = 1 - f. Flax's
+        `MGUCell` departs from the paper: there f keeps, h' = (1 - f) n + f h, and gates the product
+        h U_n and its bias.
     """
 
     hidden_size: int
