@@ -1,0 +1,149 @@
+"""A recurrent network whose recurrent kernel stays orthogonal while it is trained."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import expm
+
+from jaxrnn import initializers
+from jaxrnn._cell import (
+    Array,
+    Initializer,
+    check_init,
+    check_size,
+    packed_bias,
+    packed_kernel,
+    product,
+    state_dtype,
+    widen,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomRotations:
+    """A generator A whose exp(A - Aᵀ) turns each pair of units by an angle uniform in ±``bound``.
+
+    References:
+        M. Henaff, A. Szlam and Y. LeCun, "Recurrent orthogonal networks and long-memory tasks",
+        2016.
+
+    Example:
+        >>> import jax
+        >>> print((RandomRotations()(jax.random.key(0), (3, 3), "float32") != 0).astype(int))
+        [[0 1 0]
+         [0 0 0]
+         [0 0 0]]
+    """
+
+    bound: float = math.pi
+
+    def __call__(self, key: Array, shape: tuple[int, int], dtype: Any) -> Array:
+        """Draws a generator ``[size, size]``."""
+        rows = jnp.arange(0, shape[0] - 1, 2)
+        angles = jax.random.uniform(key, rows.shape, dtype, -self.bound, self.bound)
+        return jnp.zeros(shape, dtype).at[rows, rows + 1].set(angles)
+
+
+class OrthogonalRNNParams(NamedTuple):
+    """Parameters of `OrthogonalRNN`."""
+
+    input_kernel: Array  # [input, hidden]
+    generator: Array  # [hidden, hidden], A
+    bias: Array  # [hidden], b of modReLU
+
+
+class OrthogonalRNNState(NamedTuple):
+    """State of `OrthogonalRNN`."""
+
+    hidden: Array  # [*batch, hidden]
+
+
+@dataclasses.dataclass(frozen=True)
+class OrthogonalRNN:
+    """The orthogonal recurrent network with an exponential parametrisation (expRNN).
+
+        U = exp(A - Aᵀ)
+        h' = modReLU(x W + h U),   modReLU(z) = sign(z) max(|z| + b, 0)
+
+    A is free, and U is a rotation whatever A is: any optimiser keeps it orthogonal.
+
+    Args:
+        hidden_size: features of the state and of the output.
+        kernel_init: initializer of W; Glorot uniform.
+        generator_init: initializer of A ``[hidden, hidden]``; a rotation of each pair of units by
+            an angle uniform in ±π, see `jaxrnn.cells.orthogonal.RandomRotations`.
+        bias_init: initializer of b as ``[1, hidden]``; uniform in ±0.01.
+
+    Shapes:
+        x ``[*batch, input]``, state ``OrthogonalRNNState(hidden)`` and y ``[*batch, hidden]``.
+
+    Raises:
+        TypeError, ValueError: ``hidden_size`` is not a positive int.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxrnn as rnn
+        >>> cell = rnn.OrthogonalRNN(hidden_size=4)
+        >>> U = cell.recurrent_matrix(cell.init(jax.random.key(0), input_size=3))
+        >>> bool(jnp.abs(U.T @ U - jnp.eye(4)).max() < 1e-6)
+        True
+
+    References:
+        M. Lezcano-Casado and D. Martínez-Rubio, "Cheap orthogonal constraints in neural networks: a
+        simple parametrization of the orthogonal and unitary group", 2019.
+        M. Arjovsky, A. Shah and Y. Bengio, "Unitary evolution recurrent neural networks", 2016
+        (modReLU).
+
+    Note:
+        U and its product stay in float32 beside bfloat16 parameters: rounded, U would not be
+        orthogonal. The authors make A - Aᵀ of the upper triangle of A alone, and have a variant
+        that moves the base point of the exponential while it trains; this one is the static form.
+        States are rows here and columns in the paper, so that this U is the paper's, transposed.
+    """
+
+    hidden_size: int
+    kernel_init: Initializer = initializers.GlorotUniform()
+    generator_init: Initializer = RandomRotations()
+    bias_init: Initializer = initializers.Uniform(-0.01, 0.01)
+
+    def __post_init__(self):
+        check_size("hidden_size", self.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """The number of output features: ``hidden_size``."""
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> OrthogonalRNNParams:
+        """Draws the parameters."""
+        dtype = check_init(key, input_size, dtype)
+        keys = jax.random.split(key, 3)
+        hidden = self.hidden_size
+        return OrthogonalRNNParams(
+            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 1, dtype),
+            packed_kernel(self.generator_init, keys[1], (hidden, hidden), 1, dtype),
+            packed_bias(self.bias_init, keys[2], hidden, 1, dtype),
+        )
+
+    def init_state(
+        self, params: OrthogonalRNNParams, batch_shape: tuple[int, ...] = ()
+    ) -> OrthogonalRNNState:
+        """Returns zeros."""
+        dtype = state_dtype(params.bias.dtype)
+        return OrthogonalRNNState(jnp.zeros((*batch_shape, self.hidden_size), dtype))
+
+    def recurrent_matrix(self, params: OrthogonalRNNParams) -> Array:
+        """Returns U = exp(A - Aᵀ), in the dtype of the state."""
+        generator = widen(params.generator)
+        return expm(generator - generator.T)
+
+    def step(
+        self, params: OrthogonalRNNParams, state: OrthogonalRNNState, x: Array
+    ) -> tuple[OrthogonalRNNState, Array]:
+        """One step of the equations above."""
+        from_state = product(state.hidden, self.recurrent_matrix(params))
+        z = product(x, params.input_kernel) + from_state
+        h = jnp.sign(z) * jnp.maximum(jnp.abs(z) + widen(params.bias), 0)
+        return OrthogonalRNNState(h), h.astype(params.bias.dtype)
