@@ -170,6 +170,15 @@ ENGINES = (
     EngineCase(rnn.engines.Auto(), every=4),
 )
 
+TIMED = (Floats(), Floats((1,), positive=True))  # x and the time since the step before
+
+
+def normalised_slstm_state(rng, state):
+    """Whatever was written, the normaliser counts at least once."""
+    h, c, n, m = (jnp.asarray(0.5 * rng.normal(size=leaf.shape), leaf.dtype) for leaf in state)
+    return rnn.cells.SLSTMState(h, c, 1 + jnp.abs(n), m)
+
+
 CELLS = (
     # jaxrnn/cells/elman.py, lstm.py, gru.py
     Case(rnn.Elman(4), lambda h, n: h * (n + h + 1)),
@@ -178,6 +187,43 @@ CELLS = (
     Case(rnn.ProjectedLSTM(4, projection_size=3), lambda h, n: 4 * h * (n + 3 + 1) + h * 3),
     Case(rnn.GRU(4), lambda h, n: 3 * h * (n + h + 1) + h),
     Case(rnn.ResetBeforeGRU(4), lambda h, n: 3 * h * (n + h + 1)),
+    # jaxrnn/cells/recurrent_highway.py, antisymmetric.py, oscillators.py, lem.py, orthogonal.py
+    Case(rnn.RecurrentHighway(4, depth=2), lambda h, n: 2 * h * n + 2 * 2 * h * (h + 1)),
+    Case(rnn.AntisymmetricRNN(4), lambda h, n: h * (n + h + 1)),
+    Case(
+        rnn.AntisymmetricRNN(4, gated=True),
+        lambda h, n: h * (2 * n + h + 2),
+        name="AntisymmetricRNN(gated)",
+    ),
+    Case(rnn.CoRNN(4), lambda h, n: h * (n + 2 * h + 1)),
+    Case(rnn.UnICORNN(4), lambda h, n: h * (n + 3), diagonal=True),
+    Case(rnn.LEM(4), lambda h, n: 4 * h * (n + h + 1)),
+    Case(rnn.OrthogonalRNN(4), lambda h, n: h * (n + h + 1)),
+    # jaxrnn/cells/liquid.py, lmu.py, conv_lstm.py, slstm.py, pararnn.py
+    Case(rnn.LTC(4, unfolds=2), lambda h, n: h * (n + h + 3), x=TIMED),
+    Case(rnn.CfC(4, backbone_size=6), lambda h, n: 6 * (n + h + 1) + 4 * h * (6 + 1), x=TIMED),
+    Case(rnn.LMU(4, order=5, theta=6.0), lambda h, n: (n + h) * (1 + h) + 5 * (1 + h)),
+    Case(
+        rnn.ConvLSTM(2, kernel_shape=(3,), spatial_shape=(5,)),
+        lambda h, n: 4 * h * (3 * (n + h) + 1),
+        x=Floats((5, 3)),
+        name="ConvLSTM(1D)",
+        size="features",
+    ),
+    Case(
+        rnn.ConvLSTM(2, kernel_shape=(3, 2), spatial_shape=(3, 4)),
+        lambda h, n: 4 * h * (6 * (n + h) + 1),
+        x=Floats((3, 4, 3)),
+        name="ConvLSTM(2D)",
+        size="features",
+    ),
+    Case(
+        rnn.SLSTM(4, num_heads=2),
+        lambda h, n: 4 * h * (n + h // 2 + 1),
+        state=normalised_slstm_state,
+    ),
+    Case(rnn.ParaGRU(4), lambda h, n: 3 * h * (n + 2), diagonal=True),
+    Case(rnn.ParaLSTM(4), lambda h, n: 3 * h * (n + 2) + 2 * h, diagonal=True),
 )
 
 WRAPPERS = (Case(rnn.wrappers.EmitState(rnn.LSTM(4)), name="EmitState(LSTM)"),)

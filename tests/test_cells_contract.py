@@ -99,13 +99,14 @@ def test_initial_states_are_finite_and_the_same_for_every_row(case):
 
 def test_step_keeps_structure_shapes_and_dtypes(case):
     results, lower = steps(case)
-    for dtype, (_, state, _) in lower.items():
+    for dtype, (_, state, x) in lower.items():
         new_state, y = results["dtypes"][dtype]
         assert describe(new_state) == describe(state)
         wide = "float32" if dtype == "bfloat16" else dtype
         assert all(jnp.finfo(leaf.dtype).dtype == wide for leaf in split(state)[0])
         if case in CELLS:  # a wrapper may give other outputs
-            assert (y.shape, y.dtype) == ((2, case.cell.output_size), dtype)
+            space = jax.tree.leaves(x)[0].shape[1:-1]
+            assert (y.shape, y.dtype) == ((2, *space, case.cell.output_size), dtype)
 
 
 def test_low_precision_is_float64_rounded(case):

@@ -34,7 +34,8 @@ def assert_follows(case, transcription, time=5, batch=2):
     finals, outputs = [], []
     for row in range(batch):
         s, ys = jax.tree.map(lambda leaf: np.asarray(leaf[row]), state), []  # noqa: B023
-        for x in np.asarray(xs)[:, row]:
+        for t in range(time):
+            x = jax.tree.map(lambda leaf: np.asarray(leaf)[t, row], xs)  # noqa: B023
             leaves, y = transcription(p, s, x)
             s = jax.tree.unflatten(structure, leaves)
             ys.append(y)
