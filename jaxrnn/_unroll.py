@@ -121,7 +121,7 @@ def _run(work: _Work, params, state, xs, lengths, mask, starts, key):
     state = checks.check_state(cell, params, state, batch_shape)
     if lengths is not None:
         steps = jnp.arange(time).reshape(time, *(1 for _ in batch_shape))
-        mask = steps < lengths
+        mask = steps < lengths.astype(steps.dtype)
     if starts is not None:
         starts = effective_starts(starts, mask, reverse)
     if mask is not None:
