@@ -80,7 +80,7 @@ def valid_steps(xs: PyTree, lengths: Any, mask: Any) -> Array | None:
         return None if mask is None else jnp.asarray(mask)
     lengths = jnp.asarray(lengths)
     steps = jnp.arange(jnp.shape(jax.tree.leaves(xs)[0])[0])
-    return steps.reshape(-1, *(1 for _ in lengths.shape)) < lengths
+    return steps.reshape(-1, *(1 for _ in lengths.shape)) < lengths.astype(steps.dtype)
 
 
 def zero_skipped(xs: PyTree, valid: Array | None) -> PyTree:
