@@ -92,8 +92,8 @@ def safe_inputs(xs: PyTree, mask: Array) -> PyTree:
 
     Selecting the result of a skipped step is not enough: the derivative of what was not selected is
     0 · ∞ if the step overflowed. So a skipped step gets the inputs of the first valid step of its
-    row, else of the first row that has one, else zeros; integers too, since a token out of range
-    may have no embedding.
+    row, else of the first row that has one, else, where nothing is valid at all, harmless numbers;
+    integers too, since a token out of range may have no embedding.
 
     Shapes:
         mask bool ``[time, *batch]``, leaves of xs ``[time, *batch, ...]``.
@@ -109,11 +109,18 @@ def safe_inputs(xs: PyTree, mask: Array) -> PyTree:
     def safe(leaf: Array) -> Array:
         rows = leaf.reshape(*columns.shape, *leaf.shape[mask.ndim :])
         substitute = jax.lax.stop_gradient(rows[first, donor])
-        substitute = jnp.where(has_valid.any(), substitute, jnp.zeros_like(substitute))
+        substitute = jnp.where(has_valid.any(), substitute, _harmless(substitute))
         substitute = substitute.reshape(*batch, *leaf.shape[mask.ndim :])
         return select(mask, leaf, jnp.broadcast_to(substitute, leaf.shape))
 
     return jax.tree.map(safe, xs)
+
+
+def _harmless(leaf: Array) -> Array:
+    """Neither zero nor constant, where norms, logarithms and variances have no derivative."""
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return jnp.broadcast_to(jnp.linspace(0.25, 0.75, leaf.shape[-1], dtype=leaf.dtype), leaf.shape)
 
 
 def effective_starts(starts: Array, mask: Array | None, reverse: bool) -> Array:
