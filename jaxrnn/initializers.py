@@ -78,15 +78,19 @@ class GlorotUniform:
 
 @dataclasses.dataclass(frozen=True)
 class LecunNormal:
-    """Truncated normal draws with variance 1 / rows: a product keeps the variance of its input.
+    """Truncated normal draws with variance scale² / rows.
+
+    With scale 1 a product keeps the variance of its input.
 
     References:
         LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998, section 4.6.
     """
 
+    scale: float = 1.0
+
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """Draws a kernel ``[..., rows, columns]``."""
-        return jax.nn.initializers.lecun_normal()(key, shape, dtype)
+        return self.scale * jax.nn.initializers.lecun_normal()(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)

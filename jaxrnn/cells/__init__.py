@@ -11,9 +11,22 @@ from jaxrnn.cells.conv_lstm import (
     ConvLSTM,
     ConvLSTMParams,
 )
+from jaxrnn.cells.deltanet import (
+    DeltaNet,
+    DeltaNetParams,
+    DeltaNetState,
+    GatedDeltaNet,
+    GatedDeltaNetParams,
+)
 from jaxrnn.cells.elman import Elman, ElmanParams, ElmanState
 from jaxrnn.cells.fast import FastGRNN, FastGRNNParams, FastRNN, FastRNNParams
+from jaxrnn.cells.gla import (
+    GatedLinearAttention,
+    GatedLinearAttentionParams,
+    GatedLinearAttentionState,
+)
 from jaxrnn.cells.gru import GRU, GRUParams, GRUState, ResetBeforeGRU, ResetBeforeGRUParams
+from jaxrnn.cells.hgrn import HGRN, HGRNParams, HGRNState, hgrn_lower_bounds
 from jaxrnn.cells.jordan import Jordan, JordanParams, JordanState
 from jaxrnn.cells.layer_norm import LayerNormLSTM, LayerNormLSTMParams, LightGRU, LightGRUParams
 from jaxrnn.cells.lem import (
@@ -49,6 +62,8 @@ from jaxrnn.cells.lstm_variants import (
     MultiplicativeLSTM,
     MultiplicativeLSTMParams,
 )
+from jaxrnn.cells.minrnn import MinGRU, MinGRUParams, MinLSTM, MinLSTMParams, MinState
+from jaxrnn.cells.mlstm import MLSTM, MLSTMParams, MLSTMState
 from jaxrnn.cells.orthogonal import (
     OrthogonalRNN,
     OrthogonalRNNParams,
@@ -67,25 +82,30 @@ from jaxrnn.cells.pararnn import (
     ParaLSTM,
     ParaLSTMParams,
 )
+from jaxrnn.cells.qrnn import QRNN, QRNNParams, QRNNState
 from jaxrnn.cells.rectified import IRNN, IndRNN, IndRNNParams
 from jaxrnn.cells.recurrent_highway import (
     RecurrentHighway,
     RecurrentHighwayParams,
     RecurrentHighwayState,
 )
+from jaxrnn.cells.rglru import RGLRU, RGLRUParams, RGLRUState
 from jaxrnn.cells.s5 import S5, S5Params, S5State
 from jaxrnn.cells.scrn import SCRN, SCRNParams, SCRNState
+from jaxrnn.cells.selective_ssm import SelectiveSSM, SelectiveSSMParams, SelectiveSSMState
 from jaxrnn.cells.single_gate import JANET, MinimalGatedUnit, SingleGateParams, UpdateGateRNN
 from jaxrnn.cells.slstm import (
     SLSTM,
     SLSTMParams,
     SLSTMState,
 )
+from jaxrnn.cells.sru import SRU, PeepholeSRU, PeepholeSRUParams, SRUParams, SRUState
 from jaxrnn.cells.star import STAR, STARParams
 
 __all__ = [
     "BRC",
     "GRU",
+    "HGRN",
     "IRNN",
     "JANET",
     "LEM",
@@ -93,10 +113,14 @@ __all__ = [
     "LRU",
     "LSTM",
     "LTC",
+    "MLSTM",
     "NBRC",
+    "QRNN",
+    "RGLRU",
     "S5",
     "SCRN",
     "SLSTM",
+    "SRU",
     "STAR",
     "AntisymmetricRNN",
     "AntisymmetricRNNParams",
@@ -113,6 +137,9 @@ __all__ = [
     "ConvLSTMParams",
     "CoupledLSTM",
     "CoupledLSTMParams",
+    "DeltaNet",
+    "DeltaNetParams",
+    "DeltaNetState",
     "Elman",
     "ElmanParams",
     "ElmanState",
@@ -122,6 +149,13 @@ __all__ = [
     "FastRNNParams",
     "GRUParams",
     "GRUState",
+    "GatedDeltaNet",
+    "GatedDeltaNetParams",
+    "GatedLinearAttention",
+    "GatedLinearAttentionParams",
+    "GatedLinearAttentionState",
+    "HGRNParams",
+    "HGRNState",
     "IndRNN",
     "IndRNNParams",
     "Jordan",
@@ -141,6 +175,13 @@ __all__ = [
     "LightGRU",
     "LightGRUParams",
     "LiquidState",
+    "MLSTMParams",
+    "MLSTMState",
+    "MinGRU",
+    "MinGRUParams",
+    "MinLSTM",
+    "MinLSTMParams",
+    "MinState",
     "MinimalGatedUnit",
     "MultiplicativeLSTM",
     "MultiplicativeLSTMParams",
@@ -155,8 +196,14 @@ __all__ = [
     "ParaLSTMParams",
     "PeepholeLSTM",
     "PeepholeLSTMParams",
+    "PeepholeSRU",
+    "PeepholeSRUParams",
     "ProjectedLSTM",
     "ProjectedLSTMParams",
+    "QRNNParams",
+    "QRNNState",
+    "RGLRUParams",
+    "RGLRUState",
     "RecurrentHighway",
     "RecurrentHighwayParams",
     "RecurrentHighwayState",
@@ -168,9 +215,15 @@ __all__ = [
     "SCRNState",
     "SLSTMParams",
     "SLSTMState",
+    "SRUParams",
+    "SRUState",
     "STARParams",
+    "SelectiveSSM",
+    "SelectiveSSMParams",
+    "SelectiveSSMState",
     "SingleGateParams",
     "UnICORNN",
     "UnICORNNParams",
     "UpdateGateRNN",
+    "hgrn_lower_bounds",
 ]
