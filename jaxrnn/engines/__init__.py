@@ -2,6 +2,7 @@
 
 from jaxrnn.engines._engine import Engine
 from jaxrnn.engines.auto import Auto
+from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.engines.sequential import Sequential
 
-__all__ = ["Auto", "Engine", "Sequential"]
+__all__ = ["Auto", "Engine", "Hoisted", "Sequential"]
