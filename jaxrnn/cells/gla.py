@@ -1,0 +1,203 @@
+"""Gated linear attention."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import initializers
+from jaxrnn._cell import (
+    Array,
+    Initializer,
+    affine_step,
+    check_init,
+    check_size,
+    joined_kernel,
+    product,
+    split_columns,
+    state_dtype,
+    widen,
+)
+from jaxrnn.cells._heads import (
+    causal,
+    check_heads,
+    chunk_heads,
+    join_chunk,
+    join_heads,
+    segment_sums,
+    split_heads,
+)
+
+_BLOCK = 16  # steps whose decays towards each other are held channel by channel
+
+
+class GatedLinearAttentionParams(NamedTuple):
+    """Parameters of `GatedLinearAttention`."""
+
+    input_kernel: Array  # [input, key + key + hidden + rank], of q, k, v and the gate
+    gate_kernel: Array  # [rank, key]
+    gate_bias: Array  # [key]
+
+
+class GatedLinearAttentionState(NamedTuple):
+    """State of `GatedLinearAttention`."""
+
+    memory: Array  # [*batch, heads, key / heads, hidden / heads]
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedLinearAttention:
+    """Gated linear attention: a matrix of keys and values whose rows forget at their own rates.
+
+        q, k, v = x W_q, x W_k, x W_v
+        α = σ((x W_1) W_2 + b)^(1/τ)
+        S' = diag(α) S + k vᵀ
+        y = S'ᵀ q                             (all of it in each head, the heads side by side)
+
+    `chunk` does many steps at once with matrix products. Decays are sums of logarithms that are
+    never positive, so that no gate, however closed, makes it divide by what has vanished.
+
+    Args:
+        hidden_size: features of the values and of the output, of all heads together.
+        num_heads: heads, which share these features and those of the keys evenly.
+        key_size: features of the keys, of all heads together; ``hidden_size`` by default. The paper
+            has half as many.
+        gate_rank: rank of the map from x to the gate.
+        gate_temperature: τ; the larger, the slower the memory forgets.
+        kernel_init: initializer of all kernels, a block at a time; Glorot uniform, times 2^(-5/2).
+        gate_bias_init: initializer of b; zeros.
+
+    Shapes:
+        x ``[*batch, input]``, state ``GatedLinearAttentionState(memory)`` ``[*batch, heads,
+        key_size / heads, hidden_size / heads]``, y ``[*batch, hidden_size]``.
+
+    Raises:
+        TypeError, ValueError: a size is not a positive int, or the heads do not divide it.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.GatedLinearAttention(hidden_size=8, num_heads=2, key_size=4)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> state, xs = cell.init_state(params, (5,)), jax.numpy.ones((20, 5, 3))
+        >>> state, ys = cell.chunk(params, state, xs)
+        >>> state.memory.shape, ys.shape
+        ((5, 2, 2, 4), (20, 5, 8))
+
+    References:
+        S. Yang, B. Wang, Y. Shen, R. Panda and Y. Kim, "Gated linear attention transformers with
+        hardware-efficient training", 2023.
+
+    Note:
+        The recurrence is the paper's, without the 1/√d on keys of the authors' code. The
+        normalisation, the output gate and the projection that follow are left to the layers.
+    """
+
+    hidden_size: int
+    num_heads: int = 1
+    key_size: int | None = None
+    gate_rank: int = 16
+    gate_temperature: float = 16.0
+    kernel_init: Initializer = initializers.GlorotUniform(2**-2.5)
+    gate_bias_init: Initializer = initializers.Constant()
+
+    def __post_init__(self):
+        if self.key_size is None:
+            object.__setattr__(self, "key_size", self.hidden_size)
+        check_heads(self.hidden_size, self.key_size, self.num_heads)
+        check_size("gate_rank", self.gate_rank)
+        if not self.gate_temperature > 0:
+            raise ValueError(f"gate_temperature must be positive, got {self.gate_temperature!r}")
+
+    @property
+    def output_size(self) -> int:
+        """The number of output features: ``hidden_size``."""
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> GatedLinearAttentionParams:
+        """Draws the parameters."""
+        dtype = check_init(key, input_size, dtype)
+        keys, size, rank = jax.random.split(key, 3), self.key_size, self.gate_rank
+        blocks = (size, size, self.hidden_size, rank)
+        return GatedLinearAttentionParams(
+            joined_kernel(self.kernel_init, keys[0], input_size, blocks, dtype),
+            self.kernel_init(keys[1], (rank, size), dtype),
+            self.gate_bias_init(keys[2], (size,), dtype),
+        )
+
+    def init_state(
+        self, params: GatedLinearAttentionParams, batch_shape: tuple[int, ...] = ()
+    ) -> GatedLinearAttentionState:
+        """Returns zeros."""
+        heads, dtype = self.num_heads, state_dtype(params.gate_bias.dtype)
+        shape = (*batch_shape, heads, self.key_size // heads, self.hidden_size // heads)
+        return GatedLinearAttentionState(jnp.zeros(shape, dtype))
+
+    def _write(self, params: GatedLinearAttentionParams, x: Array) -> tuple[Array, Array, Array]:
+        """k, v and log α, of all heads together."""
+        z = product(x, params.input_kernel[:, self.key_size :])
+        k, v, low_rank = split_columns(z, (self.key_size, self.hidden_size, self.gate_rank))
+        gate = product(low_rank, params.gate_kernel) + widen(params.gate_bias)
+        return k, v, jax.nn.log_sigmoid(gate) / self.gate_temperature
+
+    def _query(self, params: GatedLinearAttentionParams, x: Array) -> Array:
+        return product(x, params.input_kernel[:, : self.key_size])
+
+    def affine(
+        self, params: GatedLinearAttentionParams, x: Array
+    ) -> tuple[GatedLinearAttentionState, GatedLinearAttentionState]:
+        """Returns α for the rows of the memory, and k vᵀ."""
+        k, v, log_alpha = (split_heads(z, self.num_heads) for z in self._write(params, x))
+        a, b = jnp.exp(log_alpha)[..., None], k[..., None] * v[..., None, :]
+        return GatedLinearAttentionState(a), GatedLinearAttentionState(b)
+
+    def readout(
+        self, params: GatedLinearAttentionParams, state: GatedLinearAttentionState, x: Array
+    ) -> Array:
+        """Returns S'ᵀ q."""
+        q = split_heads(self._query(params, x), self.num_heads)
+        y = jnp.einsum("...kv,...k->...v", state.memory, q)
+        return join_heads(y).astype(params.gate_bias.dtype)
+
+    def step(
+        self, params: GatedLinearAttentionParams, state: GatedLinearAttentionState, x: Array
+    ) -> tuple[GatedLinearAttentionState, Array]:
+        """One step of the equations above."""
+        return affine_step(self, params, state, x)
+
+    def chunk(
+        self, params: GatedLinearAttentionParams, state: GatedLinearAttentionState, xs: Array
+    ) -> tuple[GatedLinearAttentionState, Array]:
+        """Does all steps of ``xs [time, *batch, input]`` at once."""
+        time, block = xs.shape[0], min(xs.shape[0], _BLOCK)
+
+        def blocks(z: Array) -> Array:
+            """``[time, *batch, features]`` -> ``[*batch, heads, blocks, block, size]``."""
+            z = chunk_heads(z, self.num_heads)
+            padding = [(0, 0)] * (z.ndim - 2) + [(0, -time % block), (0, 0)]
+            return jnp.pad(z, padding).reshape(*z.shape[:-2], -1, block, z.shape[-1])
+
+        k, v, log_alpha = map(blocks, self._write(params, xs))
+        q = blocks(self._query(params, xs))
+
+        # Inside a block: what s ≤ t wrote, as it stands at t. A last row that is all of a block's
+        # decay after s takes its keys to the end of the block.
+        since = jnp.exp(jnp.moveaxis(segment_sums(jnp.moveaxis(log_alpha, -1, -2)), -3, -1))
+        weights = jnp.sum(q[..., :, None, :] * k[..., None, :, :] * since, axis=-1)
+        inside = jnp.where(causal(block), weights, jnp.zeros_like(weights)) @ v
+
+        # Across blocks: the memory at the beginning of each, decayed to t.
+        written = jnp.swapaxes(k * since[..., -1, :, :], -1, -2) @ v
+        decays = jnp.exp(jnp.cumsum(log_alpha, axis=-2))
+
+        def across(memory: Array, block_of: tuple[Array, Array]):
+            decay, new = block_of
+            return decay[..., None] * memory + new, memory
+
+        per_block = (jnp.moveaxis(decays[..., -1, :], -2, 0), jnp.moveaxis(written, -3, 0))
+        memory, before = jax.lax.scan(across, state.memory, per_block)
+        outputs = inside + (q * decays) @ jnp.moveaxis(before, 0, -3)
+
+        outputs = outputs.reshape(*outputs.shape[:-3], -1, outputs.shape[-1])[..., :time, :]
+        ys = join_chunk(outputs).astype(params.gate_bias.dtype)
+        return GatedLinearAttentionState(memory), ys
