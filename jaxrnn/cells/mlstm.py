@@ -1,0 +1,201 @@
+"""The matrix LSTM of xLSTM."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import initializers
+from jaxrnn._cell import (
+    Array,
+    Initializer,
+    check_init,
+    joined_kernel,
+    product,
+    split_columns,
+    state_dtype,
+    widen,
+)
+from jaxrnn.cells._heads import (
+    causal,
+    check_heads,
+    chunk_heads,
+    join_chunk,
+    join_heads,
+    segment_sums,
+    split_heads,
+)
+
+
+class MLSTMParams(NamedTuple):
+    """Parameters of `MLSTM`; blocks in the order q, k, v, o, i, f."""
+
+    input_kernel: Array  # [input, 2 * key + 2 * hidden + 2 * heads]
+    bias: Array  # [2 * key + 2 * hidden + 2 * heads]
+
+
+class MLSTMState(NamedTuple):
+    """State of `MLSTM`; memory and normalizer are kept divided by e^stabilizer."""
+
+    memory: Array  # [*batch, heads, key / heads, hidden / heads]
+    normalizer: Array  # [*batch, heads, key / heads]
+    stabilizer: Array  # [*batch, heads]
+
+
+def _normalized(values: Array, weight: Array, stabilizer: Array) -> Array:
+    """The values / max(|weight|, e^-stabilizer), for values [..., size]."""
+    # Where e^-m would overflow, values / e^-m has vanished; the derivative needs a finite divisor.
+    smallest = -0.9 * math.log(jnp.finfo(values.dtype).max)
+    floor = jnp.exp(-jnp.maximum(stabilizer, smallest))
+    return values / jnp.maximum(jnp.abs(weight), floor)[..., None]
+
+
+@dataclasses.dataclass(frozen=True)
+class MLSTM:
+    """The LSTM with a matrix memory: exponential gates, and a normaliser for what they write.
+
+        q, k, v = x W_q + b_q, (x W_k + b_k) / √d, x W_v + b_v    (d features of a head's key)
+        i = exp(x w_i + b_i),   f = σ(x w_f + b_f),   o = σ(x W_o + b_o)
+        C' = f C + i k vᵀ
+        n' = f n + i k
+        y = o (C'ᵀ q) / max(|n'ᵀ q|, 1)       (all of it in each head, the heads side by side)
+
+    The exponential is kept in range by a running maximum, which cancels in y:
+
+        m' = max(log f + m, log i)
+        f and i become exp(log f + m - m') and exp(log i - m'), and 1 becomes e^(-m')
+
+    `chunk` does many steps at once with matrix products, with the same maxima.
+
+    Args:
+        hidden_size: features of the values and of the output, of all heads together.
+        num_heads: heads, which share these features and those of the keys evenly; each has one
+            input and one forget gate.
+        key_size: features of the keys, of all heads together; ``hidden_size`` by default.
+        kernel_init: initializer of W of q, k, v and o; LeCun's normal, times √(2/5).
+        gate_kernel_init: initializer of w of i and f; zeros.
+        bias_init: initializer of the biases of q, k, v and o; zeros.
+        input_bias_init: initializer of b_i; normal, of standard deviation 0.1.
+        forget_bias_init: initializer of b_f; from 3 to 6 over the heads.
+
+    Shapes:
+        x ``[*batch, input]``, state ``MLSTMState(memory, normalizer, stabilizer)`` ``[*batch,
+        heads, key, value]``, ``[*batch, heads, key]`` and ``[*batch, heads]``,
+        y ``[*batch, hidden_size]``.
+
+    Raises:
+        TypeError, ValueError: a size is not a positive int, or the heads do not divide it.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.MLSTM(hidden_size=8, num_heads=2)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> state, xs = cell.init_state(params, (5,)), jax.numpy.ones((20, 5, 3))
+        >>> state, ys = cell.chunk(params, state, xs)
+        >>> state.memory.shape, ys.shape
+        ((5, 2, 4, 4), (20, 5, 8))
+
+    References:
+        M. Beck et al., "xLSTM: extended long short-term memory", 2024.
+
+    Note:
+        The paper also allows an exponential forget gate; its code, like this, has the logistic
+        one. Its code scales the bias of k with the rest, as here, and adds 1e-6 to the
+        denominator, which is left out. In its blocks the gates see q, k and v; here they see x, as
+        in the paper's equations.
+    """
+
+    hidden_size: int
+    num_heads: int = 1
+    key_size: int | None = None
+    kernel_init: Initializer = initializers.LecunNormal(math.sqrt(0.4))
+    gate_kernel_init: Initializer = initializers.Constant()
+    bias_init: Initializer = initializers.Constant()
+    input_bias_init: Initializer = initializers.Normal(0.1)
+    forget_bias_init: Initializer = initializers.Linspace(3.0, 6.0)
+
+    def __post_init__(self):
+        if self.key_size is None:
+            object.__setattr__(self, "key_size", self.hidden_size)
+        check_heads(self.hidden_size, self.key_size, self.num_heads)
+
+    @property
+    def output_size(self) -> int:
+        """The number of output features: ``hidden_size``."""
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> MLSTMParams:
+        """Draws the parameters."""
+        dtype = check_init(key, input_size, dtype)
+        keys, heads = jax.random.split(key, 5), self.num_heads
+        dense = (self.key_size, self.key_size, self.hidden_size, self.hidden_size)
+        kernels = (
+            joined_kernel(self.kernel_init, keys[0], input_size, dense, dtype),
+            joined_kernel(self.gate_kernel_init, keys[1], input_size, (heads, heads), dtype),
+        )
+        biases = (
+            self.bias_init(keys[2], (sum(dense),), dtype),
+            self.input_bias_init(keys[3], (heads,), dtype),
+            self.forget_bias_init(keys[4], (heads,), dtype),
+        )
+        return MLSTMParams(jnp.concatenate(kernels, axis=-1), jnp.concatenate(biases))
+
+    def init_state(self, params: MLSTMParams, batch_shape: tuple[int, ...] = ()) -> MLSTMState:
+        """Returns zeros."""
+        heads, dtype = self.num_heads, state_dtype(params.bias.dtype)
+        size, width = self.key_size // heads, self.hidden_size // heads
+        shapes = ((heads, size, width), (heads, size), (heads,))
+        return MLSTMState(*(jnp.zeros((*batch_shape, *shape), dtype) for shape in shapes))
+
+    def _blocks(self, params: MLSTMParams, x: Array) -> list[Array]:
+        """Q, k, v, σ(o), log i and log f, of all heads together."""
+        size, hidden, heads = self.key_size, self.hidden_size, self.num_heads
+        z = product(x, params.input_kernel) + widen(params.bias)
+        q, k, v, o, i, f = split_columns(z, (size, size, hidden, hidden, heads, heads))
+        k = k / math.sqrt(size // heads)
+        return [q, k, v, jax.nn.sigmoid(o), i, jax.nn.log_sigmoid(f)]
+
+    def step(self, params: MLSTMParams, state: MLSTMState, x: Array) -> tuple[MLSTMState, Array]:
+        """One step of the equations above."""
+        q, k, v, o, log_i, log_f = self._blocks(params, x)
+        q, k, v = (split_heads(z, self.num_heads) for z in (q, k, v))
+        m = jnp.maximum(log_f + state.stabilizer, log_i)
+        f = jnp.exp(log_f + state.stabilizer - m)[..., None]
+        k = jnp.exp(log_i - m)[..., None] * k
+        memory = f[..., None] * state.memory + k[..., None] * v[..., None, :]
+        n = f * state.normalizer + k
+        values = jnp.einsum("...kv,...k->...v", memory, q)
+        y = o * join_heads(_normalized(values, jnp.sum(n * q, axis=-1), m))
+        return MLSTMState(memory, n, m), y.astype(params.bias.dtype)
+
+    def chunk(self, params: MLSTMParams, state: MLSTMState, xs: Array) -> tuple[MLSTMState, Array]:
+        """Does all steps of ``xs [time, *batch, input]`` at once."""
+        q, k, v, o, log_i, log_f = self._blocks(params, xs)
+        q, k, v = (chunk_heads(z, self.num_heads) for z in (q, k, v))
+        log_i, log_f = (jnp.moveaxis(z, 0, -1) for z in (log_i, log_f))  # [*batch, heads, time]
+
+        # Logarithms of what remains at t of the first state, and of what s ≤ t wrote.
+        log_first = jnp.cumsum(log_f, axis=-1) + state.stabilizer[..., None]
+        log_written = segment_sums(log_f) + log_i[..., None, :]
+        log_written = jnp.where(causal(xs.shape[0]), log_written, -jnp.inf)
+        m = jnp.maximum(log_first, jnp.max(log_written, axis=-1))
+        first = jnp.exp(log_first - m)[..., None]
+        written = jnp.exp(log_written - m[..., None])
+
+        weights = (q @ jnp.swapaxes(k, -1, -2)) * written
+        values = weights @ v + first * (q @ state.memory)
+        weight = jnp.sum(weights, axis=-1) + jnp.sum(
+            first * q * state.normalizer[..., None, :], axis=-1
+        )
+        ys = o * join_chunk(_normalized(values, weight, m))
+
+        k = k * written[..., -1, :, None]
+        last = first[..., -1, :]
+        final = MLSTMState(
+            last[..., None] * state.memory + jnp.swapaxes(k, -1, -2) @ v,
+            last * state.normalizer + jnp.sum(k, axis=-2),
+            m[..., -1],
+        )
+        return final, ys.astype(params.bias.dtype)
