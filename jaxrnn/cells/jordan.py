@@ -83,8 +83,8 @@ class Jordan:
         8604, Institute for Cognitive Science, University of California, San Diego, 1986.
 
     Note:
-        Jordan's units are all logistic, and his plan units, which stand still through a sequence,
-        are the input here. While he trains, he may put the wanted output in the place of y in s'.
+        Jordan's units are all logistic. His plan units, which stand still through a sequence, are
+        the input here.
     """
 
     hidden_size: int

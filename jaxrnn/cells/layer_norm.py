@@ -96,8 +96,8 @@ class LayerNormLSTM:
     Note:
         The paper adds a shift in each normalisation and b besides; of the three that meet in the
         gates only the sum matters, and it is b here. ε = 1e-5 and normalising the four gates
-        together are the authors' code; TensorFlow's ``LayerNormBasicLSTMCell`` normalises each
-        gate alone.
+        together are the authors' code; TensorFlow's ``LayerNormBasicLSTMCell`` normalises the sum
+        of both products, each gate alone.
     """
 
     hidden_size: int

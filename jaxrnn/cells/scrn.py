@@ -70,7 +70,7 @@ class SCRN:
 
     Note:
         The paper's output layer reads h' and s', so y holds both. It has no biases. In the authors'
-        code h' sees s in place of s', and α may be a learned matrix.
+        code h' sees s in place of s', and a learned matrix may stand for α.
     """
 
     hidden_size: int

@@ -31,7 +31,7 @@ class STARParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class STAR:
-    """The stackable recurrent cell: gradients keep their size through time and through layers.
+    """The stackable recurrent cell, made so that gradients keep their size through many layers.
 
         k = σ(x W_k + b_k + h U)
         z = tanh(x W_z + b_z)
