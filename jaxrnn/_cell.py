@@ -15,6 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from jaxrnn._dropout import DroppedKernel
+
 Array = jax.Array
 PyTree = Any
 Initializer = Callable[..., Array]
@@ -152,7 +154,7 @@ def widen(x: Array) -> Array:
     return x.astype(state_dtype(x.dtype))
 
 
-def product(x: Array, kernel: Array) -> Array:
+def product(x: Array, kernel: Array | DroppedKernel) -> Array:
     """``x @ kernel``, taken in the kernel's dtype and accumulated in the state's.
 
     Shapes: x ``[*batch, n]``, kernel ``[n, m]`` -> ``[*batch, m]``.
@@ -173,6 +175,8 @@ def product(x: Array, kernel: Array) -> Array:
             f"x has dtype {x.dtype}, the kernel {kernel.dtype}; they must agree, because nothing "
             f"is promoted silently: cast one of them, e.g. x.astype('{kernel.dtype}')"
         )
+    if isinstance(kernel, DroppedKernel):
+        return product(kernel.drop(x), kernel.kernel)
     return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=wide)
 
 
@@ -243,8 +247,10 @@ def joined_kernel(
     return jnp.concatenate(blocks, axis=-1)
 
 
-def split_columns(x: Array, columns: Sequence[int]) -> list[Array]:
+def split_columns(x: Any, columns: Sequence[int]) -> list[Any]:
     """Splits the last axis into blocks of so many columns."""
+    if isinstance(x, DroppedKernel):
+        return [DroppedKernel(block, x.mask) for block in split_columns(x.kernel, columns)]
     return jnp.split(x, list(itertools.accumulate(columns))[:-1], axis=-1)
 
 

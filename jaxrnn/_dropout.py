@@ -4,6 +4,7 @@ Dropout here is inverted: what is kept is scaled by 1 / (1 - rate) while trainin
 expectation is the undisturbed network and nothing is scaled afterwards.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -32,3 +33,35 @@ def dropout(key: Array | None, rate: float, x: Array) -> Array:
         return x
     keep = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DroppedKernel:
+    """A kernel that multiplies features of which some are dropped; it stands where the kernel did.
+
+    One kernel serves the whole batch, and yet each row of the batch has a mask of its own, which a
+    kernel with rows of zeros could not give it.
+    """
+
+    kernel: Any  # Array [features, columns], or a DroppedKernel again
+    mask: Array  # [*batch, features]: 0, or 1 / (1 - rate)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.kernel.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.kernel.ndim
+
+    @property
+    def dtype(self) -> Any:
+        return self.kernel.dtype
+
+    def drop(self, x: Array) -> Array:
+        """The features that are kept, scaled."""
+        return (x.astype(self.mask.dtype) * self.mask).astype(x.dtype)
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return self.drop(x) @ self.kernel
