@@ -4,6 +4,7 @@ Gates are packed on the last axis in the order r, z, n.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +19,11 @@ from jaxrnn._cell import (
     packed_bias,
     packed_kernel,
     product,
+    split_columns,
     state_dtype,
     widen,
 )
+from jaxrnn.cells.elman import tanh
 
 
 class GRUParams(NamedTuple):
@@ -70,6 +73,7 @@ class GRU:
         recurrent_init: initializer of U, a gate at a time; orthogonal.
         bias_init: initializer of b as ``[3, hidden]``, and of b_hn as the last row of another
             such draw; zeros.
+        candidate_activation: what gives n; tanh.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden [*batch, hidden])``, y ``[*batch, hidden]``.
@@ -98,6 +102,7 @@ class GRU:
     kernel_init: Initializer = initializers.GlorotUniform()
     recurrent_init: Initializer = initializers.Orthogonal()
     bias_init: Initializer = initializers.Constant()
+    candidate_activation: Callable[[Array], Array] = tanh
 
     def __post_init__(self):
         check_size("hidden_size", self.hidden_size)
@@ -128,7 +133,7 @@ class GRU:
         h_r, h_z, h_n = jnp.split(from_state, 3, axis=-1)
         r = jax.nn.sigmoid(i_r + h_r)
         z = jax.nn.sigmoid(i_z + h_z)
-        n = jnp.tanh(i_n + r * (h_n + widen(params.candidate_bias)))
+        n = self.candidate_activation(i_n + r * (h_n + widen(params.candidate_bias)))
         h = (1 - z) * n + z * h
         return GRUState(h), h.astype(params.bias.dtype)
 
@@ -146,6 +151,7 @@ class ResetBeforeGRU:
         kernel_init: initializer of W, a gate at a time; Glorot uniform.
         recurrent_init: initializer of U, a gate at a time; orthogonal.
         bias_init: initializer of b as ``[3, hidden]``; zeros.
+        candidate_activation: what gives n; tanh.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden [*batch, hidden])``, y ``[*batch, hidden]``.
@@ -172,6 +178,7 @@ class ResetBeforeGRU:
     kernel_init: Initializer = initializers.GlorotUniform()
     recurrent_init: Initializer = initializers.Orthogonal()
     bias_init: Initializer = initializers.Constant()
+    candidate_activation: Callable[[Array], Array] = tanh
 
     def __post_init__(self):
         check_size("hidden_size", self.hidden_size)
@@ -197,14 +204,14 @@ class ResetBeforeGRU:
     ) -> tuple[GRUState, Array]:
         """One step of the equations above."""
         h = state.hidden
-        gate_kernel, candidate_kernel = jnp.split(
-            params.recurrent_kernel, [2 * self.hidden_size], axis=-1
+        gate_kernel, candidate_kernel = split_columns(
+            params.recurrent_kernel, (2 * self.hidden_size, self.hidden_size)
         )
         from_input = product(x, params.input_kernel) + widen(params.bias)
         i_r, i_z, i_n = jnp.split(from_input, 3, axis=-1)
         h_r, h_z = jnp.split(product(h, gate_kernel), 2, axis=-1)
         r = jax.nn.sigmoid(i_r + h_r)
         z = jax.nn.sigmoid(i_z + h_z)
-        n = jnp.tanh(i_n + product(r * h, candidate_kernel))
+        n = self.candidate_activation(i_n + product(r * h, candidate_kernel))
         h = (1 - z) * n + z * h
         return GRUState(h), h.astype(params.bias.dtype)

@@ -4,6 +4,7 @@ Gates are packed on the last axis in the order i, f, g, o.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from jaxrnn._cell import (
     state_dtype,
     widen,
 )
+from jaxrnn.cells.elman import tanh
 
 
 class LSTMParams(NamedTuple):
@@ -98,6 +100,7 @@ class LSTM:
         kernel_init: initializer of W, a gate at a time; Glorot uniform.
         recurrent_init: initializer of U, a gate at a time; orthogonal.
         bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
+        candidate_activation: what gives g; tanh.
 
     Shapes:
         x ``[*batch, input]``, state ``LSTMState(hidden, cell)``, both ``[*batch, hidden]``, y
@@ -129,6 +132,7 @@ class LSTM:
     kernel_init: Initializer = initializers.GlorotUniform()
     recurrent_init: Initializer = initializers.Orthogonal()
     bias_init: Initializer | None = None
+    candidate_activation: Callable[[Array], Array] = tanh
 
     def __post_init__(self):
         check_size("hidden_size", self.hidden_size)
@@ -150,7 +154,7 @@ class LSTM:
     def step(self, params: LSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         """One step of the equations above."""
         i, f, g, o = jnp.split(_preactivations(params, state.hidden, x), 4, axis=-1)
-        c = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        c = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * self.candidate_activation(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return LSTMState(h, c), h.astype(params.bias.dtype)
 
@@ -172,6 +176,7 @@ class PeepholeLSTM:
         recurrent_init: initializer of U, a gate at a time; orthogonal.
         bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
         peephole_init: initializer of p as ``[3, hidden]``, in the order i, f, o; zeros.
+        candidate_activation: what gives g; tanh.
 
     Shapes:
         As for `LSTM`; ``peephole_kernel`` is ``[3 * hidden]``.
@@ -200,6 +205,7 @@ class PeepholeLSTM:
     recurrent_init: Initializer = initializers.Orthogonal()
     bias_init: Initializer | None = None
     peephole_init: Initializer = initializers.Constant()
+    candidate_activation: Callable[[Array], Array] = tanh
 
     def __post_init__(self):
         check_size("hidden_size", self.hidden_size)
@@ -231,7 +237,7 @@ class PeepholeLSTM:
         p_i, p_f, p_o = jnp.split(widen(params.peephole_kernel), 3)
         i = jax.nn.sigmoid(i + p_i * state.cell)
         f = jax.nn.sigmoid(f + p_f * state.cell)
-        c = f * state.cell + i * jnp.tanh(g)
+        c = f * state.cell + i * self.candidate_activation(g)
         h = jax.nn.sigmoid(o + p_o * c) * jnp.tanh(c)
         return LSTMState(h, c), h.astype(params.bias.dtype)
 
@@ -252,6 +258,7 @@ class ProjectedLSTM:
         recurrent_init: initializer of U, a gate at a time; orthogonal.
         bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
         projection_init: initializer of P ``[hidden, projection]``; Glorot uniform.
+        candidate_activation: what gives g; tanh.
 
     Shapes:
         x ``[*batch, input]``, state ``LSTMState(hidden [*batch, projection], cell
@@ -283,6 +290,7 @@ class ProjectedLSTM:
     recurrent_init: Initializer = initializers.Orthogonal()
     bias_init: Initializer | None = None
     projection_init: Initializer = initializers.GlorotUniform()
+    candidate_activation: Callable[[Array], Array] = tanh
 
     def __post_init__(self):
         check_size("hidden_size", self.hidden_size)
@@ -312,6 +320,6 @@ class ProjectedLSTM:
     ) -> tuple[LSTMState, Array]:
         """One step of the equations above."""
         i, f, g, o = jnp.split(_preactivations(params, state.hidden, x), 4, axis=-1)
-        c = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        c = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * self.candidate_activation(g)
         h = product(jax.nn.sigmoid(o) * jnp.tanh(c), params.projection_kernel)
         return LSTMState(h, c), h.astype(params.bias.dtype)
