@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Array, PyTree
-from jaxrnn.wrappers.masked import select
 
 
 @runtime_checkable
@@ -81,10 +80,3 @@ def valid_steps(xs: PyTree, lengths: Any, mask: Any) -> Array | None:
     lengths = jnp.asarray(lengths)
     steps = jnp.arange(jnp.shape(jax.tree.leaves(xs)[0])[0])
     return steps.reshape(-1, *(1 for _ in lengths.shape)) < lengths.astype(steps.dtype)
-
-
-def zero_skipped(xs: PyTree, valid: Array | None) -> PyTree:
-    """Replaces what stands at skipped steps, NaN included, by zeros."""
-    if valid is None:
-        return xs
-    return jax.tree.map(lambda leaf: select(valid, leaf, jnp.zeros_like(leaf)), xs)

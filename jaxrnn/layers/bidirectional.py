@@ -8,17 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Array, Cell, PyTree, check_init, check_key, input_rank
-from jaxrnn.layers._layer import (
-    Layer,
-    can_step,
-    cannot_step,
-    check_parts,
-    valid_steps,
-    zero_skipped,
-)
+from jaxrnn.layers._layer import Layer, can_step, cannot_step, check_parts, valid_steps
 from jaxrnn.layers.recurrent import Recurrent, as_layer
 from jaxrnn.layers.stack import Stack
-from jaxrnn.wrappers.masked import safe_inputs
+from jaxrnn.wrappers.masked import safe_inputs, zero_skipped
 
 
 class BidirectionalParams(NamedTuple):

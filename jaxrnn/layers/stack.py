@@ -18,16 +18,9 @@ from jaxrnn._cell import (
     step_with_key,
 )
 from jaxrnn._dropout import check_rate, dropout
-from jaxrnn.layers._layer import (
-    Layer,
-    can_step,
-    cannot_step,
-    check_parts,
-    valid_steps,
-    zero_skipped,
-)
+from jaxrnn.layers._layer import Layer, can_step, cannot_step, check_parts, valid_steps
 from jaxrnn.layers.recurrent import as_layer
-from jaxrnn.wrappers.masked import safe_inputs
+from jaxrnn.wrappers.masked import safe_inputs, zero_skipped
 
 
 class NormalisedParams(NamedTuple):

@@ -1,12 +1,13 @@
 """Steps that are skipped, and steps at which a new sequence begins."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, Cell, PyTree, is_stochastic, step_with_key
+from jaxrnn._cell import Array, PyTree
+from jaxrnn.wrappers._wrapper import Wrapper
 
 
 class MaskedInput(NamedTuple):
@@ -23,8 +24,15 @@ def select(where: Array, on_true: Array, on_false: Array) -> Array:
     return jnp.where(where, on_true, on_false)
 
 
+def zero_skipped(xs: PyTree, valid: Array | None) -> PyTree:
+    """Replaces what stands at skipped steps, NaN included, by zeros."""
+    if valid is None:
+        return xs
+    return jax.tree.map(lambda leaf: select(valid, leaf, jnp.zeros_like(leaf)), xs)
+
+
 @dataclasses.dataclass(frozen=True)
-class Masked:
+class Masked(Wrapper):
     """Runs a cell under a mask and with starts: the sequence contract, one step of it.
 
         state ← cell.init_state   where start
@@ -51,26 +59,6 @@ class Masked:
         [ True False] [ True False]
     """
 
-    cell: Cell
-
-    @property
-    def output_size(self) -> int | None:
-        """The wrapped cell's."""
-        return self.cell.output_size
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the wrapped cell takes a key."""
-        return is_stochastic(self.cell)
-
-    def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
-        """Draws the wrapped cell's parameters."""
-        return self.cell.init(key, input_size, dtype)
-
-    def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        """Returns the wrapped cell's initial state."""
-        return self.cell.init_state(params, batch_shape)
-
     def step(
         self, params: PyTree, state: PyTree, inputs: MaskedInput, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
@@ -80,11 +68,28 @@ class Masked:
         if start is not None:
             initial = self.cell.init_state(params, start.shape)
             state = jax.tree.map(lambda new, old: select(start, new, old), initial, state)
-        state, y = step_with_key(self.cell, params, state, x, key)
+        state, y = super().step(params, state, x, key=key)
         if valid is not None:
             state = jax.tree.map(lambda new, old: select(valid, new, old), state, held)
-            y = jax.tree.map(lambda leaf: select(valid, leaf, jnp.zeros_like(leaf)), y)
-        return state, y
+        return state, zero_skipped(y, valid)
+
+    def affine(self, params: PyTree, inputs: MaskedInput) -> tuple[PyTree, PyTree]:
+        """The wrapped cell's (a, b); (1, 0) at a skipped step, (0, a · initial + b) at a start."""
+        x, valid, start = inputs
+        a, b = super().affine(params, x)
+        a = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), a, b)
+        if start is not None:
+            initial = self.cell.init_state(params, start.shape)
+            b = jax.tree.map(lambda a, h, b: select(start, a * h + b, b), a, initial, b)
+            a = zero_skipped(a, ~start)
+        if valid is not None:
+            a = jax.tree.map(lambda a: select(valid, a, jnp.ones_like(a)), a)
+            b = zero_skipped(b, valid)
+        return a, b
+
+    def readout(self, params: PyTree, state: PyTree, inputs: MaskedInput) -> PyTree:
+        """The wrapped cell's output, zero at a skipped step."""
+        return zero_skipped(super().readout(params, state, inputs.x), inputs.valid)
 
 
 def safe_inputs(xs: PyTree, mask: Array) -> PyTree:

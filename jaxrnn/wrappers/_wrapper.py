@@ -1,0 +1,118 @@
+"""What wrappers share."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxrnn._cell import (
+    AffineCell,
+    Array,
+    Cell,
+    PyTree,
+    bind_with_key,
+    input_rank,
+    is_stochastic,
+    step_with_key,
+)
+from jaxrnn._dropout import DroppedKernel
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapper:
+    """A cell around a cell, each member of which is the wrapped cell's until a wrapper changes it.
+
+    Users need not inherit from this: a wrapper is a cell, and nothing more.
+    """
+
+    cell: Cell
+
+    def __post_init__(self):
+        if isinstance(self.cell, type) or not callable(getattr(self.cell, "step", None)):
+            raise TypeError(
+                f"cell must be a cell, an instance with step and init_state, got {self.cell!r}; "
+                f"write e.g. {type(self).__name__}(jaxrnn.LSTM(hidden_size=128))"
+            )
+        if not isinstance(self.cell, AffineCell):
+            # As with __hash__, a method that is None is one that this instance lacks.
+            object.__setattr__(self, "affine", None)
+            object.__setattr__(self, "readout", None)
+
+    @property
+    def output_size(self) -> int | None:
+        """The wrapped cell's."""
+        return self.cell.output_size
+
+    @property
+    def input_rank(self) -> int:
+        """The wrapped cell's."""
+        return input_rank(self.cell)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the wrapped cell takes a key."""
+        return is_stochastic(self.cell)
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
+        """Draws the wrapped cell's parameters."""
+        return self.cell.init(key, input_size, dtype)
+
+    def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        """Returns the wrapped cell's initial state."""
+        return self.cell.init_state(params, batch_shape)
+
+    def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:
+        """What the wrapped cell draws once a sequence."""
+        return bind_with_key(self.cell, params, key, batch_shape)
+
+    def step(
+        self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
+    ) -> tuple[PyTree, PyTree]:
+        """One step of the wrapped cell."""
+        return step_with_key(self.cell, params, state, x, key)
+
+    def affine(self, params: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+        """``(a, b)`` of the wrapped cell, if it is affine."""
+        return self.cell.affine(params, x)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def readout(self, params: PyTree, state: PyTree, x: PyTree) -> PyTree:
+        """The output from the NEW state, if the wrapped cell is affine."""
+        return self.cell.readout(params, state, x)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def split_key(key: Array | None) -> tuple[Array | None, Array | None]:
+    """A wrapper's own key and the wrapped cell's."""
+    return (None, None) if key is None else tuple(jax.random.split(key))
+
+
+def map_kernels(
+    change: Callable[[int, Any], Any], names: tuple[str, ...], params: PyTree, what: str
+) -> PyTree:
+    """Changes every leaf that is a field of one of these names; ``change`` gets it numbered.
+
+    Raises:
+        ValueError: there is no such leaf.
+    """
+    found = []
+
+    def visit(path, leaf):
+        field = path[-1] if path else None
+        found.append(getattr(field, "name", getattr(field, "key", None)))
+        return change(len(found), leaf) if found[-1] in names else leaf
+
+    params = jax.tree_util.tree_map_with_path(
+        visit, params, is_leaf=lambda node: isinstance(node, DroppedKernel)
+    )
+    if not set(found) & set(names):
+        raise ValueError(
+            f"{what} must name fields of the wrapped cell's parameters, got {names!r}, but the "
+            f"fields are {', '.join(map(str, dict.fromkeys(found)))}"
+        )
+    return params
+
+
+def check_names(name: str, names: Any) -> None:
+    """Raises unless ``names`` is a tuple of strings."""
+    if not isinstance(names, tuple) or not all(isinstance(n, str) for n in names) or not names:
+        raise TypeError(f'{name} must be a tuple of field names, e.g. ("kernel",), got {names!r}')

@@ -1,0 +1,122 @@
+"""Dropout with one mask a sequence."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import Array, PyTree, bind_with_key, state_dtype
+from jaxrnn._dropout import DroppedKernel, check_rate, dropout
+from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
+
+
+@dataclasses.dataclass(frozen=True)
+class VariationalDropout(Wrapper):
+    """Drops features of the input and of the recurrent state, the same ones at all steps.
+
+        x W ← (x ⊙ m_x) W,   h U ← (h ⊙ m_h) U,   m = Bernoulli(1 - rate) / (1 - rate)
+
+    Each row of the batch has masks of its own, one for each kernel, which all gates share; they are
+    drawn once a call of `jaxrnn.unroll`, and ``starts`` does not draw them anew. Only what a kernel
+    multiplies is dropped, never the state itself: what a gate hands on from step to step would
+    else grow by 1 / (1 - rate) each time. Without a key nothing is dropped, which is the
+    expectation of every product.
+
+    Args:
+        cell: a cell that takes its kernels as ``x @ kernel`` alone, as those of `jaxrnn.cells` with
+            dense kernels do; a `jaxrnn.layers.Stack` of such cells, too.
+        input_rate: the probability with which a feature of the input is dropped.
+        recurrent_rate: the same for the recurrent state.
+        input_kernels: the names of the fields of the parameters that multiply inputs.
+        recurrent_kernels: the names of those that multiply the recurrent state.
+
+    Raises:
+        TypeError, ValueError: a rate is no number in [0, 1); names are no tuple of strings, or, in
+            `init` and `bind`, the parameters have none of them; in `step`, the cell does otherwise
+            with a kernel than multiply by it.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.wrappers.VariationalDropout(rnn.GRU(8), input_rate=0.2, recurrent_rate=0.4)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> xs = jax.numpy.ones((5, 2, 3))
+        >>> _, ys = rnn.unroll(cell, params, xs, key=jax.random.key(1))
+        >>> bool((ys[:, 0] == ys[:, 1]).any())
+        False
+
+    References:
+        Y. Gal and Z. Ghahramani, "A theoretically grounded application of dropout in recurrent
+        neural networks", 2016, section 4 (the form with weights tied between gates).
+    """
+
+    input_rate: float = 0.0
+    recurrent_rate: float = 0.0
+    input_kernels: tuple[str, ...] = ("input_kernel",)
+    recurrent_kernels: tuple[str, ...] = ("recurrent_kernel",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        for kind in ("input", "recurrent"):
+            check_rate(f"{kind}_rate", getattr(self, f"{kind}_rate"))
+            check_names(f"{kind}_kernels", getattr(self, f"{kind}_kernels"))
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
+        """Draws the wrapped cell's parameters."""
+        return self._map(lambda _, rate, kernel: kernel, self.cell.init(key, input_size, dtype))
+
+    def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:
+        """Draws the masks."""
+        key, inner = jax.random.split(key)
+
+        def drop(number, rate, kernel):
+            if kernel.ndim != 2:
+                raise ValueError(
+                    "VariationalDropout needs kernels [features, columns], but "
+                    f"{type(self.cell).__name__} has one of shape {kernel.shape} by a name in "
+                    "input_kernels or recurrent_kernels; use WeightDrop, which takes every shape"
+                )
+            ones = jnp.ones((*batch_shape, kernel.shape[0]), state_dtype(kernel.dtype))
+            return DroppedKernel(kernel, dropout(jax.random.fold_in(key, number), rate, ones))
+
+        return self._map(drop, bind_with_key(self.cell, params, inner, batch_shape))
+
+    def step(
+        self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
+    ) -> tuple[PyTree, PyTree]:
+        """One step of the wrapped cell."""
+        return self._named(super().step, params, state, x, key=key)
+
+    def affine(self, params: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+        """``(a, b)`` of the wrapped cell, if it is affine."""
+        return self._named(super().affine, params, x)
+
+    def readout(self, params: PyTree, state: PyTree, x: PyTree) -> PyTree:
+        """The output from the NEW state, if the wrapped cell is affine."""
+        return self._named(super().readout, params, state, x)
+
+    def _map(self, change, params: PyTree) -> PyTree:
+        """Changes the kernels of each kind whose rate is not zero, numbered apart."""
+        for base, kind in ((0, "input"), (1 << 16, "recurrent")):
+            rate, names = getattr(self, f"{kind}_rate"), getattr(self, f"{kind}_kernels")
+            if rate > 0:
+                params = map_kernels(
+                    lambda n, kernel: change(base + n, rate, kernel),  # noqa: B023
+                    names,
+                    params,
+                    f"{kind}_kernels",
+                )
+        return params
+
+    def _named(self, function, *arguments, **keywords):
+        """Calls a function of the cell; a use of a kernel that cannot be masked gets its name."""
+        try:
+            return function(*arguments, **keywords)
+        except (TypeError, AttributeError) as error:
+            if DroppedKernel.__name__ not in str(error):
+                raise
+            raise TypeError(
+                f"VariationalDropout serves cells that take their kernels as x @ kernel, but "
+                f"{type(self.cell).__name__} does otherwise with one ({error}); use WeightDrop, "
+                "which asks for no more than kernels by name"
+            ) from error

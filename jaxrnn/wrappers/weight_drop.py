@@ -1,0 +1,66 @@
+"""Dropout on recurrent weights."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from jaxrnn._cell import Array, PyTree, bind_with_key
+from jaxrnn._dropout import DroppedKernel, check_rate, dropout
+from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightDrop(Wrapper):
+    """Drops recurrent weights, the same ones at all steps and for the whole batch (DropConnect).
+
+        U ← U ⊙ m / (1 - rate),   m ~ Bernoulli(1 - rate), drawn once a call of `jaxrnn.unroll`
+
+    Without a key U stays as it is, which is the expectation.
+
+    Args:
+        cell: any cell that has kernels of these names; a `jaxrnn.layers.Stack` of such cells, too.
+        rate: the probability with which a weight is dropped.
+        kernels: the names of the fields of the parameters whose weights are dropped.
+
+    Raises:
+        TypeError, ValueError: ``rate`` is no number in [0, 1); ``kernels`` is no tuple of names,
+            or, in `init` and `bind`, the parameters have none of them.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.wrappers.WeightDrop(rnn.LSTM(8), rate=0.5)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> bound = cell.bind(params, jax.random.key(1), batch_shape=())
+        >>> print(round(float((bound.recurrent_kernel == 0).mean()), 1))
+        0.5
+
+    References:
+        S. Merity, N. S. Keskar and R. Socher, "Regularizing and optimizing LSTM language models",
+        2017, section 2.
+    """
+
+    rate: float
+    kernels: tuple[str, ...] = ("recurrent_kernel",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_rate("rate", self.rate)
+        check_names("kernels", self.kernels)
+
+    def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
+        """Draws the wrapped cell's parameters."""
+        params = self.cell.init(key, input_size, dtype)
+        return map_kernels(lambda _, kernel: kernel, self.kernels, params, "kernels")
+
+    def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:
+        """Drops the weights."""
+        key, inner = jax.random.split(key)
+
+        def drop(number, kernel):
+            if isinstance(kernel, DroppedKernel):
+                return dataclasses.replace(kernel, kernel=drop(number, kernel.kernel))
+            return dropout(jax.random.fold_in(key, number), self.rate, kernel)
+
+        params = map_kernels(drop, self.kernels, params, "kernels")
+        return bind_with_key(self.cell, params, inner, batch_shape)
