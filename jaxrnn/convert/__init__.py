@@ -1,0 +1,29 @@
+"""Weights from and to other frameworks; each is imported when one of its functions is called."""
+
+from jaxrnn.convert.cudnn import from_cudnn, to_cudnn
+from jaxrnn.convert.equinox import from_equinox, to_equinox
+from jaxrnn.convert.haiku import from_haiku, to_haiku
+from jaxrnn.convert.keras import from_keras, to_keras
+from jaxrnn.convert.linen import from_linen, to_linen
+from jaxrnn.convert.nnx import from_nnx, to_nnx
+from jaxrnn.convert.onnx import from_onnx, to_onnx
+from jaxrnn.convert.pytorch import from_pytorch, to_pytorch
+
+__all__ = [
+    "from_cudnn",
+    "from_equinox",
+    "from_haiku",
+    "from_keras",
+    "from_linen",
+    "from_nnx",
+    "from_onnx",
+    "from_pytorch",
+    "to_cudnn",
+    "to_equinox",
+    "to_haiku",
+    "to_keras",
+    "to_linen",
+    "to_nnx",
+    "to_onnx",
+    "to_pytorch",
+]

@@ -1,0 +1,138 @@
+"""Named arrays as they come from a framework: taken once each, by name and shape."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn._cell import Array
+
+
+def as_array(name: str, value: Any) -> Array:
+    """A JAX array of the same dtype, from NumPy, JAX, PyTorch or Keras; never a narrower one."""
+    if isinstance(value, jax.Array):
+        array = value
+    else:
+        if hasattr(value, "detach"):  # PyTorch
+            value = value.detach().cpu()
+            if str(value.dtype) == "torch.bfloat16":  # which NumPy has not: same bits, other name
+                value = value.view(_int16(value)).numpy().view(jnp.bfloat16)
+            else:
+                value = value.numpy()
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be an array, got {type(value).__name__}") from error
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be an array of floating-point numbers, got {array.dtype}")
+    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, which JAX would silently narrow to "
+            f"{jax.dtypes.canonicalize_dtype(array.dtype)}; call jax.config.update("
+            "'jax_enable_x64', True) first, or cast the weights yourself"
+        )
+    return jnp.asarray(array)
+
+
+def _int16(tensor: Any) -> Any:
+    """PyTorch's int16, reached through a tensor so that nothing is imported here."""
+    return tensor.new_empty(0).bool().short().dtype
+
+
+def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """A nest of mappings as one mapping with keys ``outer/inner``."""
+    flat = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}/"))
+        else:
+            flat[name] = value
+    return flat
+
+
+class Source:
+    """The arrays of one framework, read by name; what does not fit is an error that names it."""
+
+    def __init__(self, framework: str, arrays: Mapping[str, Any], prefix: str = ""):
+        self.framework = framework
+        self.prefix = prefix
+        self.left = {name: as_array(f"{prefix}{name}", value) for name, value in arrays.items()}
+        dtypes = {array.dtype: name for name, array in self.left.items()}
+        self.dtype = next(iter(dtypes), None)
+        if len(dtypes) > 1:
+            (a, first), (b, second), *_ = dtypes.items()
+            raise TypeError(
+                f"the weights must share one dtype, but {prefix}{first} has {a} and "
+                f"{prefix}{second} has {b}; cast them alike"
+            )
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.left
+
+    def shape(self, name: str, *wanted: str) -> tuple[int, ...]:
+        """The shape of an array that must be there, with as many axes as there are words."""
+        if name not in self.left:
+            raise ValueError(
+                f"{self.framework} weights must hold {self.prefix}{name} [{', '.join(wanted)}], "
+                f"got only {self._names()}"
+            )
+        shape = self.left[name].shape
+        if len(shape) != len(wanted) or 0 in shape:
+            raise ValueError(
+                f"{self.prefix}{name} must have shape [{', '.join(wanted)}], got {list(shape)}"
+            )
+        return shape
+
+    def take(self, name: str, *shape: int) -> Array:
+        """The array of this name, which must have this shape."""
+        if name not in self.left:
+            raise ValueError(
+                f"{self.framework} weights must hold {self.prefix}{name} {list(shape)}, got only "
+                f"{self._names()}"
+            )
+        if self.left[name].shape != shape:
+            raise ValueError(
+                f"{self.prefix}{name} must have shape {list(shape)} beside the other weights, got "
+                f"{list(self.left[name].shape)}"
+            )
+        return self.left.pop(name)
+
+    def take_or_zeros(self, name: str, *shape: int) -> Array:
+        """The array of this name, or zeros: how a layer without biases is read."""
+        if name in self.left:
+            return self.take(name, *shape)
+        return jnp.zeros(shape, self.dtype)
+
+    def close(self) -> None:
+        """Raises if an array was not taken: a weight that nobody reads is a mistake."""
+        if self.left:
+            raise ValueError(
+                f"{self.framework} weights hold {self._names()}, which has no place in this "
+                "layer; take it out, or convert the layer that it belongs to"
+            )
+
+    def _names(self) -> str:
+        names = [f"{self.prefix}{name} {list(a.shape)}" for name, a in self.left.items()]
+        return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing"
+
+
+def gates_of(name: str, shape: Sequence[int], hidden: int, axis: int = 0) -> int:
+    """How many gates are packed on an axis: 1 is an Elman cell, 3 a GRU, 4 an LSTM."""
+    gates, rest = divmod(shape[axis], hidden)
+    if rest or gates not in (1, 3, 4):
+        raise ValueError(
+            f"{name} must hold 1 (simple), 3 (GRU) or 4 (LSTM) gates of {hidden} units on axis "
+            f"{axis}, got shape {list(shape)}"
+        )
+    return gates
+
+
+def reorder(array: Array, came: str, wanted: str, axis: int = -1) -> Array:
+    """The blocks on an axis, a letter a block, in another order."""
+    if came == wanted:
+        return array
+    blocks = jnp.split(array, len(came), axis=axis)
+    return jnp.concatenate([blocks[came.index(letter)] for letter in wanted], axis=axis)

@@ -1,0 +1,150 @@
+"""Networks as every framework can say them: a stack of layers, each of one or two directions."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jaxrnn import layers
+from jaxrnn._cell import Array, Cell, PyTree
+from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
+from jaxrnn.cells.elman import relu, tanh
+
+ACTIVATIONS = {"tanh": tanh, "relu": relu}
+
+
+class Part(NamedTuple):
+    """One cell with its parameters: one direction of one layer."""
+
+    cell: Cell
+    params: PyTree
+
+
+def simple_part(kernel: Array, recurrent: Array, bias: Array, activation: str) -> Part:
+    """An Elman cell; kernels ``[input, hidden]`` and ``[hidden, hidden]``."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}"
+        )
+    cell = Elman(recurrent.shape[0], activation=ACTIVATIONS[activation])
+    return Part(cell, ElmanParams(kernel, recurrent, bias))
+
+
+def lstm_part(kernel: Array, recurrent: Array, bias: Array) -> Part:
+    """An LSTM; gates in the order i, f, g, o on the last axis."""
+    return Part(LSTM(recurrent.shape[0]), LSTMParams(kernel, recurrent, bias))
+
+
+def gru_part(kernel: Array, recurrent: Array, bias: Array, candidate_bias: Array) -> Part:
+    """A GRU of the reset-after form; gates in the order r, z, n on the last axis."""
+    return Part(GRU(recurrent.shape[0]), GRUParams(kernel, recurrent, bias, candidate_bias))
+
+
+def activation_name(framework: str, cell: Elman) -> str:
+    """The name under which frameworks know an Elman cell's activation."""
+    for name, function in ACTIVATIONS.items():
+        if cell.activation is function:
+            return name
+    raise TypeError(
+        f"{framework} takes an Elman cell whose activation is jaxrnn.cells.elman.tanh or relu, got "
+        f"activation={cell.activation!r}"
+    )
+
+
+def refuse(framework: str, cell: Any, known: Sequence[type]) -> TypeError:
+    """The error for a cell that a framework has no counterpart of."""
+    names = ", ".join(cls.__name__ for cls in known)
+    return TypeError(
+        f"{framework} has counterparts of the cells {names}, got {cell!r}; convert the parts of "
+        "the network that it has, one by one"
+    )
+
+
+def assemble(
+    stack: Sequence[Sequence[Part]], *, reverse: bool | Sequence[bool] = False, dropout: float = 0.0
+) -> tuple[Any, PyTree]:
+    """A network and its parameters: a bare cell, a layer, or a stack of them."""
+    _check_chain(stack)
+    if isinstance(reverse, bool):
+        reverse = [reverse] * len(stack)
+    built = []
+    for directions, backwards in zip(stack, reverse, strict=True):
+        if len(directions) == 2:
+            forward, backward = directions
+            layer = layers.Bidirectional(forward.cell, backward.cell)
+            params = layers.BidirectionalParams(forward.params, backward.params)
+        else:
+            ((layer, params),) = directions
+            if backwards:
+                layer = layers.Recurrent(layer, reverse=True)
+        built.append((layer, params))
+    if len(built) == 1:
+        return built[0]
+    stacked = layers.Stack(tuple(layer for layer, _ in built), dropout=float(dropout))
+    return stacked, tuple(params for _, params in built)
+
+
+def _check_chain(stack: Sequence[Sequence[Part]]) -> None:
+    """Raises unless each layer takes what the one before it gives."""
+    for index, (before, after) in enumerate(zip(stack, stack[1:], strict=False)):
+        given = sum(part.cell.output_size or 0 for part in before)
+        for part in after:
+            taken = part.params.input_kernel.shape[0]
+            if taken != given:
+                raise ValueError(
+                    f"the input kernel of layer {index + 1} must take the {given} features that "
+                    f"layer {index} gives, got one for {taken}"
+                )
+
+
+class Level(NamedTuple):
+    """One layer of a stack: its directions, and whether a single one runs in reverse."""
+
+    parts: list[Part]
+    reverse: bool = False
+
+
+def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
+    """The stack that a network is; the inverse of `assemble`."""
+    if isinstance(network, layers.Stack):
+        if any(network.residual) or network.normalisation is not None:
+            raise TypeError(
+                f"{framework} has no residual sums and no normalisation between layers, got "
+                f"{network!r}; convert its layers one by one"
+            )
+        if len(params) != len(network.layers):
+            raise ValueError(
+                f"params must hold one entry for each of the {len(network.layers)} layers of the "
+                f"stack, got {len(params)}"
+            )
+        return [
+            level
+            for layer, own in zip(network.layers, params, strict=True)
+            for level in levels(framework, layer, own)
+        ]
+    if isinstance(network, layers.Bidirectional):
+        if network.merge is not layers.Bidirectional.merge:
+            raise TypeError(
+                f"{framework} concatenates the two directions, got merge={network.merge!r}; "
+                "convert forward and backward, and merge them there"
+            )
+        directions = (network.forward, network.backward)
+        one_each = [levels(framework, *pair) for pair in zip(directions, params, strict=True)]
+        if any(len(one) != 1 or len(one[0].parts) != 1 for one in one_each):
+            raise TypeError(
+                f"{framework} has one cell in each direction, got {network!r}; stack bidirectional "
+                "layers, instead of two stacks side by side"
+            )
+        return [Level([one[0].parts[0] for one in one_each])]
+    if isinstance(network, layers.Recurrent):
+        return [Level([Part(network.cell, params)], network.reverse)]
+    return [Level([Part(network, params)])]
+
+
+def parts(framework: str, network: Any, params: PyTree) -> list[list[Part]]:
+    """The directions of each layer, where a framework knows no reversed layer inside a stack."""
+    stack = levels(framework, network, params)
+    if len(stack) > 1 and any(level.reverse for level in stack):
+        raise TypeError(
+            f"{framework} has no reversed layers inside a stack, got {network!r}; convert its "
+            "layers one by one"
+        )
+    return [level.parts for level in stack]

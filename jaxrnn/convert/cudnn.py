@@ -1,0 +1,112 @@
+"""Weights from and to the flat vector of cuDNN's LSTM, as in ``jax.experimental.rnn``."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxrnn._cell import Array, PyTree, check_size
+from jaxrnn.cells import LSTM
+from jaxrnn.convert._arrays import as_array
+from jaxrnn.convert._network import Part, assemble, lstm_part, parts, refuse
+
+
+def from_cudnn(
+    weights: Any,
+    *,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+) -> tuple[Any, PyTree]:
+    """Reads the weight vector of ``jax.experimental.rnn.lstm``.
+
+    The vector holds, layer by layer and direction by direction, the kernels ``W_ih`` and ``W_hh``;
+    after all of them, in the same order, the biases ``b_ih`` and ``b_hh``, which are summed here.
+
+    Args:
+        weights: the vector.
+        input_size: features of the input of the first layer.
+        hidden_size: features of each direction of each layer.
+        num_layers: how many layers.
+        bidirectional: whether each layer has two directions.
+
+    Returns:
+        ``(network, params)``: `LSTM`, `layers.Bidirectional`, or `layers.Stack`.
+
+    Raises:
+        ValueError: the vector is not as long as the sizes say.
+        TypeError: it is not an array of floating-point numbers, or a size is not an int.
+
+    Example:
+        >>> import numpy as np, jaxrnn as rnn
+        >>> weights = np.zeros(16 * (3 + 4 + 2))
+        >>> cell, params = rnn.convert.from_cudnn(weights, input_size=3, hidden_size=4)
+        >>> params.input_kernel.shape
+        (3, 16)
+    """
+    for name, value in (
+        ("input_size", input_size),
+        ("hidden_size", hidden_size),
+        ("num_layers", num_layers),
+    ):
+        check_size(name, value)
+    flat = as_array("weights", weights)
+    directions, rows = 1 + bool(bidirectional), 4 * hidden_size
+    widths = [
+        input_size if layer == 0 else directions * hidden_size
+        for layer in range(num_layers)
+        for _ in range(directions)
+    ]
+    wanted = rows * (sum(widths) + len(widths) * (hidden_size + 2))
+    if flat.shape != (wanted,):
+        raise ValueError(
+            f"weights must be a vector of {wanted} numbers for input_size={input_size}, "
+            f"hidden_size={hidden_size}, num_layers={num_layers}, bidirectional={bidirectional}, "
+            f"got shape {list(flat.shape)}"
+        )
+    biases = flat[wanted - len(widths) * 2 * rows :].reshape(len(widths), 2, rows).sum(axis=1)
+    cells, start = [], 0
+    for width, bias in zip(widths, biases, strict=True):
+        stop = start + rows * width
+        kernel = flat[start:stop].reshape(rows, width).T
+        start = stop + rows * hidden_size
+        cells.append(lstm_part(kernel, flat[stop:start].reshape(rows, hidden_size).T, bias))
+    return assemble([cells[i : i + directions] for i in range(0, len(cells), directions)])
+
+
+def to_cudnn(network: Any, params: PyTree) -> Array:
+    """Writes the weight vector of ``jax.experimental.rnn.lstm``.
+
+    All of our bias goes to ``b_ih``, zeros to ``b_hh``.
+
+    Args:
+        network: `LSTM`, or layers of it, all of one size and with as many directions.
+        params: its parameters.
+
+    Returns:
+        The vector, a JAX array; the function traces and differentiates.
+
+    Raises:
+        TypeError: a cell is not an `LSTM`.
+        ValueError: the layers differ in size or in their number of directions.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.LSTM(hidden_size=4)
+        >>> rnn.convert.to_cudnn(cell, cell.init(jax.random.key(0), input_size=3)).shape
+        (144,)
+    """
+    stack = parts("cuDNN", network, params)
+    cells: list[Part] = [part for directions in stack for part in directions]
+    for cell, _ in cells:
+        if not isinstance(cell, LSTM):
+            raise refuse("cuDNN", cell, (LSTM,))
+    sizes = {(cell.hidden_size, len(directions)) for directions in stack for cell, _ in directions}
+    if len(sizes) > 1:
+        raise ValueError(
+            "cuDNN has layers of one size and one number of directions, got (hidden_size, "
+            f"directions) {sorted(sizes)}; convert the layers one by one"
+        )
+    kernels = [k.T.ravel() for _, p in cells for k in (p.input_kernel, p.recurrent_kernel)]
+    biases = [b for _, p in cells for b in (p.bias, jnp.zeros_like(p.bias))]
+    return jnp.concatenate(kernels + biases)

@@ -1,0 +1,192 @@
+"""Weights from and to Keras' recurrent layers, of Keras 3 and of ``tf.keras``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn._cell import Array, PyTree
+from jaxrnn.cells import GRU, LSTM, Elman, ResetBeforeGRU, ResetBeforeGRUParams
+from jaxrnn.convert._arrays import Source, gates_of, reorder
+from jaxrnn.convert._network import (
+    Part,
+    activation_name,
+    assemble,
+    gru_part,
+    lstm_part,
+    parts,
+    refuse,
+    simple_part,
+)
+
+_LAYERS = ("SimpleRNN", "LSTM", "GRU", "SimpleRNNCell", "LSTMCell", "GRUCell")
+
+
+def from_keras(
+    source: Any, *, bidirectional: bool = False, use_bias: bool = True, activation: str = "tanh"
+) -> tuple[Any, PyTree]:
+    """Reads ``SimpleRNN``, ``LSTM``, ``GRU``, their cells, or ``Bidirectional`` around one.
+
+    Keras orders the gates of a GRU z, r, h. ``reset_after=True`` (two rows of biases) gives `GRU`,
+    the rows summed but for the candidate's; ``reset_after=False`` gives `ResetBeforeGRU`.
+
+    Args:
+        source: a built layer, a sequence of them (a stack), or the list of arrays that
+            ``get_weights()`` of a layer, or of a model of such layers alone, returns.
+        bidirectional: for a list of arrays: whether each layer is a ``Bidirectional``.
+        use_bias: for a list of arrays: whether each layer has a bias.
+        activation: for a list of arrays: ``"tanh"`` or ``"relu"`` of SimpleRNN.
+
+    Returns:
+        ``(network, params)``: a cell, `layers.Bidirectional`, or `layers.Stack`. A layer with
+        ``go_backwards=True`` becomes a `layers.Recurrent` in reverse.
+
+    Raises:
+        ValueError: arrays are missing, left over, or of shapes that do not fit; a layer has
+            activations or a merge mode that jaxrnn has no counterpart of.
+        TypeError: ``source`` is none of the above.
+
+    Example:
+        >>> import numpy as np, jaxrnn as rnn
+        >>> weights = [np.zeros((3, 12)), np.zeros((4, 12)), np.zeros((2, 12))]
+        >>> rnn.convert.from_keras(weights)[0].hidden_size
+        4
+
+    Note:
+        Keras is batch-major. After ``go_backwards`` it leaves the outputs in reversed order,
+        jaxrnn's ``ys[t]`` belong to ``xs[t]``; at a masked step it repeats the output before (zero
+        with ``zero_output_for_mask``), jaxrnn gives zero.
+    """
+    if hasattr(source, "get_weights"):
+        return assemble([_read_layer(source)], reverse=_is_backward(source))
+    if not isinstance(source, Sequence) or not source:
+        raise TypeError(
+            "source must be a Keras layer, a sequence of them or the list of arrays that "
+            f"get_weights() returns, got {type(source).__name__}"
+        )
+    if hasattr(source[0], "get_weights"):
+        if any(_is_backward(layer) for layer in source):
+            raise ValueError(
+                "a layer of a stack has go_backwards=True; its outputs leave Keras in reversed "
+                "order, which no layer of jaxrnn does: convert the layers one by one"
+            )
+        return assemble([_read_layer(layer) for layer in source])
+    size = 2 + use_bias
+    per_layer = size * (1 + bidirectional)
+    if len(source) % per_layer:
+        raise ValueError(
+            f"source must hold {per_layer} arrays a layer (bidirectional={bidirectional}, "
+            f"use_bias={use_bias}), got {len(source)}"
+        )
+    directions = [
+        _read([*source[start : start + size]], start, activation)
+        for start in range(0, len(source), size)
+    ]
+    step = 1 + bidirectional
+    return assemble([directions[i : i + step] for i in range(0, len(directions), step)])
+
+
+def to_keras(network: Any, params: PyTree) -> list[np.ndarray]:
+    """Writes the list of arrays that ``set_weights`` takes, of a layer or a model of such layers.
+
+    All of our bias goes to the first row of a ``reset_after=True`` GRU, zeros and the candidate
+    bias to the second.
+
+    Args:
+        network: a cell, or layers, of `Elman`, `LSTM`, `GRU` or `ResetBeforeGRU`.
+        params: its parameters.
+
+    Returns:
+        NumPy arrays, three for each direction of each layer: kernel, recurrent kernel, bias.
+
+    Raises:
+        TypeError: Keras has no layer for a cell of the network.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.ResetBeforeGRU(hidden_size=4)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> [array.shape for array in rnn.convert.to_keras(cell, params)]
+        [(3, 12), (4, 12), (12,)]
+    """
+    stack = parts("Keras", network, params)
+    return [
+        np.array(array) for directions in stack for part in directions for array in _write(part)
+    ]
+
+
+def _is_backward(layer: Any) -> bool:
+    return bool(getattr(layer, "go_backwards", False))
+
+
+def _read_layer(layer: Any) -> list[Part]:
+    """The directions of a layer object, known by its class's name, so that nothing is imported."""
+    kind = type(layer).__name__
+    if kind == "Bidirectional":
+        if layer.merge_mode != "concat":
+            raise ValueError(
+                f"a Bidirectional must have merge_mode='concat', got {layer.merge_mode!r}; convert "
+                "its forward_layer and backward_layer, and merge them yourself"
+            )
+        return _read_layer(layer.forward_layer) + _read_layer(layer.backward_layer)
+    if kind not in _LAYERS:
+        raise TypeError(f"a layer must be one of {', '.join(_LAYERS)} or Bidirectional, got {kind}")
+    config = layer.get_config()
+    simple = kind.startswith("SimpleRNN")
+    wanted = {"recurrent_activation": ("sigmoid",)} if not simple else {}
+    wanted["activation"] = ("tanh", "relu") if simple else ("tanh",)
+    for name, choices in wanted.items():
+        if config[name] not in choices:
+            raise ValueError(
+                f"{name} of {kind} must be {' or '.join(map(repr, choices))}, got {config[name]!r}"
+            )
+    weights = layer.get_weights()
+    if not weights:
+        raise ValueError(f"the layer {kind} must be built, got no weights; call it on data first")
+    return [_read(weights, 0, config["activation"])]
+
+
+def _read(arrays: Sequence[Any], start: int, activation: str) -> Part:
+    """One direction: kernel, recurrent kernel and perhaps bias, named by their place."""
+    names = [f"weights[{start + place}]" for place in range(len(arrays))]
+    weights = Source("Keras", dict(zip(names, arrays, strict=True)))
+    kernel, recurrent = names[0], names[1] if len(names) > 1 else f"weights[{start + 1}]"
+    inputs, columns = weights.shape(kernel, "input", "gates * hidden")
+    hidden, _ = weights.shape(recurrent, "hidden", "gates * hidden")
+    gates = gates_of(kernel, (inputs, columns), hidden, axis=1)
+    w = weights.take(kernel, inputs, gates * hidden)
+    u = weights.take(recurrent, hidden, gates * hidden)
+    bias = names[2] if len(names) > 2 else ""
+    two_rows = gates == 3 and bias and weights.left[bias].ndim == 2
+    shape = (2, 3 * hidden) if two_rows or (gates == 3 and not bias) else (gates * hidden,)
+    b = weights.take_or_zeros(bias, *shape)
+    weights.close()
+    if gates == 1:
+        return simple_part(w, u, b, activation)
+    if gates == 4:
+        return lstm_part(w, u, b)
+    w, u, b = (reorder(array, "zrn", "rzn") for array in (w, u, b))
+    if b.ndim == 1:
+        return Part(ResetBeforeGRU(hidden), ResetBeforeGRUParams(w, u, b))
+    shared, candidate_bias = jnp.split(b[1], [2 * hidden])
+    return gru_part(w, u, b[0] + jnp.pad(shared, (0, hidden)), candidate_bias)
+
+
+def _write(part: Part) -> tuple[Array, Array, Array]:
+    cell, params = part
+    if isinstance(cell, Elman):
+        activation_name("Keras", cell)
+    if isinstance(cell, Elman | LSTM):
+        return params.input_kernel, params.recurrent_kernel, params.bias
+    if not isinstance(cell, GRU | ResetBeforeGRU):
+        raise refuse("Keras", cell, (Elman, LSTM, GRU, ResetBeforeGRU))
+    bias = params.bias
+    if isinstance(cell, GRU):
+        second = jnp.pad(params.candidate_bias, (2 * cell.hidden_size, 0))
+        bias = jnp.stack([bias, second])
+    kernel, recurrent, bias = (
+        reorder(array, "rzn", "zrn")
+        for array in (params.input_kernel, params.recurrent_kernel, bias)
+    )
+    return kernel, recurrent, bias

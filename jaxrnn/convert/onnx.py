@@ -1,0 +1,241 @@
+"""Weights from and to ONNX's RNN, LSTM and GRU nodes."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn._cell import Array, PyTree
+from jaxrnn.cells import (
+    GRU,
+    LSTM,
+    Elman,
+    PeepholeLSTM,
+    PeepholeLSTMParams,
+    ResetBeforeGRU,
+    ResetBeforeGRUParams,
+)
+from jaxrnn.convert._arrays import Source, reorder
+from jaxrnn.convert._network import (
+    Part,
+    activation_name,
+    assemble,
+    gru_part,
+    levels,
+    lstm_part,
+    refuse,
+    simple_part,
+)
+from jaxrnn.convert._onnx_graph import nodes_of
+
+_GATES = {"RNN": ("g", "g"), "LSTM": ("iofg", "ifgo"), "GRU": ("zrn", "rzn")}  # theirs, ours
+_ARRAYS = ("W", "R", "B", "P")
+_DEFAULTS = {
+    "RNN": ["Tanh"],
+    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
+    "GRU": ["Sigmoid", "Tanh"],
+}
+
+
+def from_onnx(source: Any, *, node: str | None = None) -> tuple[Any, PyTree]:
+    """Reads the RNN, LSTM and GRU nodes of an ONNX graph.
+
+    ONNX orders the gates of an LSTM i, o, f, c, its peepholes i, o, f, and the gates of a GRU
+    z, r, h. Its two biases are summed where they are only ever added. ``linear_before_reset=1``
+    gives `GRU`, 0 gives `ResetBeforeGRU`; peepholes give `PeepholeLSTM`.
+
+    Args:
+        source: an ``onnx.ModelProto`` or the path of one, whose recurrent nodes are one stack; or
+            one node as a mapping, or a sequence of them: ``op_type``, the arrays ``W``, ``R`` and
+            perhaps ``B`` and ``P``, and the node's attributes.
+        node: the name of the one node of a model to read, where it has others.
+
+    Returns:
+        ``(network, params)``: a cell, a layer (``direction``), or `layers.Stack`. Sequences are
+        time-major whatever ``layout`` was.
+
+    Raises:
+        ValueError: an array is missing, left over, or of another shape than the rest imply; a node
+            has an attribute that no cell has (``clip``, ``input_forget``, other activations); the
+            nodes of the graph are no stack.
+        TypeError: ``source`` or one of its arrays is of another kind.
+
+    Example:
+        >>> import numpy as np, jaxrnn as rnn
+        >>> node = {"op_type": "GRU", "W": np.ones((1, 12, 3)), "R": np.ones((1, 12, 4))}
+        >>> rnn.convert.from_onnx(node)[0]  # doctest: +ELLIPSIS
+        ResetBeforeGRU(hidden_size=4, ...)
+    """
+    if isinstance(source, Mapping):
+        nodes = [source]
+    elif isinstance(source, list | tuple):
+        nodes = source
+    else:
+        nodes = nodes_of(os.fspath(source) if isinstance(source, os.PathLike) else source, node)
+    if not nodes:
+        raise ValueError("source must hold at least one RNN, LSTM or GRU node, got none")
+    stack = [_read_node(node) for node in nodes]
+    return assemble(stack, reverse=[node.get("direction") == "reverse" for node in nodes])
+
+
+def to_onnx(network: Any, params: PyTree) -> list[dict[str, Any]]:
+    """Writes ONNX nodes as mappings; `jaxrnn.export.to_onnx` makes a whole model of them.
+
+    All of our bias goes to the first half of ``B``, but for the GRU's candidate bias.
+
+    Args:
+        network: a cell, or layers, of `Elman`, `LSTM`, `PeepholeLSTM`, `GRU` or `ResetBeforeGRU`.
+        params: its parameters.
+
+    Returns:
+        A mapping for each layer: ``op_type``, NumPy arrays ``W``, ``R``, ``B`` and perhaps ``P``,
+        and the node's attributes.
+
+    Raises:
+        TypeError: ONNX has no operator for a cell, or for the two cells of one layer.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.LSTM(hidden_size=4)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> (node,) = rnn.convert.to_onnx(cell, params)
+        >>> node["op_type"], node["direction"], node["W"].shape
+        ('LSTM', 'forward', (1, 16, 3))
+    """
+    nodes = []
+    for level in levels("ONNX", network, params):
+        written = [_write(part) for part in level.parts]
+        first = written[0]
+        for other in written[1:]:
+            if other[0] != first[0] or other[1] != first[1] or other[2].keys() != first[2].keys():
+                raise TypeError(
+                    "an ONNX node has cells of one kind in both directions, got "
+                    f"{level.parts[0].cell!r} and {level.parts[1].cell!r}"
+                )
+        op_type, attributes, _ = first
+        directions = len(written)
+        activations = attributes.pop("activations", None)
+        node: dict[str, Any] = {"op_type": op_type, "hidden_size": level.parts[0].cell.hidden_size}
+        node["direction"] = (
+            "bidirectional" if directions == 2 else "reverse" if level.reverse else "forward"
+        )
+        node.update(attributes)
+        if activations:
+            node["activations"] = activations * directions
+        for name in first[2]:
+            node[name] = np.stack([np.asarray(arrays[name]) for _, _, arrays in written])
+        nodes.append(node)
+    return nodes
+
+
+def _read_node(node: Mapping[str, Any]) -> list[Part]:
+    """The one or two cells of a node."""
+    op_type = node.get("op_type")
+    if op_type not in _GATES:
+        raise ValueError(f"op_type must be one of {', '.join(_GATES)}, got {op_type!r}")
+    weights = Source(f"ONNX {op_type}", {k: node[k] for k in _ARRAYS if node.get(k) is not None})
+    attributes = {k: v for k, v in node.items() if k not in (*_ARRAYS, "op_type", "layout", "name")}
+    direction = attributes.pop("direction", "forward")
+    if direction not in ("forward", "reverse", "bidirectional"):
+        raise ValueError(f"direction must be forward, reverse or bidirectional, got {direction!r}")
+    count = 2 if direction == "bidirectional" else 1
+    gates = len(_GATES[op_type][0])
+    *_, hidden = weights.shape("R", "directions", "gates * hidden", "hidden")
+    *_, inputs = weights.shape("W", "directions", "gates * hidden", "input")
+    if attributes.pop("hidden_size", hidden) != hidden:
+        raise ValueError(
+            f"R must have shape [directions, gates * hidden, hidden] with hidden_size="
+            f"{node['hidden_size']}, got {list(weights.left['R'].shape)}"
+        )
+    rows = gates * hidden
+    w = weights.take("W", count, rows, inputs)
+    r = weights.take("R", count, rows, hidden)
+    b = weights.take_or_zeros("B", count, 2 * rows)
+    peepholes = None
+    if op_type == "LSTM" and "P" in weights:
+        peepholes = weights.take("P", count, 3 * hidden)
+    weights.close()
+    activation = _read_activations(op_type, count, attributes.pop("activations", None))
+    after = attributes.pop("linear_before_reset", 0) if op_type == "GRU" else 0
+    for name, value in attributes.items():
+        if not (name == "input_forget" and op_type == "LSTM" and value == 0):
+            raise ValueError(
+                f"attribute {name} of ONNX {op_type} must be left out, because no cell has it, got "
+                f"{value!r}"
+            )
+    return [
+        _read(
+            op_type,
+            w[d],
+            r[d],
+            b[d],
+            peepholes[d] if peepholes is not None else None,
+            activation,
+            after,
+        )
+        for d in range(count)
+    ]
+
+
+def _read_activations(op_type: str, count: int, came: Sequence[str] | None) -> str:
+    """The activation of an RNN; the other operators must have their default ones."""
+    names = [a.decode() if isinstance(a, bytes) else a for a in came or _DEFAULTS[op_type] * count]
+    allowed = [_DEFAULTS[op_type] * count]
+    if op_type == "RNN":
+        allowed.append(["Relu"] * count)
+    if names not in allowed:
+        raise ValueError(
+            f"activations of ONNX {op_type} must be {' or '.join(map(str, allowed))}, got {names}"
+        )
+    return names[0].lower()
+
+
+def _read(op_type, w, r, b, peepholes, activation, after) -> Part:
+    """One direction; ONNX' kernels are transposed, ``[gates * hidden, input]``."""
+    theirs, ours = _GATES[op_type]
+    hidden = r.shape[-1]
+    w, r = (reorder(array, theirs, ours, axis=0).T for array in (w, r))
+    b_w, b_r = (reorder(half, theirs, ours) for half in jnp.split(b, 2))
+    if op_type == "RNN":
+        return simple_part(w, r, b_w + b_r, activation)
+    if op_type == "GRU" and after:
+        shared, candidate_bias = jnp.split(b_r, [2 * hidden])
+        return gru_part(w, r, b_w + jnp.pad(shared, (0, hidden)), candidate_bias)
+    if op_type == "GRU":
+        return Part(ResetBeforeGRU(hidden), ResetBeforeGRUParams(w, r, b_w + b_r))
+    if peepholes is None:
+        return lstm_part(w, r, b_w + b_r)
+    return Part(
+        PeepholeLSTM(hidden),
+        PeepholeLSTMParams(w, r, b_w + b_r, reorder(peepholes, "iof", "ifo")),
+    )
+
+
+def _write(part: Part) -> tuple[str, dict[str, Any], dict[str, Array]]:
+    """The operator, its attributes and its arrays for one direction."""
+    cell, params = part
+    attributes: dict[str, Any] = {}
+    second = jnp.zeros_like(params.bias)
+    if isinstance(cell, Elman):
+        op_type = "RNN"
+        attributes["activations"] = [activation_name("ONNX", cell).title()]
+    elif isinstance(cell, LSTM | PeepholeLSTM):
+        op_type = "LSTM"
+    elif isinstance(cell, GRU | ResetBeforeGRU):
+        op_type = "GRU"
+        attributes["linear_before_reset"] = int(isinstance(cell, GRU))
+        if isinstance(cell, GRU):
+            second = jnp.pad(params.candidate_bias, (2 * cell.hidden_size, 0))
+    else:
+        raise refuse("ONNX", cell, (Elman, LSTM, PeepholeLSTM, GRU, ResetBeforeGRU))
+    theirs, ours = _GATES[op_type]
+    arrays = {
+        "W": reorder(params.input_kernel, ours, theirs).T,
+        "R": reorder(params.recurrent_kernel, ours, theirs).T,
+        "B": jnp.concatenate([reorder(b, ours, theirs) for b in (params.bias, second)]),
+    }
+    if isinstance(cell, PeepholeLSTM):
+        arrays["P"] = reorder(params.peephole_kernel, "ifo", "iof")
+    return op_type, attributes, arrays

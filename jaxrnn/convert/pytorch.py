@@ -1,0 +1,228 @@
+"""Weights from and to PyTorch's recurrent modules."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn._cell import Array, PyTree
+from jaxrnn.cells import GRU, LSTM, Elman, ProjectedLSTM, ProjectedLSTMParams
+from jaxrnn.convert._arrays import Source, gates_of
+from jaxrnn.convert._network import (
+    Part,
+    activation_name,
+    assemble,
+    gru_part,
+    lstm_part,
+    parts,
+    refuse,
+    simple_part,
+)
+
+_NAME = re.compile(r"(?:weight|bias)_(?:ih|hh|hr)(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
+
+
+def from_pytorch(
+    source: Any, *, prefix: str = "", activation: str | None = None
+) -> tuple[Any, PyTree]:
+    """Reads ``torch.nn.RNN``, ``LSTM``, ``GRU`` or one of their cells.
+
+    The kind of cell, its sizes, the number of layers and of directions are read off the names and
+    shapes. PyTorch's two biases are summed where they are only ever added, which leaves the GRU's
+    ``b_hn`` apart, and the network the same function:
+
+        LSTM, RNN: b = b_ih + b_hh        GRU: b = b_ih + (b_hr, b_hz, 0), candidate bias = b_hn
+
+    Args:
+        source: a module, its state dict, or the path of a file that holds one: ``*.safetensors``,
+            or what ``torch.save(module.state_dict(), path)`` writes, which is read with
+            ``weights_only=True``, so that no code in it is run.
+        prefix: where in a larger model's state dict the module is, with its dot: ``"encoder."``.
+        activation: ``"tanh"`` or ``"relu"``, for an RNN; a module says it itself, a state dict
+            does not, and is taken for tanh.
+
+    Returns:
+        ``(network, params)``: a cell for one layer, `layers.Bidirectional` for two directions,
+        `layers.Stack` for more layers. They take time-major sequences whatever ``batch_first`` was.
+
+    Raises:
+        ValueError: an array is missing, is left over or has another shape than the rest imply.
+        TypeError: ``source`` or one of its arrays is of another kind.
+
+    Example:
+        >>> import numpy as np, jaxrnn as rnn
+        >>> state_dict = {"weight_ih_l0": np.zeros((12, 3)), "weight_hh_l0": np.zeros((12, 4))}
+        >>> cell, params = rnn.convert.from_pytorch(state_dict)
+        >>> cell.hidden_size, params.input_kernel.shape
+        (4, (3, 12))
+
+    Note:
+        Dropout between the layers of a module is that of the stack; a state dict does not know it.
+    """
+    if activation is None:
+        activation = getattr(source, "nonlinearity", "tanh")
+    arrays = _state_dict(source)
+    chosen = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    foreign = [name for name in chosen if not _NAME.fullmatch(name)]
+    if foreign or not chosen:
+        places = sorted(
+            {k[: m.start()] for k in arrays if (m := _NAME.search(k)) and m.end() == len(k)}
+        )
+        raise ValueError(
+            f"the state dict under prefix={prefix!r} must hold the weights of one recurrent module "
+            f"(weight_ih_l0, ...), got {', '.join(foreign[:6]) or 'nothing'}; recurrent weights "
+            f"were found under prefix={' or '.join(map(repr, places)) or 'none'}"
+        )
+    weights = Source("PyTorch", chosen, prefix)
+    matches = [match for name in chosen if (match := _NAME.fullmatch(name))]
+    if any(match["layer"] is None for match in matches):
+        stack = [[_read(weights, "", activation)]]
+    else:
+        directions = ("", "_reverse") if any(match["reverse"] for match in matches) else ("",)
+        count = 1 + max(int(match["layer"]) for match in matches)
+        stack = [
+            [_read(weights, f"_l{layer}{direction}", activation) for direction in directions]
+            for layer in range(count)
+        ]
+    weights.close()
+    return assemble(stack, dropout=getattr(source, "dropout", 0.0))
+
+
+def to_pytorch(network: Any, params: PyTree) -> dict[str, np.ndarray]:
+    """Writes the state dict of the ``torch.nn.RNN``, ``LSTM`` or ``GRU`` of the same function.
+
+    All of our bias goes to ``bias_ih`` and zeros to ``bias_hh``, but for the GRU's candidate bias.
+
+    Args:
+        network: what `from_pytorch` returns: a cell, or layers of `Elman`, `LSTM`,
+            `ProjectedLSTM` or `GRU`, all alike.
+        params: its parameters.
+
+    Returns:
+        NumPy arrays by name. ``module.load_state_dict({k: torch.tensor(v) for k, v in
+        arrays.items()})`` loads them, ``safetensors.numpy.save_file(arrays, path)`` keeps them.
+
+    Raises:
+        TypeError: PyTorch has no module for a cell of the network, or the layers differ in kind.
+        ValueError: the layers differ in size.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.GRU(hidden_size=4)
+        >>> arrays = rnn.convert.to_pytorch(cell, cell.init(jax.random.key(0), input_size=3))
+        >>> sorted(arrays)
+        ['bias_hh_l0', 'bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0']
+    """
+    stack = parts("PyTorch", network, params)
+    cells = [part.cell for directions in stack for part in directions]
+    for cell in cells:
+        if type(cell) is not type(cells[0]):
+            raise TypeError(
+                "a PyTorch module has layers of one kind, got "
+                f"{type(cells[0]).__name__} and {type(cell).__name__}; convert them one by one"
+            )
+        if cell.hidden_size != cells[0].hidden_size or cell.output_size != cells[0].output_size:
+            raise ValueError(
+                f"a PyTorch module has layers of one size, got {cells[0]!r} and {cell!r}; convert "
+                "them one by one"
+            )
+    if len({len(directions) for directions in stack}) > 1:
+        raise ValueError(
+            "a PyTorch module has one or two directions in all its layers, got both; convert the "
+            "layers one by one"
+        )
+    arrays = {}
+    for layer, directions in enumerate(stack):
+        for part, direction in zip(directions, ("", "_reverse"), strict=False):
+            for name, array in _write(part).items():
+                arrays[f"{name}_l{layer}{direction}"] = np.array(array)
+    return arrays
+
+
+def _state_dict(source: Any) -> Mapping[str, Any]:
+    if isinstance(source, str | os.PathLike):
+        return _read_file(os.fspath(source))
+    arrays = source.state_dict() if hasattr(source, "state_dict") else source
+    if not isinstance(arrays, Mapping):
+        raise TypeError(
+            "source must be a PyTorch module, a state dict or the path of one, got "
+            f"{type(source).__name__}"
+        )
+    return arrays
+
+
+def _read_file(path: str) -> Mapping[str, Any]:
+    if path.endswith(".safetensors"):
+        import safetensors
+        import safetensors.numpy
+
+        try:
+            return safetensors.numpy.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path} must be a whole safetensors file, got: {error}") from error
+    import pickle
+
+    import torch
+
+    try:
+        arrays = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} must be a file of tensors alone, as torch.save(module.state_dict(), path) "
+            f"writes it: a whole pickled module runs code when read, and is not; PyTorch says: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"{path} must hold a state dict, got {type(arrays).__name__}")
+    return arrays
+
+
+def _read(weights: Source, suffix: str, activation: str) -> Part:
+    """One direction of one layer; PyTorch's kernels are transposed, ``[gates * hidden, input]``."""
+    names = [f"{kind}{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    rows, inputs = weights.shape(names[0], "gates * hidden", "input")
+    _, fed_back = weights.shape(names[1], "gates * hidden", "hidden")
+    projection = f"weight_hr{suffix}"
+    hidden = fed_back
+    if projection in weights:
+        _, hidden = weights.shape(projection, "projection", "hidden")
+    gates = 4 if projection in weights else gates_of(names[0], (rows, inputs), hidden)
+    kernel = weights.take(names[0], gates * hidden, inputs).T
+    recurrent = weights.take(names[1], gates * hidden, fed_back).T
+    b_ih = weights.take_or_zeros(names[2], gates * hidden)
+    b_hh = weights.take_or_zeros(names[3], gates * hidden)
+    if gates == 3:
+        shared, candidate_bias = jnp.split(b_hh, [2 * hidden])
+        bias = b_ih + jnp.pad(shared, (0, hidden))
+        return gru_part(kernel, recurrent, bias, candidate_bias)
+    if gates == 1:
+        return simple_part(kernel, recurrent, b_ih + b_hh, activation)
+    if projection in weights:
+        projected = weights.take(projection, fed_back, hidden).T
+        return Part(
+            ProjectedLSTM(hidden, fed_back),
+            ProjectedLSTMParams(kernel, recurrent, b_ih + b_hh, projected),
+        )
+    return lstm_part(kernel, recurrent, b_ih + b_hh)
+
+
+def _write(part: Part) -> dict[str, Array]:
+    cell, params = part
+    if not isinstance(cell, Elman | LSTM | ProjectedLSTM | GRU):
+        raise refuse("PyTorch", cell, (Elman, LSTM, ProjectedLSTM, GRU))
+    if isinstance(cell, Elman):
+        activation_name("PyTorch", cell)
+    arrays = {
+        "weight_ih": params.input_kernel.T,
+        "weight_hh": params.recurrent_kernel.T,
+        "bias_ih": params.bias,
+        "bias_hh": jnp.zeros_like(params.bias),
+    }
+    if isinstance(cell, GRU):
+        arrays["bias_hh"] = jnp.pad(params.candidate_bias, (2 * cell.hidden_size, 0))
+    if isinstance(cell, ProjectedLSTM):
+        arrays["weight_hr"] = params.projection_kernel.T
+    return arrays

@@ -1,0 +1,47 @@
+"""Makes the golden files from the peers, or says which would come out different.
+
+    python -m tests.parity.make_golden            writes all files
+    python -m tests.parity.make_golden --check    writes nothing, compares them bit for bit
+
+Needs the extra ``parity``. The files were made by the versions that MADE_WITH names; on another
+machine or with other versions the last bits may differ, which the tests' tolerances allow.
+"""
+
+import importlib.metadata
+import sys
+
+import jax
+
+import conftest  # noqa: F401  the suite's settings: float64
+from tests.parity import golden
+from tests.parity.comparison import record
+from tests.parity.peers import COMPARISONS
+
+PACKAGES = ("jax", "torch", "keras", "flax", "dm-haiku", "equinox", "onnx", "numpy")
+VERSIONS = golden.FOLDER / "MADE_WITH"
+
+
+def main() -> int:
+    """Returns how many files differ from what the peers give now."""
+    check = "--check" in sys.argv[1:]
+    jax.config.update(
+        "jax_compilation_cache_dir", None
+    )  # a cached program may be another machine's
+    golden.FOLDER.mkdir(exist_ok=True)
+    differing = []
+    for comparison in COMPARISONS:
+        data = golden.encode(record(comparison))
+        file = golden.path(comparison.name)
+        if not file.exists() or file.read_bytes() != data:
+            differing.append(comparison.name)
+            if not check:
+                file.write_bytes(data)
+    if not check:
+        lines = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
+        VERSIONS.write_text("\n".join(lines) + "\n")
+    print(f"{len(COMPARISONS)} comparisons; these differ from their files: {differing or 'none'}")
+    return len(differing) if check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,9 @@
+"""The peers, and the list of all comparisons with them."""
+
+from tests.parity.peers import cudnn, equinox, haiku, keras, linen, nnx, onnx, pytorch
+
+COMPARISONS = [
+    comparison
+    for peer in (pytorch, keras, linen, nnx, haiku, equinox, onnx, cudnn)
+    for comparison in peer.COMPARISONS
+]

@@ -1,0 +1,14 @@
+"""jaxrnn against the peers that are installed: values and all gradients."""
+
+import numpy as np
+import pytest
+
+from tests.parity import comparison as parity
+from tests.parity.peers import COMPARISONS
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-10), (np.float32, 1e-5)])
+@pytest.mark.parametrize("case", COMPARISONS, ids=lambda case: case.name)
+def test_values_and_gradients(case, dtype, tolerance):
+    case.require()
+    parity.check(case, parity.record(case, dtype), tolerance)
