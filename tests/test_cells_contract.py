@@ -172,7 +172,12 @@ def test_gradients_are_finite_differences(case):
     work = random_params(case), random_state(case, (4,)), random_inputs(case, (3, 4))
     floats, join = split(work)
     rng = case.rng(2)
-    directions = [jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype) for leaf in floats]
+
+    def direction(leaf):
+        real, imaginary = rng.normal(size=(2, *leaf.shape))
+        return jnp.asarray(real + 1j * imaginary if jnp.iscomplexobj(leaf) else real, leaf.dtype)
+
+    directions = [direction(leaf) for leaf in floats]
 
     def loss(floats):
         params, state, xs = join(floats)
@@ -185,7 +190,8 @@ def test_gradients_are_finite_differences(case):
 
         def along(moves):
             """The loss after each leaf has moved so far along its direction."""
-            near = [x + m * d for x, m, d in zip(floats, moves, directions, strict=True)]
+            steps = [m.astype(d.dtype) * d for m, d in zip(moves, directions, strict=True)]
+            near = [x + step for x, step in zip(floats, steps, strict=True)]
             return loss([x.astype(leaf.dtype) for x, leaf in zip(near, floats, strict=True)])
 
         far = 1e-4 * jnp.asarray([-2.0, -1.0, 1.0, 2.0])
