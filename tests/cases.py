@@ -243,6 +243,53 @@ CELLS = (
     ),
     Case(rnn.ParaGRU(4), lambda h, n: 3 * h * (n + 2), diagonal=True),
     Case(rnn.ParaLSTM(4), lambda h, n: 3 * h * (n + 2) + 2 * h, diagonal=True),
+    # jaxrnn/cells/lru.py, s5.py, selective_ssm.py, minrnn.py, rglru.py, hgrn.py
+    Case(
+        rnn.LRU(4, output_size=3),
+        lambda h, n: 3 * h + 2 * h * (n + 3) + 3 * n,
+        diagonal=True,
+    ),
+    Case(
+        rnn.S5(4, output_size=3),
+        lambda h, n: 3 * h + 2 * h * (n + 3) + 3 * n,
+        diagonal=True,
+    ),
+    Case(
+        rnn.SelectiveSSM(4, state_size=3, rank=2),
+        lambda h, n: n * (2 + 2 * 3 + h) + h * (2 + 1 + 3 + 1),
+        diagonal=True,
+    ),
+    Case(rnn.MinGRU(4), lambda h, n: 2 * h * (n + 1), diagonal=True),
+    Case(rnn.MinLSTM(4), lambda h, n: 3 * h * (n + 1), diagonal=True),
+    Case(
+        rnn.RGLRU(4),
+        lambda h, n: h * ((2 if n == h else 3) * n + 3),
+        x=Floats((4,)),
+        diagonal=True,
+    ),
+    Case(rnn.HGRN(4), lambda h, n: 3 * h * (n + 1) + 2 * h, diagonal=True),
+    # jaxrnn/cells/qrnn.py, sru.py
+    Case(rnn.QRNN(4), lambda h, n: 3 * h * (n + 1), diagonal=True),
+    Case(rnn.QRNN(4, window=2), lambda h, n: 3 * h * (2 * n + 1), name="QRNN(window)"),
+    Case(
+        rnn.SRU(4), lambda h, n: h * ((3 if n == h else 4) * n + 2), x=Floats((4,)), diagonal=True
+    ),
+    Case(rnn.PeepholeSRU(4), lambda h, n: 4 * h * (n + 1), diagonal=True),
+    # jaxrnn/cells/gla.py, mlstm.py, deltanet.py
+    Case(
+        rnn.GatedLinearAttention(4, num_heads=2, key_size=4, gate_rank=3),
+        lambda h, n: n * (2 * 4 + h + 3) + 3 * 4 + 4,
+        diagonal=True,
+    ),
+    Case(
+        rnn.MLSTM(4, num_heads=2, key_size=4),
+        lambda h, n: (n + 1) * (2 * 4 + 2 * h + 2 * 2),
+    ),
+    Case(rnn.DeltaNet(4, num_heads=2, key_size=4), lambda h, n: n * (2 * 4 + h + 2)),
+    Case(
+        rnn.GatedDeltaNet(4, num_heads=2, key_size=4),
+        lambda h, n: n * (2 * 4 + h + 2 * 2) + 2 * 2,
+    ),
 )
 
 WRAPPERS = (Case(rnn.wrappers.EmitState(rnn.LSTM(4)), name="EmitState(LSTM)"),)
