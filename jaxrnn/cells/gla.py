@@ -135,13 +135,15 @@ class GatedLinearAttention:
 
     def _write(self, params: GatedLinearAttentionParams, x: Array) -> tuple[Array, Array, Array]:
         """k, v and log α, of all heads together."""
-        z = product(x, params.input_kernel[:, self.key_size :])
-        k, v, low_rank = split_columns(z, (self.key_size, self.hidden_size, self.gate_rank))
+        sizes = (self.key_size, self.hidden_size, self.gate_rank)
+        _, kernel = split_columns(params.input_kernel, (self.key_size, sum(sizes)))
+        k, v, low_rank = split_columns(product(x, kernel), sizes)
         gate = product(low_rank, params.gate_kernel) + widen(params.gate_bias)
         return k, v, jax.nn.log_sigmoid(gate) / self.gate_temperature
 
     def _query(self, params: GatedLinearAttentionParams, x: Array) -> Array:
-        return product(x, params.input_kernel[:, : self.key_size])
+        rest = params.input_kernel.shape[1] - self.key_size
+        return product(x, split_columns(params.input_kernel, (self.key_size, rest))[0])
 
     def affine(
         self, params: GatedLinearAttentionParams, x: Array

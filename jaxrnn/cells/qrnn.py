@@ -16,6 +16,7 @@ from jaxrnn._cell import (
     packed_bias,
     packed_kernel,
     product,
+    split_columns,
     state_dtype,
     widen,
 )
@@ -114,16 +115,21 @@ class QRNN:
         past = params.input_kernel.shape[0] // self.window * (self.window - 1)
         return QRNNState(cell, jnp.zeros((*batch_shape, past), dtype))
 
+    def _blocks(self, params: QRNNParams, part: int) -> list[Array]:
+        """Kernel and bias of z and f (part 0), or of o (part 1)."""
+        sizes = (2 * self.hidden_size, self.hidden_size)
+        return [split_columns(leaf, sizes)[part] for leaf in params]
+
     def affine(self, params: QRNNParams, x: Array) -> tuple[QRNNState, QRNNState]:
         """Returns f and (1 - f) z; for window 1."""
-        kernel, bias = (leaf[..., : 2 * self.hidden_size] for leaf in params)
+        kernel, bias = self._blocks(params, 0)
         z, f = jnp.split(product(x, kernel) + widen(bias), 2, axis=-1)
         b = jax.nn.sigmoid(-f) * jnp.tanh(z)  # 1 - σ(f) is σ(-f)
         return QRNNState(jax.nn.sigmoid(f), None), QRNNState(b, None)
 
     def readout(self, params: QRNNParams, state: QRNNState, x: Array) -> Array:
         """Returns o c'; for window 1."""
-        kernel, bias = (leaf[..., 2 * self.hidden_size :] for leaf in params)
+        kernel, bias = self._blocks(params, 1)
         o = jax.nn.sigmoid(product(x, kernel) + widen(bias))
         return (o * state.cell).astype(bias.dtype)
 

@@ -145,7 +145,7 @@ class SelectiveSSM:
         kernel, _, projection = self._blocks(params)
         low_rank, b = jnp.split(product(x, kernel), [self.rank], axis=-1)
         step = jax.nn.softplus(product(low_rank, params.step_kernel) + widen(params.step_bias))
-        value = product(x, projection) if projection.size else widen(x)
+        value = product(x, projection) if projection.shape[1] else widen(x)
         a = jnp.exp(-step[..., None] * jnp.exp(widen(params.log_rate)))
         return SelectiveSSMState(a), SelectiveSSMState((step * value)[..., None] * b[..., None, :])
 
@@ -153,7 +153,7 @@ class SelectiveSSM:
         """Returns C h' + D x."""
         _, kernel, projection = self._blocks(params)
         c = product(x, kernel)
-        value = product(x, projection) if projection.size else widen(x)
+        value = product(x, projection) if projection.shape[1] else widen(x)
         y = jnp.sum(state.hidden * c[..., None, :], axis=-1) + widen(params.feedthrough) * value
         return y.astype(params.feedthrough.dtype)
 

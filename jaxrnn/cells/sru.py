@@ -21,6 +21,7 @@ from jaxrnn._cell import (
     joined_kernel,
     packed_bias,
     product,
+    split_columns,
     state_dtype,
     widen,
 )
@@ -129,20 +130,24 @@ class SRU:
         """Returns zeros."""
         return SRUState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
 
+    def _blocks(self, params: SRUParams) -> list[Array]:
+        """The kernels of f and c, and of r and the highway."""
+        first = 2 * self.hidden_size
+        return split_columns(params.input_kernel, (first, params.input_kernel.shape[1] - first))
+
     def affine(self, params: SRUParams, x: Array) -> tuple[SRUState, SRUState]:
         """Returns f and (1 - f) (x W_c)."""
-        hidden = self.hidden_size
-        f, candidate = jnp.split(product(x, params.input_kernel[:, : 2 * hidden]), 2, axis=-1)
-        f = f + widen(params.bias[:hidden])
+        kernel, _ = self._blocks(params)
+        f, candidate = jnp.split(product(x, kernel), 2, axis=-1)
+        f = f + widen(params.bias[: self.hidden_size])
         # 1 - σ(f) is σ(-f).
         return SRUState(jax.nn.sigmoid(f)), SRUState(jax.nn.sigmoid(-f) * candidate)
 
     def readout(self, params: SRUParams, state: SRUState, x: Array) -> Array:
         """Returns r c' + (1 - r) α x."""
-        hidden = self.hidden_size
-        z = product(x, params.input_kernel[:, 2 * hidden :])
-        r, skip = jnp.split(z, [hidden], axis=-1)
-        return _output(self, state.cell, r + widen(params.bias[hidden:]), skip, x)
+        _, kernel = self._blocks(params)
+        r, skip = jnp.split(product(x, kernel), [self.hidden_size], axis=-1)
+        return _output(self, state.cell, r + widen(params.bias[self.hidden_size :]), skip, x)
 
     def step(self, params: SRUParams, state: SRUState, x: Array) -> tuple[SRUState, Array]:
         """One step of the equations above."""
