@@ -13,7 +13,7 @@ Example:
     (50, 8, 16)
 """
 
-from jaxrnn import cells, engines, initializers, layers, wrappers
+from jaxrnn import cells, convert, engines, initializers, layers, wrappers
 from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
 from jaxrnn._pack import Packed, pack
 from jaxrnn._unroll import unroll
@@ -133,6 +133,7 @@ __all__ = [
     "UnICORNN",
     "UpdateGateRNN",
     "cells",
+    "convert",
     "engines",
     "from_step",
     "initializers",
