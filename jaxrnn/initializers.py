@@ -224,3 +224,28 @@ class Linspace:
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """Returns the array."""
         return jnp.broadcast_to(jnp.linspace(self.low, self.high, shape[-1], dtype=dtype), shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomRotations:
+    """A generator A whose exp(A - Aᵀ) turns each pair of units by an angle uniform in ±``bound``.
+
+    References:
+        M. Henaff, A. Szlam and Y. LeCun, "Recurrent orthogonal networks and long-memory tasks",
+        2016.
+
+    Example:
+        >>> import jax
+        >>> print((RandomRotations()(jax.random.key(0), (3, 3), "float32") != 0).astype(int))
+        [[0 1 0]
+         [0 0 0]
+         [0 0 0]]
+    """
+
+    bound: float = math.pi
+
+    def __call__(self, key: Array, shape: tuple[int, int], dtype: Any) -> Array:
+        """Draws a generator ``[size, size]``."""
+        rows = jnp.arange(0, shape[0] - 1, 2)
+        angles = jax.random.uniform(key, rows.shape, dtype, -self.bound, self.bound)
+        return jnp.zeros(shape, dtype).at[rows, rows + 1].set(angles)

@@ -1,7 +1,6 @@
 """A recurrent network whose recurrent kernel stays orthogonal while it is trained."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -20,31 +19,6 @@ from jaxrnn._cell import (
     state_dtype,
     widen,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class RandomRotations:
-    """A generator A whose exp(A - Aᵀ) turns each pair of units by an angle uniform in ±``bound``.
-
-    References:
-        M. Henaff, A. Szlam and Y. LeCun, "Recurrent orthogonal networks and long-memory tasks",
-        2016.
-
-    Example:
-        >>> import jax
-        >>> print((RandomRotations()(jax.random.key(0), (3, 3), "float32") != 0).astype(int))
-        [[0 1 0]
-         [0 0 0]
-         [0 0 0]]
-    """
-
-    bound: float = math.pi
-
-    def __call__(self, key: Array, shape: tuple[int, int], dtype: Any) -> Array:
-        """Draws a generator ``[size, size]``."""
-        rows = jnp.arange(0, shape[0] - 1, 2)
-        angles = jax.random.uniform(key, rows.shape, dtype, -self.bound, self.bound)
-        return jnp.zeros(shape, dtype).at[rows, rows + 1].set(angles)
 
 
 class OrthogonalRNNParams(NamedTuple):
@@ -74,7 +48,7 @@ class OrthogonalRNN:
         hidden_size: features of the state and of the output.
         kernel_init: initializer of W; Glorot uniform.
         generator_init: initializer of A ``[hidden, hidden]``; a rotation of each pair of units by
-            an angle uniform in ±π, see `jaxrnn.cells.orthogonal.RandomRotations`.
+            an angle uniform in ±π, see `jaxrnn.initializers.RandomRotations`.
         bias_init: initializer of b as ``[1, hidden]``; uniform in ±0.01.
 
     Shapes:
@@ -105,7 +79,7 @@ class OrthogonalRNN:
 
     hidden_size: int
     kernel_init: Initializer = initializers.GlorotUniform()
-    generator_init: Initializer = RandomRotations()
+    generator_init: Initializer = initializers.RandomRotations()
     bias_init: Initializer = initializers.Uniform(-0.01, 0.01)
 
     def __post_init__(self):

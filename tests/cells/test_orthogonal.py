@@ -6,7 +6,6 @@ import pytest
 import scipy.linalg
 
 import jaxrnn as rnn
-from jaxrnn.cells.orthogonal import RandomRotations
 from tests.cases import Case, random_inputs, random_params
 from tests.cells.oracle import assert_follows
 from tests.helpers import assert_near
@@ -67,7 +66,7 @@ def test_without_input_and_bias_the_state_keeps_its_length():
 
 
 def test_starts_as_rotations_of_pairs():
-    cell = rnn.OrthogonalRNN(5, generator_init=RandomRotations(bound=0.5))
+    cell = rnn.OrthogonalRNN(5, generator_init=rnn.initializers.RandomRotations(bound=0.5))
     params = cell.init(jax.random.key(1), 3, "float64")
     angles = np.asarray(params.generator)[[0, 2], [1, 3]]
     assert np.count_nonzero(params.generator) == 2 and np.abs(angles).max() <= 0.5
