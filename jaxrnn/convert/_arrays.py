@@ -60,7 +60,9 @@ class Source:
         self.framework = framework
         self.prefix = prefix
         self.left = {name: as_array(f"{prefix}{name}", value) for name, value in arrays.items()}
-        dtypes = {array.dtype: name for name, array in self.left.items()}
+        dtypes: dict[Any, str] = {}
+        for name, array in self.left.items():
+            dtypes.setdefault(array.dtype, name)
         self.dtype = next(iter(dtypes), None)
         if len(dtypes) > 1:
             (a, first), (b, second), *_ = dtypes.items()
