@@ -13,7 +13,7 @@ Example:
     (50, 8, 16)
 """
 
-from jaxrnn import cells, convert, engines, initializers, layers, wrappers
+from jaxrnn import cells, convert, engines, export, initializers, layers, wrappers
 from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
 from jaxrnn._pack import Packed, pack
 from jaxrnn._unroll import unroll
@@ -135,6 +135,7 @@ __all__ = [
     "cells",
     "convert",
     "engines",
+    "export",
     "from_step",
     "initializers",
     "layers",
