@@ -16,6 +16,7 @@ from jaxrnn._cell import (
     packed_bias,
     packed_kernel,
     product,
+    split_columns,
     state_dtype,
     widen,
 )
@@ -110,7 +111,8 @@ class LEM:
     def step(self, params: LEMParams, state: LEMState, x: Array) -> tuple[LEMState, Array]:
         """One step of the equations above."""
         y, z = state
-        kernel, hidden_kernel = jnp.split(params.recurrent_kernel, [3 * self.hidden_size], axis=-1)
+        sizes = (3 * self.hidden_size, self.hidden_size)
+        kernel, hidden_kernel = split_columns(params.recurrent_kernel, sizes)
         from_input = product(x, params.input_kernel) + widen(params.bias)
         i_1, i_2, i_z, i_y = jnp.split(from_input, 4, axis=-1)
         h_1, h_2, h_z = jnp.split(product(y, kernel), 3, axis=-1)
