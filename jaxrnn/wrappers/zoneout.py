@@ -79,17 +79,15 @@ class Zoneout(Wrapper):
         y = [part.astype(leaf.dtype) for part, leaf in zip(chosen, leaves, strict=True)]
         return held, jax.tree.unflatten(structure, y)
 
-    def affine(self, params: PyTree, x: PyTree, *, key: Array | None = None):
-        """``(a, b)`` of the wrapped cell, of which a part is (1, 0)."""
-        key, inner = split_key(key)
-        own = {"key": inner} if is_stochastic(self.cell) else {}
-        a, b = self.cell.affine(params, x, **own)  # pyright: ignore[reportAttributeAccessIssue]
+    def affine(self, params: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+        """``(a, b)`` of the wrapped cell without a key, of which the part ``rate`` is (1, 0)."""
+        a, b = super().affine(params, x)
         a = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), a, b)
         ones, zeros = jax.tree.map(jnp.ones_like, a), jax.tree.map(jnp.zeros_like, b)
-        return self._hold(ones, a, key), self._hold(zeros, b, key)
+        return self._hold(ones, a, None), self._hold(zeros, b, None)
 
     def _hold(self, old: PyTree, new: PyTree, key: Array | None) -> PyTree:
-        """Mixes old and new parts; the same key holds the same elements."""
+        """Mixes the parts of an old and of a new state."""
         leaves, structure = jax.tree.flatten(old)
         rates = jax.tree.leaves(self.rate)
         if isinstance(self.rate, int | float):
