@@ -185,11 +185,17 @@ def check_state(cell: Cell, params: PyTree, state: PyTree, batch_shape: tuple[in
     return state
 
 
-def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> None:
-    """Raises unless one step takes the state and the inputs, and gives the state back."""
-    xs_0 = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
+    """Raises unless one step takes the state and the inputs; returns the types of the new state."""
+
+    def first_step(params: PyTree, state: PyTree, xs: PyTree):
+        return cell.step(params, state, jax.tree.map(lambda leaf: leaf[0], xs))
+
+    def at_least_one(leaf: Array):
+        return leaf if leaf.shape[0] else jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype)
+
     try:
-        new_state, _ = jax.eval_shape(cell.step, params, state, xs_0)
+        new_state, _ = jax.eval_shape(first_step, params, state, jax.tree.map(at_least_one, xs))
     except (TypeError, ValueError, AttributeError) as error:
         shapes = jax.tree.map(lambda leaf: leaf.shape[1:], xs)
         kind = TypeError if isinstance(error, TypeError) else ValueError
@@ -203,6 +209,7 @@ def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> None:
         "the state before the step was that",
         f"mend {_name(cell)}.step, which must keep structure, shapes and dtypes",
     )
+    return new_state
 
 
 def _name(cell: Any) -> str:

@@ -131,10 +131,39 @@ def _run(work: _Work, params, state, xs, lengths, mask, starts, key):
     if key is not None and is_stochastic(cell):
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(time))
         cell, xs = _Keyed(cell), (xs, keys)
-    checks.check_step(cell, params, state, xs)
+    for _ in jax.tree.leaves(state):  # what one leaf takes on, the next step hands to another
+        after = checks.check_step(cell, params, state, xs)
+        placed = _placed_like(state, after)
+        if placed is state:
+            break
+        state = placed
     if time == 0 or 0 in batch_shape:
         engine = engines.Sequential()  # no work: the scan gives the empty arrays their shapes
     return engine(cell, params, state, xs, reverse=reverse)
+
+
+def _placed_like(state: PyTree, after: PyTree) -> PyTree:
+    """The state, spread over the devices of a mesh as it is after a step; itself if it is so.
+
+    The carry of a loop has one type, and zeros that a cell makes lie on no mesh. Varying axes are
+    those of `jax.shard_map`, shardings those of meshes with explicit axes.
+    """
+    before = jax.eval_shape(lambda state: state, state)
+    changed = False
+
+    def place(leaf, old, new):
+        nonlocal changed
+        if new.manual_axis_type is not None:
+            axes = new.manual_axis_type.varying - old.manual_axis_type.varying
+            changed |= bool(axes)
+            return jax.lax.pcast(leaf, tuple(axes), to="varying") if axes else leaf
+        if new.sharding != old.sharding:
+            changed = True
+            return jax.reshard(leaf, new.sharding)
+        return leaf
+
+    placed = jax.tree.map(place, state, before, after)
+    return placed if changed else state
 
 
 def _strong(leaf: Array) -> Array:

@@ -105,25 +105,37 @@ def safe_inputs(xs: PyTree, mask: Array) -> PyTree:
     """
     if mask.size == 0:
         return xs
-    batch = mask.shape[1:]
-    columns = mask.reshape(mask.shape[0], -1)  # [time, rows]
-    has_valid = columns.any(axis=0)
-    donor = jnp.where(has_valid, jnp.arange(columns.shape[1]), jnp.argmax(has_valid))
-    first = jnp.argmax(columns, axis=0)[donor]  # the step to copy, a row
+    axes = tuple(range(mask.ndim - 1))  # those of the batch
+    # Choosing by sums of what is kept, not by indices, leaves a batch on the devices that hold it.
+    first = _first(mask, 0)  # the step to copy, of each row
+    lendable = mask.any(axis=0)
+    lender = _first(lendable, axes)  # the row to copy, for those that have no such step
 
     def safe(leaf: Array) -> Array:
-        rows = leaf.reshape(*columns.shape, *leaf.shape[mask.ndim :])
-        substitute = jax.lax.stop_gradient(rows[first, donor])
-        substitute = jnp.where(has_valid.any(), substitute, _harmless(substitute))
-        substitute = substitute.reshape(*batch, *leaf.shape[mask.ndim :])
+        fixed = jax.lax.stop_gradient(leaf)
+        own = _sum(first, fixed, 0)
+        lent = _sum(lender, own, axes)
+        lent = jnp.where(lendable.any(), lent, _harmless(lent))
+        substitute = select(lendable, own, jnp.broadcast_to(lent, own.shape))
         return select(mask, leaf, jnp.broadcast_to(substitute, leaf.shape))
 
     return jax.tree.map(safe, xs)
 
 
+def _first(flags: Array, axes: int | tuple[int, ...]) -> Array:
+    """Keeps True at the first of the flags that are True along the axes."""
+    order = jnp.arange(flags.size).reshape(flags.shape)
+    return flags & (order == jnp.where(flags, order, flags.size).min(axis=axes, keepdims=True))
+
+
+def _sum(where: Array, leaf: Array, axes: int | tuple[int, ...]) -> Array:
+    """The sum over the axes of the rows where a flag holds, in the leaf's own dtype."""
+    return select(where, leaf, jnp.zeros_like(leaf)).sum(axis=axes, dtype=leaf.dtype)
+
+
 def _harmless(leaf: Array) -> Array:
     """Neither zero nor constant, where norms, logarithms and variances have no derivative."""
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+    if leaf.ndim == 0 or not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return jnp.zeros_like(leaf)
     return jnp.broadcast_to(jnp.linspace(0.25, 0.75, leaf.shape[-1], dtype=leaf.dtype), leaf.shape)
 
