@@ -1,0 +1,141 @@
+"""Every transformation of JAX works through `unroll`, with every engine."""
+
+import functools
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn as rnn
+from tests.cases import CELLS, ENGINES, random_inputs, random_params, random_state
+from tests.helpers import assert_near, quick_jit, weighted_sum
+
+CASE = next(case for case in CELLS if isinstance(case.cell, rnn.GRU))
+TIME, BATCH, MEMBERS = 4, 3, 2
+LENGTHS = np.array([4, 0, 2])
+
+
+def by_hand(params, xs, state, lengths):
+    """`unroll`, as a Python loop over the steps that are there."""
+    finals, outputs = [], []
+    for row in range(BATCH):
+        one, ys = jax.tree.map(lambda s: s[row], state), []  # noqa: B023
+        for t in range(TIME):
+            if t < LENGTHS[row]:
+                one, y = CASE.cell.step(params, one, xs[t, row])
+            ys.append(y if t < LENGTHS[row] else jnp.zeros(CASE.cell.output_size))
+        finals.append(one)
+        outputs.append(jnp.stack(ys))
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *finals), jnp.stack(outputs, axis=1)
+
+
+def transformed(run, engine=None):
+    """The results of transformations, compiled as one program."""
+
+    def loss(params, xs, state, lengths):
+        return weighted_sum(run(params, xs, state, lengths))
+
+    @quick_jit
+    def everything(params, xs, state, lengths, members, xss):
+        def of_params(params):
+            return loss(params, xs, state, lengths)
+
+        def of_inputs(xs):
+            return loss(params, xs, state, lengths)
+
+        grad = jax.grad(of_params)
+        direction = jax.tree.map(lambda p: jnp.cos(3 * p), params)
+        along = functools.partial(jax.tree.map, lambda g, d: (g * d).sum(), direction)
+
+        def slope(params):
+            return jax.jvp(of_params, (params,), (direction,))[1]
+
+        def slope_of_grad(params):
+            return sum(jax.tree.leaves(along(grad(params))))
+
+        _, pushed = jax.jvp(lambda p: run(p, xs, state, lengths), (params,), (direction,))
+        _, linear = jax.linearize(lambda p: run(p, xs, state, lengths), params)
+        first = jax.vmap(lambda x: run(params, x, state, lengths))(xss)
+        return {
+            "jvp": pushed,
+            "linearize": linear(direction),
+            "grad": jax.grad(loss, argnums=(0, 1, 2))(params, xs, state, lengths),
+            "checkpoint": jax.grad(jax.checkpoint(of_params))(params),
+            "forward over reverse": jax.jvp(grad, (params,), (direction,))[1],
+            "reverse over forward": jax.grad(slope)(params),
+            "reverse over reverse": jax.grad(slope_of_grad)(params),
+            "forward over forward": jax.jvp(slope, (params,), (direction,))[1],
+            "jacfwd over jacrev": jax.jacfwd(jax.jacrev(of_inputs))(xs),
+            "jacrev over jacfwd": jax.jacrev(jax.jacfwd(of_inputs))(xs),
+            "vmap over inputs": first,
+            "vmap over parameters": jax.vmap(of_params)(members),
+            "vmap of grad": jax.vmap(grad)(members),
+            "grad of vmap": jax.grad(lambda ps: jax.vmap(of_params)(ps).sum())(members),
+        }
+
+    params = random_params(CASE)
+    xs, state = random_inputs(CASE, (TIME, BATCH)), random_state(CASE, (BATCH,))
+    members = jax.tree.map(lambda p: jnp.stack([p, jnp.sin(p)]), params)
+    return everything(params, xs, state, LENGTHS, members, jnp.stack([xs, jnp.sin(xs)]))
+
+
+@functools.cache
+def reference():
+    return transformed(by_hand)
+
+
+@pytest.mark.parametrize("engine", [e for e in ENGINES if e.takes(CASE)], ids=str)
+def test_transformations(engine):
+    def run(params, xs, state, lengths):
+        return rnn.unroll(CASE.cell, params, xs, state, lengths=lengths, engine=engine.engine)
+
+    got, want = transformed(run), reference()
+    for name, result in want.items():
+        try:
+            assert_near(got[name], result, 1e-10)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+def test_higher_derivatives_agree_with_each_other():
+    """The loop by hand is itself on trial: one Hessian by every order of modes, symmetric."""
+    want = reference()
+    product = want["forward over reverse"]
+    assert_near(want["reverse over forward"], product, 1e-12)
+    assert_near(want["reverse over reverse"], product, 1e-12)
+    hessian = want["jacfwd over jacrev"].reshape(2 * (TIME * BATCH * CASE.input_size,))
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-12)
+
+
+def test_cells_are_static_arguments_of_jit():
+    """A cell and an engine are hashable values, so that a training step can take them."""
+    traces = []
+
+    @functools.partial(quick_jit, static_argnames=("cell", "engine"))
+    def run(params, xs, cell, engine):
+        traces.append(cell)
+        return rnn.unroll(cell, params, xs, engine=engine)
+
+    params, xs = random_params(CASE), random_inputs(CASE, (TIME, BATCH))
+    for _ in range(2):
+        run(params, xs, rnn.GRU(CASE.cell.hidden_size), rnn.engines.Sequential())
+    assert len(traces) == 1
+
+
+def test_sharded_over_devices():
+    """By `jax.sharding` and by `jax.shard_map`, on four devices of a process of its own."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.sharded"],
+        cwd=pathlib.Path(__file__).parent.parent,
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
