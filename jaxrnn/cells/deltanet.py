@@ -49,7 +49,7 @@ class DeltaNetState(NamedTuple):
 
 def _zeros(cell, dtype: Any, batch_shape: tuple[int, ...]) -> DeltaNetState:
     heads = cell.num_heads
-    shape = (*batch_shape, heads, cell.key_size // heads, cell.hidden_size // heads)
+    shape = (*batch_shape, heads, cell._key_size // heads, cell.hidden_size // heads)
     return DeltaNetState(jnp.zeros(shape, state_dtype(dtype)))
 
 
@@ -144,9 +144,7 @@ class DeltaNet:
     kernel_init: Initializer = initializers.LecunNormal()
 
     def __post_init__(self):
-        if self.key_size is None:
-            object.__setattr__(self, "key_size", self.hidden_size)
-        check_heads(self.hidden_size, self.key_size, self.num_heads)
+        check_heads(self.hidden_size, self._key_size, self.num_heads)
 
     @property
     def output_size(self) -> int:
@@ -154,8 +152,12 @@ class DeltaNet:
         return self.hidden_size
 
     @property
+    def _key_size(self) -> int:
+        return self.hidden_size if self.key_size is None else self.key_size
+
+    @property
     def _blocks(self) -> tuple[int, ...]:
-        return (self.key_size, self.key_size, self.hidden_size, self.num_heads)
+        return (self._key_size, self._key_size, self.hidden_size, self.num_heads)
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> DeltaNetParams:
         """Draws the parameters."""
@@ -238,9 +240,7 @@ class GatedDeltaNet:
     step_init: Initializer = initializers.LogUniform(0.001, 0.1)
 
     def __post_init__(self):
-        if self.key_size is None:
-            object.__setattr__(self, "key_size", self.hidden_size)
-        check_heads(self.hidden_size, self.key_size, self.num_heads)
+        check_heads(self.hidden_size, self._key_size, self.num_heads)
 
     @property
     def output_size(self) -> int:
@@ -248,8 +248,12 @@ class GatedDeltaNet:
         return self.hidden_size
 
     @property
+    def _key_size(self) -> int:
+        return self.hidden_size if self.key_size is None else self.key_size
+
+    @property
     def _blocks(self) -> tuple[int, ...]:
-        size, heads = self.key_size, self.num_heads
+        size, heads = self._key_size, self.num_heads
         return (size, size, self.hidden_size, heads, heads)
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> GatedDeltaNetParams:

@@ -102,9 +102,7 @@ class GatedLinearAttention:
     gate_bias_init: Initializer = initializers.Constant()
 
     def __post_init__(self):
-        if self.key_size is None:
-            object.__setattr__(self, "key_size", self.hidden_size)
-        check_heads(self.hidden_size, self.key_size, self.num_heads)
+        check_heads(self.hidden_size, self._key_size, self.num_heads)
         check_size("gate_rank", self.gate_rank)
         if not self.gate_temperature > 0:
             raise ValueError(f"gate_temperature must be positive, got {self.gate_temperature!r}")
@@ -114,10 +112,14 @@ class GatedLinearAttention:
         """The number of output features: ``hidden_size``."""
         return self.hidden_size
 
+    @property
+    def _key_size(self) -> int:
+        return self.hidden_size if self.key_size is None else self.key_size
+
     def init(self, key: Array, input_size: int, dtype: Any = None) -> GatedLinearAttentionParams:
         """Draws the parameters."""
         dtype = check_init(key, input_size, dtype)
-        keys, size, rank = jax.random.split(key, 3), self.key_size, self.gate_rank
+        keys, size, rank = jax.random.split(key, 3), self._key_size, self.gate_rank
         blocks = (size, size, self.hidden_size, rank)
         return GatedLinearAttentionParams(
             joined_kernel(self.kernel_init, keys[0], input_size, blocks, dtype),
@@ -130,20 +132,20 @@ class GatedLinearAttention:
     ) -> GatedLinearAttentionState:
         """Returns zeros."""
         heads, dtype = self.num_heads, state_dtype(params.gate_bias.dtype)
-        shape = (*batch_shape, heads, self.key_size // heads, self.hidden_size // heads)
+        shape = (*batch_shape, heads, self._key_size // heads, self.hidden_size // heads)
         return GatedLinearAttentionState(jnp.zeros(shape, dtype))
 
     def _write(self, params: GatedLinearAttentionParams, x: Array) -> tuple[Array, Array, Array]:
         """k, v and log α, of all heads together."""
-        sizes = (self.key_size, self.hidden_size, self.gate_rank)
-        _, kernel = split_columns(params.input_kernel, (self.key_size, sum(sizes)))
+        sizes = (self._key_size, self.hidden_size, self.gate_rank)
+        _, kernel = split_columns(params.input_kernel, (self._key_size, sum(sizes)))
         k, v, low_rank = split_columns(product(x, kernel), sizes)
         gate = product(low_rank, params.gate_kernel) + widen(params.gate_bias)
         return k, v, jax.nn.log_sigmoid(gate) / self.gate_temperature
 
     def _query(self, params: GatedLinearAttentionParams, x: Array) -> Array:
-        rest = params.input_kernel.shape[1] - self.key_size
-        return product(x, split_columns(params.input_kernel, (self.key_size, rest))[0])
+        rest = params.input_kernel.shape[1] - self._key_size
+        return product(x, split_columns(params.input_kernel, (self._key_size, rest))[0])
 
     def affine(
         self, params: GatedLinearAttentionParams, x: Array

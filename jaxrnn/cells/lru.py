@@ -98,16 +98,20 @@ class LRU:
     def init(self, key: Array, input_size: int, dtype: Any = None) -> LRUParams:
         """Draws the parameters."""
         dtype = check_init(key, input_size, dtype)
-        hidden, output = self.hidden_size, self.output_size
+        hidden, output = self.hidden_size, self.output_size or self.hidden_size
         keys = jax.random.split(key, 4)
         radius, phase = self.eigenvalue_init(keys[0], (2, hidden), state_dtype(dtype))
         log_scale = jnp.log(1 - radius**2) / 2
         b = packed_kernel(self.kernel_init, keys[1], (input_size, hidden), 2, dtype)
         c = [self.output_init(k, (hidden, output), dtype) for k in jax.random.split(keys[2])]
         d = self.feedthrough_init(keys[3], (input_size, output), dtype)
-        logs = (jnp.log(-jnp.log(radius)), jnp.log(phase), log_scale)
         return LRUParams(
-            *(leaf.astype(dtype) for leaf in logs), b / math.sqrt(2), jnp.concatenate(c), d
+            jnp.log(-jnp.log(radius)).astype(dtype),
+            jnp.log(phase).astype(dtype),
+            log_scale.astype(dtype),
+            b / math.sqrt(2),
+            jnp.concatenate(c),
+            d,
         )
 
     def init_state(self, params: LRUParams, batch_shape: tuple[int, ...] = ()) -> LRUState:

@@ -117,20 +117,22 @@ class MLSTM:
     forget_bias_init: Initializer = initializers.Linspace(3.0, 6.0)
 
     def __post_init__(self):
-        if self.key_size is None:
-            object.__setattr__(self, "key_size", self.hidden_size)
-        check_heads(self.hidden_size, self.key_size, self.num_heads)
+        check_heads(self.hidden_size, self._key_size, self.num_heads)
 
     @property
     def output_size(self) -> int:
         """The number of output features: ``hidden_size``."""
         return self.hidden_size
 
+    @property
+    def _key_size(self) -> int:
+        return self.hidden_size if self.key_size is None else self.key_size
+
     def init(self, key: Array, input_size: int, dtype: Any = None) -> MLSTMParams:
         """Draws the parameters."""
         dtype = check_init(key, input_size, dtype)
         keys, heads = jax.random.split(key, 5), self.num_heads
-        dense = (self.key_size, self.key_size, self.hidden_size, self.hidden_size)
+        dense = (self._key_size, self._key_size, self.hidden_size, self.hidden_size)
         kernels = (
             joined_kernel(self.kernel_init, keys[0], input_size, dense, dtype),
             joined_kernel(self.gate_kernel_init, keys[1], input_size, (heads, heads), dtype),
@@ -145,13 +147,13 @@ class MLSTM:
     def init_state(self, params: MLSTMParams, batch_shape: tuple[int, ...] = ()) -> MLSTMState:
         """Returns zeros."""
         heads, dtype = self.num_heads, state_dtype(params.bias.dtype)
-        size, width = self.key_size // heads, self.hidden_size // heads
+        size, width = self._key_size // heads, self.hidden_size // heads
         shapes = ((heads, size, width), (heads, size), (heads,))
         return MLSTMState(*(jnp.zeros((*batch_shape, *shape), dtype) for shape in shapes))
 
     def _blocks(self, params: MLSTMParams, x: Array) -> list[Array]:
         """Q, k, v, σ(o), log i and log f, of all heads together."""
-        size, hidden, heads = self.key_size, self.hidden_size, self.num_heads
+        size, hidden, heads = self._key_size, self.hidden_size, self.num_heads
         z = product(x, params.input_kernel) + widen(params.bias)
         q, k, v, o, i, f = split_columns(z, (size, size, hidden, hidden, heads, heads))
         k = k / math.sqrt(size // heads)

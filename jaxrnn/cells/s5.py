@@ -110,13 +110,15 @@ class S5:
     def init(self, key: Array, input_size: int, dtype: Any = None) -> S5Params:
         """Draws the parameters."""
         dtype = check_init(key, input_size, dtype)
-        hidden, output = self.hidden_size, self.output_size
+        hidden, output = self.hidden_size, self.output_size or self.hidden_size
         keys = jax.random.split(key, 5)
         real, imaginary = self.eigenvalue_init(keys[0], (2, hidden), state_dtype(dtype))
         log_step = jnp.log(self.step_init(keys[1], (hidden,), state_dtype(dtype)))
         b = packed_kernel(self.kernel_init, keys[2], (input_size, hidden), 2, dtype)
         return S5Params(
-            *(leaf.astype(dtype) for leaf in (real, imaginary, log_step)),
+            real.astype(dtype),
+            imaginary.astype(dtype),
+            log_step.astype(dtype),
             b / math.sqrt(2),
             self.output_init(keys[3], (2 * hidden, output), dtype),
             self.feedthrough_init(keys[4], (input_size, output), dtype),

@@ -98,28 +98,30 @@ class SelectiveSSM:
     def __post_init__(self):
         check_size("hidden_size", self.hidden_size)
         check_size("state_size", self.state_size)
-        if self.rank is None:
-            object.__setattr__(self, "rank", math.ceil(self.hidden_size / 16))
-        check_size("rank", self.rank)
+        check_size("rank", self._rank)
 
     @property
     def output_size(self) -> int:
         """The number of output features: ``hidden_size``."""
         return self.hidden_size
 
+    @property
+    def _rank(self) -> int:
+        return math.ceil(self.hidden_size / 16) if self.rank is None else self.rank
+
     def init(self, key: Array, input_size: int, dtype: Any = None) -> SelectiveSSMParams:
         """Draws the parameters."""
         dtype = check_init(key, input_size, dtype)
         wide, hidden, state = state_dtype(dtype), self.hidden_size, self.state_size
         keys = jax.random.split(key, 5)
-        blocks = (self.rank, state, state) + (hidden,) * (input_size != hidden)
-        bound = self.rank**-0.5
+        blocks = (self._rank, state, state) + (hidden,) * (input_size != hidden)
+        bound = self._rank**-0.5
         step_kernel_init = self.step_kernel_init or initializers.Uniform(-bound, bound)
         rate_init = self.rate_init or initializers.Linspace(1, state)
         step = self.step_init(keys[2], (hidden,), wide)
         return SelectiveSSMParams(
             joined_kernel(self.kernel_init, keys[0], input_size, blocks, dtype),
-            step_kernel_init(keys[1], (self.rank, hidden), dtype),
+            step_kernel_init(keys[1], (self._rank, hidden), dtype),
             jnp.log(jnp.expm1(step)).astype(dtype),  # softplus, inverted
             jnp.log(rate_init(keys[3], (hidden, state), wide)).astype(dtype),
             self.feedthrough_init(keys[4], (hidden,), dtype),
@@ -134,7 +136,7 @@ class SelectiveSSM:
 
     def _blocks(self, params: SelectiveSSMParams) -> list[Array]:
         """W_Δ with W_B, W_C, and W_x, which has no columns where x is not projected."""
-        first, state = self.rank + self.state_size, self.state_size
+        first, state = self._rank + self.state_size, self.state_size
         rest = params.input_kernel.shape[1] - first - state
         return split_columns(params.input_kernel, (first, state, rest))
 
@@ -143,7 +145,7 @@ class SelectiveSSM:
     ) -> tuple[SelectiveSSMState, SelectiveSSMState]:
         """Returns exp(Δ A) and Δ B x."""
         kernel, _, projection = self._blocks(params)
-        low_rank, b = jnp.split(product(x, kernel), [self.rank], axis=-1)
+        low_rank, b = jnp.split(product(x, kernel), [self._rank], axis=-1)
         step = jax.nn.softplus(product(low_rank, params.step_kernel) + widen(params.step_bias))
         value = product(x, projection) if projection.shape[1] else widen(x)
         a = jnp.exp(-step[..., None] * jnp.exp(widen(params.log_rate)))

@@ -41,7 +41,7 @@ def test_a_step_of_zero_skips_the_input_and_a_long_one_forgets_the_past():
 def test_starts_as_mamba_does():
     cell = rnn.SelectiveSSM(40, state_size=3)
     params = cell.init(jax.random.key(0), 40, "float64")
-    assert cell.rank == 3
+    assert params.step_kernel.shape == (3, 40)
     step = softplus(np.asarray(params.step_bias))
     assert (step > 0.001).all() and (step < 0.1).all() and (step < 0.01).mean() > 0.3
     np.testing.assert_allclose(np.exp(params.log_rate), np.tile([1, 2, 3], (40, 1)), rtol=1e-12)
