@@ -29,9 +29,12 @@ class Packed(NamedTuple):
     def unpack(self, ys: PyTree) -> list[PyTree]:
         """Returns what belongs to each sequence, in the order in which they were given.
 
+        Works under every JAX transformation. A new layout is a new compilation, which NumPy's
+        arrays do without: where nothing is differentiated, unpack ``jax.device_get(ys)``.
+
         Args:
             ys: outputs, states from `jaxrnn.wrappers.EmitState`, or gradients with respect to
-                ``xs``; works under every JAX transformation.
+                ``xs``.
 
         Shapes:
             ys ``[row_length, rows, ...]`` -> a list of ``[lengths[i], ...]``.
@@ -43,7 +46,7 @@ class Packed(NamedTuple):
         cuts = np.cumsum(self.lengths)[:-1]
 
         def split(leaf):
-            return jnp.split(self._checked(leaf)[step, row], cuts)
+            return _numpy_of(leaf).split(self._checked(leaf)[step, row], cuts)
 
         leaves, structure = jax.tree.flatten(ys)
         parts = zip(*map(split, leaves), strict=True)
@@ -71,12 +74,11 @@ class Packed(NamedTuple):
         def gather(leaf):
             last = self._checked(leaf)[step, self.rows]
             where = some.reshape(-1, *(1 for _ in last.shape[1:]))
-            return jnp.where(where, last, jnp.zeros_like(last))
+            return _numpy_of(leaf).where(where, last, np.zeros((), last.dtype))
 
         return jax.tree.map(gather, ys)
 
-    def _checked(self, leaf: Any) -> jax.Array:
-        leaf = jnp.asarray(leaf)
+    def _checked(self, leaf: Any) -> Any:
         if leaf.shape[:2] != self.mask.shape:
             raise ValueError(
                 f"ys must begin with the axes {self.mask.shape} of packed.mask, got shape "
@@ -155,6 +157,11 @@ def pack(
     some = lengths > 0
     starts[offset[some], row[some]] = True
     return Packed(xs, starts, mask, lengths, row, offset)
+
+
+def _numpy_of(leaf: Any) -> Any:
+    """NumPy for its own arrays, and JAX's for all others."""
+    return np if isinstance(leaf, np.ndarray) else jnp
 
 
 def _layout(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
