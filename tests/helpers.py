@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 # Compilation takes nearly all of the suite's time. Where the maths is on trial rather than the
-# compiler, it is told to hurry; the gradients against finite differences run as users compile them.
+# compiler, it is told to hurry; test_odd_shapes.py compares what it compiles at leisure.
 HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
 if jax.__version_info__ < (0, 11):
     HURRY["xla_cpu_use_fusion_emitters"] = False

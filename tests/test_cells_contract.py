@@ -183,7 +183,7 @@ def test_gradients_are_finite_differences(case):
         params, state, xs = join(floats)
         return weighted_sum(rnn.unroll(case.cell, params, xs, state))
 
-    @jax.jit
+    @quick_jit
     def both(floats, directions):
         grads = jax.grad(loss)(floats)
         exact = [(g * d).sum().real for g, d in zip(grads, directions, strict=True)]
