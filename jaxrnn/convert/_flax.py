@@ -16,7 +16,7 @@ def read(framework: str, tree: Any, activation: str, read_cell: ReadCell) -> tup
 
 
 def write(framework: str, network: Any, params: PyTree, write_cell: Callable[[Part], dict]):
-    """The layers of a network, each as nested parameters, and whether it is one bare cell."""
+    """The layers of a network, each as the nested parameters of an RNN or a Bidirectional."""
     return [
         {"cell": write_cell(directions[0])}
         if len(directions) == 1

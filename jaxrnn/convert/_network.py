@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxrnn import layers
-from jaxrnn._cell import Array, Cell, PyTree
+from jaxrnn._cell import Array, PyTree
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.cells.elman import relu, tanh
 
@@ -14,7 +14,7 @@ ACTIVATIONS = {"tanh": tanh, "relu": relu}
 class Part(NamedTuple):
     """One cell with its parameters: one direction of one layer."""
 
-    cell: Cell
+    cell: Any  # one of jaxrnn.cells, or whatever a caller hands over to be refused
     params: PyTree
 
 
@@ -105,7 +105,7 @@ class Level(NamedTuple):
 def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
     """The stack that a network is; the inverse of `assemble`."""
     if isinstance(network, layers.Stack):
-        if any(network.residual) or network.normalisation is not None:
+        if network.residual != (False,) * len(network.layers) or network.normalisation is not None:
             raise TypeError(
                 f"{framework} has no residual sums and no normalisation between layers, got "
                 f"{network!r}; convert its layers one by one"

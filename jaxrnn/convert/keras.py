@@ -134,8 +134,9 @@ def _read_layer(layer: Any) -> list[Part]:
         raise TypeError(f"a layer must be one of {', '.join(_LAYERS)} or Bidirectional, got {kind}")
     config = layer.get_config()
     simple = kind.startswith("SimpleRNN")
-    wanted = {"recurrent_activation": ("sigmoid",)} if not simple else {}
-    wanted["activation"] = ("tanh", "relu") if simple else ("tanh",)
+    wanted: dict[str, tuple[str, ...]] = {"activation": ("tanh", "relu") if simple else ("tanh",)}
+    if not simple:
+        wanted["recurrent_activation"] = ("sigmoid",)
     for name, choices in wanted.items():
         if config[name] not in choices:
             raise ValueError(

@@ -25,7 +25,7 @@ def from_nnx(source: Any, *, activation: str = "tanh") -> tuple[Any, PyTree]:
 
     Args:
         source: a cell, or ``nnx.RNN``, ``nnx.Bidirectional`` or ``nnx.Sequential`` around cells;
-            or the pure dict of one: ``nnx.to_pure_dict(nnx.state(module, nnx.Param))``.
+            or the state of one, ``nnx.state(module, nnx.Param)``, as it is or as a pure dict.
         activation: ``"tanh"`` or ``"relu"`` of ``SimpleCell``, which parameters do not tell.
 
     Returns:
@@ -47,7 +47,7 @@ def from_nnx(source: Any, *, activation: str = "tanh") -> tuple[Any, PyTree]:
         The GRU of nnx has no bias inside the product that r gates: ``candidate_bias`` is zero.
         ``SimpleCell(residual=True)`` is another recurrence with the same parameters: not read.
     """
-    if not isinstance(source, Mapping):
+    if not isinstance(source, Mapping) or type(source).__module__.startswith("flax."):
         from flax import nnx
 
         if not isinstance(source, nnx.Module | nnx.State):

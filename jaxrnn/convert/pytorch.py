@@ -62,8 +62,7 @@ def from_pytorch(
     Note:
         Dropout between the layers of a module is that of the stack; a state dict does not know it.
     """
-    if activation is None:
-        activation = getattr(source, "nonlinearity", "tanh")
+    phi = activation or str(getattr(source, "nonlinearity", "tanh"))
     arrays = _state_dict(source)
     chosen = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     foreign = [name for name in chosen if not _NAME.fullmatch(name)]
@@ -79,12 +78,12 @@ def from_pytorch(
     weights = Source("PyTorch", chosen, prefix)
     matches = [match for name in chosen if (match := _NAME.fullmatch(name))]
     if any(match["layer"] is None for match in matches):
-        stack = [[_read(weights, "", activation)]]
+        stack = [[_read(weights, "", phi)]]
     else:
         directions = ("", "_reverse") if any(match["reverse"] for match in matches) else ("",)
         count = 1 + max(int(match["layer"]) for match in matches)
         stack = [
-            [_read(weights, f"_l{layer}{direction}", activation) for direction in directions]
+            [_read(weights, f"_l{layer}{direction}", phi) for direction in directions]
             for layer in range(count)
         ]
     weights.close()

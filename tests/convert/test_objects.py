@@ -202,6 +202,8 @@ def test_nnx_modules():
     same(run(net, params), ours(xs).swapaxes(0, 1))
     nnx.update(theirs, convert.to_nnx(net, params))
     same(ours(xs), theirs(xs))
+    _, from_state = convert.from_nnx(nnx.state(ours, nnx.Param))
+    same(run(net, from_state), run(net, params))
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
