@@ -14,7 +14,7 @@ import pytest
 import jaxrnn as rnn
 from tests import sequence_loop
 from tests.helpers import assert_near, quick_jit, split, weighted_sum
-from tests.layers.numpy_cells import ELMAN, GRU, LSTM
+from tests.numpy_cells import ELMAN, GRU, LSTM
 
 TIME, BATCH, INPUT = 5, 3, 2
 FLAGS = arrays.arrays(bool, (TIME, BATCH))
