@@ -47,6 +47,8 @@ class DroppedKernel:
     kernel: Any  # Array [features, columns], or a DroppedKernel again
     mask: Array  # [*batch, features]: 0, or 1 / (1 - rate)
 
+    __array_ufunc__ = None  # NumPy leaves x @ kernel to __rmatmul__
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.kernel.shape

@@ -56,7 +56,7 @@ class LearnedInitialState(Wrapper):
                 leaf = jnp.stack([leaf.real, leaf.imag])
             return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else None
 
-        initial = jax.tree.map(learned, self.cell.init_state(params))
+        initial = jax.tree.map(learned, self.cell.init_state(params, ()))
         return LearnedInitialStateParams(params, initial)
 
     def init_state(
