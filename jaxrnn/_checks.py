@@ -24,7 +24,7 @@ def check_cell(cell: Any) -> None:
     missing = [name for name in ("step", "init_state") if not callable(getattr(cell, name, None))]
     if missing:
         raise TypeError(
-            f"cell must have the functions step and init_state, got {cell!r}, which lacks "
+            f"cell must have the functions step and init_state, got {_brief(cell)}, which lacks "
             f"{' and '.join(missing)}; for a bare step function use jaxrnn.from_step, for a layer "
             "call its apply"
         )
@@ -46,35 +46,37 @@ def check_engine(engine: Any) -> engines.Engine:
             f"engine must be an instance, got the class {engine.__name__}; "
             f"write engine={engine.__name__}()"
         )
-    if isinstance(engine, str) or not callable(engine):
+    if not callable(engine) or not callable(getattr(engine, "why_not", None)):
         raise TypeError(
-            f"engine must be a value from jaxrnn.engines, got {engine!r}; "
+            f"engine must be a value from jaxrnn.engines, got {_brief(engine)}; "
             "write e.g. engine=jaxrnn.engines.Sequential(), or leave it out"
         )
     try:
         hash(engine)
     except TypeError as error:
         raise TypeError(
-            f"engine must be hashable (a frozen dataclass of its own options), got {engine!r}"
+            f"engine must be hashable, got {_brief(engine)}; make it a frozen dataclass of its options"
         ) from error
     return engine
 
 
+def as_array(name: str, value: Any) -> Array:
+    """Makes an array of a value, or says that it cannot be one."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be an array, got {type(value).__name__}: {_brief(value)}"
+        ) from error
+
+
 def as_arrays(name: str, tree: PyTree) -> PyTree:
     """Makes every leaf an array; the error names the leaf that cannot be one."""
-
-    def convert(path, leaf):
-        if isinstance(leaf, jax.Array):
-            return leaf
-        try:
-            return jnp.asarray(leaf)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"{name}{jax.tree_util.keystr(path)} must be an array, got {type(leaf).__name__}: "
-                f"{leaf!r:.60}"
-            ) from error
-
-    return jax.tree_util.tree_map_with_path(convert, tree)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: as_array(f"{name}{jax.tree_util.keystr(path)}", leaf), tree
+    )
 
 
 def leading_shape(xs: PyTree, rank: int) -> tuple[int, tuple[int, ...]]:
@@ -113,20 +115,21 @@ def check_one_float_dtype(params: PyTree, xs: PyTree) -> None:
             dtype = jnp.finfo(leaf.dtype).dtype  # float32 for complex64
             first = first or (where, dtype)
             if dtype != first[1]:
+                cast = f"{where}.astype('{first[1]}')"
                 raise TypeError(
                     f"{where} has dtype {leaf.dtype}, but {first[0]} has {first[1]}; parameters "
                     "and inputs must share one floating-point dtype, because nothing is promoted "
-                    f"silently: cast one, e.g. xs.astype('{first[1]}')"
+                    f"silently: cast one, e.g. {cast}"
                 )
 
 
 def check_lengths(lengths: Any, time: int, batch_shape: tuple[int, ...]) -> Array:
     """Checks lengths ``[*batch]``, and their range where they are concrete."""
-    lengths = as_arrays("lengths", lengths)
-    if not isinstance(lengths, jax.Array) or not jnp.issubdtype(lengths.dtype, jnp.integer):
+    lengths = as_array("lengths", lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(
-            "lengths must be an array of integers, got "
-            f"{getattr(lengths, 'dtype', type(lengths).__name__)}; for booleans pass mask instead"
+            f"lengths must be an array of integers, got {lengths.dtype}; for booleans pass mask "
+            "instead"
         )
     if lengths.shape != batch_shape:
         raise ValueError(
@@ -150,11 +153,10 @@ def check_flags(name: str, flags: Any, shape: tuple[int, ...]) -> Array | None:
     """Checks a mask or starts, bool ``[time, *batch]``."""
     if flags is None:
         return None
-    flags = as_arrays(name, flags)
-    if not isinstance(flags, jax.Array) or flags.dtype != jnp.bool_:
+    flags = as_array(name, flags)
+    if flags.dtype != jnp.bool_:
         raise TypeError(
-            f"{name} must be an array of booleans, got "
-            f"{getattr(flags, 'dtype', type(flags).__name__)}; write e.g. {name} != 0"
+            f"{name} must be an array of booleans, got {flags.dtype}; write e.g. {name} != 0"
         )
     if flags.shape != shape:
         raise ValueError(
@@ -164,29 +166,32 @@ def check_flags(name: str, flags: Any, shape: tuple[int, ...]) -> Array | None:
     return flags
 
 
-def check_state(cell: Cell, params: PyTree, state: PyTree, batch_shape: tuple[int, ...]) -> PyTree:
+def check_state(
+    cell: Cell, params: PyTree, state: PyTree, xs: PyTree, batch_shape: tuple[int, ...]
+) -> PyTree:
     """Returns the state to begin with, checked against ``cell.init_state``."""
+    name = f"{_name(cell)}.init_state(params, {batch_shape})"
     try:
         wanted = jax.eval_shape(lambda p: cell.init_state(p, batch_shape), params)
     except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{type(cell).__name__}.init_state(params, {batch_shape}) failed: {error}; are params "
-            "those of this cell?"
-        ) from error
+        _check_params(cell, params, xs)
+        raise ValueError(f"{name} failed: {error}; are params those of this cell?") from error
+    for path, leaf in jax.tree_util.tree_leaves_with_path(wanted):
+        if leaf.shape[: len(batch_shape)] != batch_shape:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} must have shape [*batch_shape, ...], got "
+                f"{leaf.shape}; write e.g. jnp.zeros((*batch_shape, size)) in init_state"
+            )
     if state is None:
         return cell.init_state(params, batch_shape)
-    _check_same(
-        "state",
-        state,
-        wanted,
-        f"{type(cell).__name__}.init_state gives it for batch shape {batch_shape}",
-        "build it with cell.init_state(params, batch_shape), or cast it",
-    )
+    remedy = "build it with cell.init_state(params, batch_shape), or cast it"
+    _check_same("state", state, wanted, f"as {name} gives it", remedy)
     return state
 
 
 def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
     """Raises unless one step takes the state and the inputs; returns the types of the new state."""
+    name = f"{_name(cell)}.step"
 
     def first_step(params: PyTree, state: PyTree, xs: PyTree):
         return cell.step(params, state, jax.tree.map(lambda leaf: leaf[0], xs))
@@ -195,21 +200,34 @@ def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
         return leaf if leaf.shape[0] else jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype)
 
     try:
-        new_state, _ = jax.eval_shape(first_step, params, state, jax.tree.map(at_least_one, xs))
+        results = jax.eval_shape(first_step, params, state, jax.tree.map(at_least_one, xs))
     except (TypeError, ValueError, AttributeError) as error:
+        _check_params(cell, params, xs)
         shapes = jax.tree.map(lambda leaf: leaf.shape[1:], xs)
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(
-            f"{_name(cell)}.step failed on one step of xs, shape {shapes}: {error}"
-        ) from error
-    _check_same(
-        "the state that step returns",
-        new_state,
-        jax.eval_shape(lambda s: s, state),
-        "the state before the step was that",
-        f"mend {_name(cell)}.step, which must keep structure, shapes and dtypes",
-    )
-    return new_state
+        raise kind(f"{name} failed on one step of xs, shape {shapes}: {error}") from error
+    if not isinstance(results, tuple) or len(results) != 2:
+        raise TypeError(
+            f"{name} must return a pair (state, y), got {_layout(results)}; a cell whose output is "
+            "its state returns it twice"
+        )
+    before = jax.eval_shape(lambda state: state, state)
+    because = f"as {name} took it, and must return it"
+    _check_same("state", results[0], before, because, "mend the step, or init_state")
+    return results[0]
+
+
+def _check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
+    """Where a function of the cell failed: raises if ``init`` would have given other parameters."""
+    leaf = jax.tree.leaves(xs)[0]
+    size = leaf.shape[-1] if leaf.ndim else 0
+    try:
+        wanted = jax.eval_shape(lambda key: cell.init(key, size), jax.random.key(0))
+    except (TypeError, ValueError, AttributeError):
+        return
+    because = f"as {_name(cell)}.init gives it for the {size} features of xs"
+    remedy = f"make params with init(key, input_size={size}), or mend the features of xs"
+    _check_same("params", params, wanted, because, remedy, dtypes=False)
 
 
 def _name(cell: Any) -> str:
@@ -219,10 +237,30 @@ def _name(cell: Any) -> str:
     return type(cell).__name__
 
 
-def _check_same(name: str, tree: PyTree, wanted: PyTree, because: str, remedy: str) -> None:
-    got, want = jax.tree.structure(tree), jax.tree.structure(wanted)
-    if got != want:
-        raise TypeError(f"{name} must have the structure {want} ({because}), got {got}; {remedy}")
+def _brief(value: Any) -> str:
+    """What came, in a few words: the fields of whole networks are of no interest either."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+
+def _layout(tree: PyTree) -> str:
+    """The structure of a pytree, with its names, and with * for the leaves."""
+    return repr(jax.tree.map(lambda _: _Leaf(), tree))
+
+
+class _Leaf:
+    def __repr__(self) -> str:
+        return "*"
+
+
+def _check_same(
+    name: str, tree: PyTree, wanted: PyTree, because: str, remedy: str, *, dtypes: bool = True
+) -> None:
+    if jax.tree.structure(tree) != jax.tree.structure(wanted):
+        raise TypeError(
+            f"{name} must have the structure {_layout(wanted)} ({because}), got {_layout(tree)}; "
+            f"{remedy}"
+        )
     for (path, leaf), aim in zip(
         jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(wanted), strict=True
     ):
@@ -231,7 +269,7 @@ def _check_same(name: str, tree: PyTree, wanted: PyTree, because: str, remedy: s
             raise ValueError(
                 f"{where} must have shape {aim.shape} ({because}), got {leaf.shape}; {remedy}"
             )
-        if leaf.dtype != aim.dtype:
+        if dtypes and leaf.dtype != aim.dtype:
             raise TypeError(
                 f"{where} must have dtype {aim.dtype} ({because}), got {leaf.dtype}; {remedy}"
             )

@@ -118,7 +118,7 @@ def _run(work: _Work, params, state, xs, lengths, mask, starts, key):
     if key is not None and hasattr(cell, "bind"):
         # The last 32-bit number: no step has it.
         params = cell.bind(params, jax.random.fold_in(key, np.uint32(2**32 - 1)), batch_shape)
-    state = checks.check_state(cell, params, state, batch_shape)
+    state = checks.check_state(cell, params, state, xs, batch_shape)
     if lengths is not None:
         steps = jnp.arange(time).reshape(time, *(1 for _ in batch_shape))
         mask = steps < lengths.astype(steps.dtype)
