@@ -216,8 +216,9 @@ def _cut_after(eqns, state_out) -> tuple[list, list]:
     made = {v for eqn in after for v in eqn.outvars}
     looped = {v for eqn in eqns if id(eqn) in ids for v in eqn.outvars}
     for eqn in list(after):  # cheap equations at its head go back where fewer bytes then leave
-        sources = looped.intersection(_reads([eqn]))
-        if eqn.primitive.name not in CHEAP or sources & made:
+        reads = set(_reads([eqn]))
+        sources = looped & reads
+        if eqn.primitive.name not in CHEAP or reads & made or not sources:
             continue
         others = set(_reads(other for other in after if other is not eqn))
         saved = sum(nbytes(v) for v in sources - others)

@@ -12,14 +12,16 @@ becomes dW = Σₜ a[t]ᵀ ε̄[t]: one contraction over time and batch, after t
 """
 
 import dataclasses
+from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._canonical import evaluate, is_literal
+from jaxrnn._canonical import is_literal
 from jaxrnn._schedule import Piece, Product, Schedule
+from jaxrnn.engines import _products
 
 
 class Operands(NamedTuple):
@@ -78,7 +80,7 @@ class Loop:
         plan, number = self.schedule, 0
         env = dict(zip(plan.constants, constants, strict=True))
         env.update(zip(plan.state_in, state, strict=True))
-        env.update(zip(plan.stacked, slices, strict=True))
+        env.update(zip(plan.stacked, slices, strict=True))  # None: an addend that is held elsewhere
         for item in plan.loop:
             if isinstance(item, Piece):
                 item(env)
@@ -93,27 +95,74 @@ class Loop:
         return state, tuple(env[v] for v in plan.emitted)
 
     def _primal(self, operands: Operands, keep: bool):
-        products = self.schedule.products
+        plan, products = self.schedule, self.schedule.products
+        # A sum that is kept takes the place of its addend, which nobody reads again: an array less
+        # to touch for the first time, which costs a CPU more than to compute it.
+        stacked = dict(zip(plan.stacked, operands.stacked, strict=True))
+        held = self._only_addends() if keep else []
+        slices = tuple(None if v in held else stacked[v] for v in plan.stacked)
 
-        def body(state, slices):
-            kept = []
+        def body(carry, slices):
+            state, buffers, t = carry
+            buffers, kept = dict(zip(held, buffers, strict=True)), []
 
             def product(number, operand, addends):
-                whole = _multiply(products[number], operand, operands.kernels[number])
-                parts = _cut(products[number], whole)
+                whole = _products.multiply(products[number], operand, operands.kernels[number])
+                sums = []
+                for v, part, addend in zip(
+                    products[number].addends,
+                    _products.cut(products[number], whole),
+                    addends,
+                    strict=True,
+                ):
+                    if v in buffers:
+                        addend = jax.lax.dynamic_index_in_dim(buffers[v], t, keepdims=False)
+                    total = part if addend is None else addend + part
+                    if v in buffers:
+                        buffers[v] = jax.lax.dynamic_update_index_in_dim(buffers[v], total, t, 0)
+                    sums.append(total)
                 kept.append(
                     tuple(
-                        part if addend is None else addend + part
-                        for part, addend in zip(parts, addends, strict=True)
+                        None if v in buffers else z
+                        for v, z in zip(products[number].addends, sums, strict=True)
                     )
                 )
-                return kept[-1]
+                return tuple(sums)
 
             new, emitted = self._step(operands.constants, state, slices, product)
-            return new, (emitted, Kept(state, tuple(kept)) if keep else ())
+            carry = new, list(buffers.values()), t + (-1 if self.reverse else 1)
+            return carry, (emitted, Kept(state, tuple(kept)) if keep else ())
 
-        state, (emitted, kept) = self._scan(body, operands.state, operands.stacked)
+        start = jnp.int32(self.time - 1 if self.reverse else 0)
+        carry = (operands.state, [stacked[v] for v in held], start)
+        (state, buffers, _), (emitted, kept) = self._scan(body, carry, slices)
+        if keep:
+            full = dict(zip(held, buffers, strict=True))
+            sums = tuple(
+                tuple(full.get(v, z) for v, z in zip(product.addends, parts, strict=True))
+                for product, parts in zip(products, kept.sums, strict=True)
+            )
+            kept = Kept(kept.states, sums)
         return state, emitted, kept
+
+    def _only_addends(self) -> list[Any]:
+        """The stacked values that the loop reads as the addend of one product, and nowhere else."""
+        addends = Counter(v for product in self.schedule.products for v in product.addends)
+        alike = {
+            v
+            for product in self.schedule.products
+            for v, z in zip(product.addends, product.outvars, strict=True)
+            if v is not None and v.aval == z.aval
+        }
+        once = [v for v in self.schedule.stacked if addends[v] == 1 and v in alike]
+        return [v for v in once if v not in self._read()]
+
+    def _read(self) -> set[Any]:
+        """What the loop reads other than as the addend of a product."""
+        plan = self.schedule
+        read = {v for item in plan.loop if isinstance(item, Piece) for v in item.invars}
+        read |= {*(product.operand for product in plan.products), *plan.emitted}
+        return read | {v for v in plan.state_out if not is_literal(v)}
 
     def _multiplied(self, operands: Operands, kept: Kept) -> list[Any]:
         """What each product was applied to, for all time steps at once."""
@@ -141,11 +190,7 @@ class Loop:
             dkernel = tangents.kernels[number]
             if dkernel is not None:
                 inputs = inputs or self._multiplied(operands, kept)
-
-                def epsilon(a, product=product, dkernel=dkernel):
-                    return _cut(product, _linear_multiply(product, a, dkernel))
-
-                parts = jax.vmap(epsilon)(inputs[number])
+                parts = _products.for_all_time(product, inputs[number], dkernel)
             dvs = [addend_tangents.get(v) for v in product.addends]
             forced.append(
                 tuple(
@@ -163,9 +208,7 @@ class Loop:
         tangents = Operands(*(tuple(map(_nonzero, group)) for group in tangents))
         forced = self._forced(operands, tangents, kept)
         # What only serves as an addend has done its part in ε.
-        read = {v for item in plan.loop if isinstance(item, Piece) for v in item.invars}
-        read |= {*(p.operand for p in products), *plan.emitted}
-        read |= {v for v in plan.state_out if not is_literal(v)}
+        read = self._read()
         dconstants = tuple(
             t if v in read else None
             for v, t in zip(plan.constants, tangents.constants, strict=True)
@@ -174,7 +217,7 @@ class Loop:
             t if v in read else None for v, t in zip(plan.stacked, tangents.stacked, strict=True)
         )
         kernels = [
-            _transposed(product, kernel)
+            _products.transposed(product, kernel)
             for product, kernel in zip(products, operands.kernels, strict=True)
         ]
 
@@ -215,62 +258,6 @@ class Loop:
         return self._scan(jax.checkpoint(linear, prevent_cse=False), dstate, slices)
 
 
-# Products ---------------------------------------------------------------------------------------
-
-
-def _multiply(product: Product, operand, kernel):
-    """The product itself, without its sums."""
-    eqn = product.eqn
-    (out,) = evaluate(
-        product.jaxpr, [eqn], (product.operand, product.kernel), eqn.outvars, (operand, kernel)
-    )
-    return out
-
-
-def _cut(product: Product, whole) -> tuple[Any, ...]:
-    """The parts of a product."""
-    if product.split is None:
-        return (whole,)
-    params = product.split.params
-    return tuple(jax.lax.split(whole, tuple(map(int, params["sizes"])), params["axis"]))
-
-
-def _is_plain(product: Product) -> bool:
-    """Whether this is ``operand [*batch, n] @ kernel [n, m]``."""
-    eqn, ndim = product.eqn, product.operand.aval.ndim
-    return (
-        eqn.primitive.name == "dot_general"
-        and eqn.invars[0] is product.operand
-        and product.kernel.aval.ndim == 2
-        and eqn.params["dimension_numbers"] == (((ndim - 1,), (0,)), ((), ()))
-    )
-
-
-def _linear_multiply(product: Product, operand, kernel, transposed: bool = False):
-    """The product in a tangent, where its transpose decides the speed of the backward pass.
-
-    Written as ``operand · (Wᵀ)ᵀ``, its transpose is ``ct @ Wᵀ`` with a Wᵀ that was laid out once,
-    before the loop. In 16 bits the result is rounded before it is widened, so that the transpose
-    rounds the cotangent first and multiplies in 16 bits too.
-    """
-    if not _is_plain(product):
-        return _multiply(product, operand, kernel)
-    ndim, params = operand.ndim, product.eqn.params
-    narrow = jnp.finfo(kernel.dtype).bits < 32
-    out = jax.lax.dot_general(
-        operand,
-        kernel,
-        (((ndim - 1,), (1 if transposed else 0,)), ((), ())),
-        precision=params["precision"],
-        preferred_element_type=kernel.dtype if narrow else params["preferred_element_type"],
-    )
-    return out.astype(product.eqn.outvars[0].aval.dtype)
-
-
-def _transposed(product: Product, kernel):
-    return kernel.T if _is_plain(product) else kernel
-
-
 def _replay(product: Product, sums, operand, kernel):
     """The sums that were kept, with the derivative of the product that they hold."""
 
@@ -282,7 +269,7 @@ def _replay(product: Product, sums, operand, kernel):
     def rule(primals, tangents):
         sums, _, kernel = primals
         dsums, doperand, _ = tangents
-        parts = _cut(product, _linear_multiply(product, doperand, kernel, transposed=True))
+        parts = _products.cut(product, _products.linear_multiply(product, doperand, kernel))
         return sums, tuple(d + part for d, part in zip(dsums, parts, strict=True))
 
     return replay(sums, operand, kernel)

@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._canonical import INPUTS, PARAMS, canonical_step, is_literal
+from jaxrnn._canonical import INPUTS, PARAMS, canonical_step, evaluate, is_literal
 from jaxrnn._cell import Cell, PyTree, check_size
 from jaxrnn._schedule import Piece, Schedule, schedule
 from jaxrnn.engines._loop import Loop, Operands
+from jaxrnn.engines._products import is_plain_product, multiply_flat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,21 +93,28 @@ def separates_gates() -> bool:
 
 def _over_time(piece: Piece, once: dict, stacked: dict) -> None:
     """Evaluates a piece for all time steps at once."""
-    if not piece.eqns:
-        return
+    for eqn in piece.eqns:
+        free = list(dict.fromkeys(v for v in eqn.invars if not is_literal(v)))
+        args = [stacked[v] if v in stacked else once[v] for v in free]
+        if is_plain_product(eqn) and eqn.invars[0] in stacked and eqn.invars[1] in once:
+            results = [multiply_flat(eqn, *args)]
+        else:
+            axes = [0 if v in stacked else None for v in free]
+            if not any(v in stacked for v in free):
+                results = evaluate(piece.jaxpr, [eqn], free, eqn.outvars, args)
+                once.update(zip(eqn.outvars, results, strict=True))
+                continue
 
-    def step(args):
-        env = dict(zip(piece.invars, args, strict=True))
-        piece(env)
-        return [env[v] for v in piece.outvars]
+            def step(*args, eqn=eqn, free=free):
+                return evaluate(piece.jaxpr, [eqn], free, eqn.outvars, args)
 
-    axes = [0 if v in stacked else None for v in piece.invars]
-    args = [stacked[v] if v in stacked else once[v] for v in piece.invars]
-    stacked.update(zip(piece.outvars, jax.vmap(step, (axes,))(args), strict=True))
+            results = jax.vmap(step, axes)(*args)
+        stacked.update(zip(eqn.outvars, results, strict=True))
 
 
 def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted, reverse: bool):
     """The whole schedule over one stretch of time."""
+    once = dict(once)
     time = next(iter(stacked.values())).shape[0]
     _over_time(plan.inputs, once, stacked)
     loop = Loop(plan, time, reverse, engine.unroll)
