@@ -15,6 +15,7 @@ Example:
 
 from jaxrnn import cells, convert, engines, export, initializers, layers, wrappers
 from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
+from jaxrnn._explain import Explanation, explain
 from jaxrnn._pack import Packed, pack
 from jaxrnn._unroll import unroll
 from jaxrnn.cells import (
@@ -107,6 +108,7 @@ __all__ = [
     "ElmanState",
     "FastGRNN",
     "FastRNN",
+    "Explanation",
     "FunctionCell",
     "GRUState",
     "GatedDeltaNet",
@@ -136,6 +138,7 @@ __all__ = [
     "convert",
     "engines",
     "export",
+    "explain",
     "from_step",
     "initializers",
     "layers",

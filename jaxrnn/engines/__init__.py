@@ -2,7 +2,8 @@
 
 from jaxrnn.engines._engine import Engine
 from jaxrnn.engines.auto import Auto
+from jaxrnn.engines.cudnn import CuDNN
 from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.engines.sequential import Sequential
 
-__all__ = ["Auto", "Engine", "Hoisted", "Sequential"]
+__all__ = ["Auto", "CuDNN", "Engine", "Hoisted", "Sequential"]
