@@ -171,7 +171,7 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
     flags = {
         name: value
         for name, value in sorted(os.environ.items())
-        if name == "XLA_FLAGS" or name.startswith(("JAX_", "OMP_", "MKL_", "KMP_", "ONEDNN_"))
+        if name.startswith(("XLA_", "JAX_", "OMP_", "MKL_", "KMP_", "ONEDNN_"))
     }
     return {
         "device": jax.devices()[0].device_kind,

@@ -19,6 +19,7 @@ Expected on a CPU: no JAX peer is faster than `Auto`, at any point.
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +182,7 @@ def measure(work: Work, everybody: Sequence[Named], config: Config, console: Con
 
 
 def _matrix_size(scale: float) -> int:
-    return max(1, round(scale * (8192 if jax.default_backend() == "gpu" else 2048)))
+    return max(128, round(scale * (8192 if jax.default_backend() == "gpu" else 2048)))
 
 
 def _check(
@@ -262,4 +263,6 @@ def main(config: Config, console: Console | None = None) -> Result:
 if __name__ == "__main__":
     # A compilation that is read from a disk would be timed as one that is quick.
     jax.config.update("jax_enable_compilation_cache", False)
+    # Else JAX would take most of a GPU's memory at once, and leave PyTorch too little.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     main(tyro.cli(Config))

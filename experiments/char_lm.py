@@ -232,7 +232,7 @@ def main(config: Config) -> Result:
         f"{len(corpus.text):,} characters, {len(corpus.vocabulary)} different ones; "
         f"read and laid out in {time.perf_counter() - began:.1f} s; results go to {folder}"
     )
-    params = model.init(jax.random.key(config.training.seed))
+    params = jax.jit(model.init)(jax.random.key(config.training.seed))
     carry = model.init_state(params, config.batch)
     outcome = fit(
         task, params, carry, options=config.training, folder=folder, identity=same, console=console

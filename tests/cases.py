@@ -167,7 +167,9 @@ class EngineCase:
 
 ENGINES = (
     EngineCase(rnn.engines.Sequential(unroll=3), every=5),
-    EngineCase(rnn.engines.Auto(), every=4),
+    EngineCase(rnn.engines.Hoisted()),
+    EngineCase(rnn.engines.Hoisted(unroll=2, checkpoint_every=2), every=4),
+    EngineCase(rnn.engines.Auto(), every=20),
 )
 
 TIMED = (Floats(), Floats((1,), positive=True))  # x and the time since the step before
