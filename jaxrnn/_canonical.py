@@ -40,6 +40,15 @@ def is_literal(var: Any) -> bool:
     return isinstance(var, jex.Literal)
 
 
+def nested_jaxprs(eqn: jex.JaxprEqn) -> list[jex.Jaxpr]:
+    """The jaxprs that an equation calls, wherever its parameters hold them."""
+    leaves = jax.tree.leaves(
+        list(eqn.params.values()), is_leaf=lambda p: isinstance(p, (jex.ClosedJaxpr, jex.Jaxpr))
+    )
+    inner = [leaf.jaxpr if isinstance(leaf, jex.ClosedJaxpr) else leaf for leaf in leaves]
+    return [jaxpr for jaxpr in inner if isinstance(jaxpr, jex.Jaxpr)]
+
+
 def evaluate(jaxpr: jex.Jaxpr, eqns, invars, outvars, args) -> list[Any]:
     """Evaluates some equations of a jaxpr, given the values of ``invars``."""
     effects = set().union(*(eqn.effects for eqn in eqns))

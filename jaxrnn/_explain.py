@@ -91,10 +91,11 @@ def explain(cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None) -> Exp
     """
     checks.check_cell(cell)
     params, xs = checks.as_arrays("params", params), checks.as_arrays("xs", xs)
+    state = checks.as_arrays("state", state)
     time, batch_shape = checks.leading_shape(xs, input_rank(cell))
     if time == 0:
         raise ValueError("xs must have at least one time step to explain, got 0")
-    state = checks.check_state(cell, params, checks.as_arrays("state", state), batch_shape)
+    state = checks.check_state(cell, params, state, xs, batch_shape)
     checks.check_step(cell, params, state, xs)
     from jaxrnn.engines.hoisted import separates_gates
 
@@ -104,9 +105,6 @@ def explain(cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None) -> Exp
 
 
 def _describe(name: str, plan: Schedule) -> Explanation:
-    in_loop = []
-    for item in plan.loop:
-        in_loop += item.eqns if isinstance(item, Piece) else [item.eqn]
     sums = [v for product in plan.products for v in product.outvars]
     addends = {v for product in plan.products for v in product.addends}
     read = {v for item in plan.loop if isinstance(item, Piece) for v in item.invars}
@@ -115,12 +113,12 @@ def _describe(name: str, plan: Schedule) -> Explanation:
         cell=name,
         before=_count(plan.before.eqns),
         inputs=_count(plan.inputs.eqns),
-        loop=_count(in_loop),
+        loop=_count(plan.loop_eqns),
         after=_count(plan.after.eqns),
         products=tuple(_shapes(product) for product in plan.products),
         stacked_bytes=sum(map(nbytes, plan.stacked)),
         kept_bytes=sum(map(nbytes, [*plan.state_in, *sums, *replayed])),
-        operations=sum(map(_operations, in_loop)),
+        operations=sum(map(_operations, plan.loop_eqns)),
         hoisted_operations=sum(map(_operations, (*plan.inputs.eqns, *plan.after.eqns))),
     )
 

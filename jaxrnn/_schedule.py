@@ -91,6 +91,12 @@ class Schedule:
         """The products in the loop."""
         return tuple(item for item in self.loop if isinstance(item, Product))
 
+    @property
+    def loop_eqns(self) -> tuple[jex.JaxprEqn, ...]:
+        """The equations left in the loop; of a product, the product itself."""
+        parts = [item.eqns if isinstance(item, Piece) else (item.eqn,) for item in self.loop]
+        return tuple(eqn for part in parts for eqn in part)
+
 
 def schedule(step: Step, state_leaves: int) -> Schedule:
     """Sorts the equations of a step."""

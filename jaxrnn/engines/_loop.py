@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._canonical import is_literal
+from jaxrnn._canonical import is_literal, nested_jaxprs
 from jaxrnn._schedule import Piece, Product, Schedule
 from jaxrnn.engines import _products
 
@@ -51,7 +51,10 @@ class Loop:
 
     def __call__(self, operands: Operands) -> tuple[tuple, tuple]:
         """Returns the final state and what the steps emit, stacked."""
-        state, emitted, _ = self._differentiable(keep=False)(operands)
+        if any(has_no_tangent_rule(eqn) for eqn in self.schedule.loop_eqns):
+            state, emitted, _ = self._primal(operands, keep=False)  # differentiated as JAX does it
+        else:
+            state, emitted, _ = self._differentiable(keep=False)(operands)
         return state, emitted
 
     def _differentiable(self, keep: bool):
@@ -256,6 +259,18 @@ class Loop:
         slices = (kept, operands.stacked, dstacked, forced)
         # The replay's own intermediate values are not worth their memory.
         return self._scan(jax.checkpoint(linear, prevent_cse=False), dstate, slices)
+
+
+def has_no_tangent_rule(eqn: Any) -> bool:
+    """Whether JAX cannot take an equation's tangent for us, and then transpose or batch it.
+
+    A function under `jax.custom_vjp` has no tangent. A `cond` under `jax.vmap` turns into a
+    selection whose tangent JAX cannot transpose.
+    """
+    name = eqn.primitive.name
+    return name == "cond" or name.startswith("custom_vjp") or any(
+        has_no_tangent_rule(inner) for jaxpr in nested_jaxprs(eqn) for inner in jaxpr.eqns
+    )
 
 
 def _replay(product: Product, sums, operand, kernel):
