@@ -215,7 +215,12 @@ def float_dtype(dtype: Any) -> Any:
     """The dtype of new parameters; None is JAX's default floating-point dtype."""
     if dtype is None:
         return jnp.result_type(float)
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    try:
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
+    except TypeError as error:
+        raise TypeError(
+            f"dtype must be a floating-point dtype, e.g. jnp.float32, got {dtype!r}"
+        ) from error
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
             f"dtype must be a floating-point dtype, e.g. jnp.float32 (complex parameters are kept "

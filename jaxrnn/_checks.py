@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxrnn import engines
 from jaxrnn._cell import Array, Cell, PyTree
+from jaxrnn._dropout import DroppedKernel
 
 
 def check_cell(cell: Any) -> None:
@@ -55,7 +56,8 @@ def check_engine(engine: Any) -> engines.Engine:
         hash(engine)
     except TypeError as error:
         raise TypeError(
-            f"engine must be hashable, got {_brief(engine)}; make it a frozen dataclass of its options"
+            f"engine must be hashable, got {_brief(engine)}; make it "
+            "a frozen dataclass of its options"
         ) from error
     return engine
 
@@ -64,12 +66,13 @@ def as_array(name: str, value: Any) -> Array:
     """Makes an array of a value, or says that it cannot be one."""
     if isinstance(value, jax.Array):
         return value
+    wrong = f"{name} must be an array, got {type(value).__name__}: {_brief(value)}"
+    if isinstance(value, str | bytes):  # NumPy would read it as the name of a dtype
+        raise TypeError(wrong)
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be an array, got {type(value).__name__}: {_brief(value)}"
-        ) from error
+        raise TypeError(wrong) from error
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
@@ -219,6 +222,9 @@ def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
 
 def _check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
     """Where a function of the cell failed: raises if ``init`` would have given other parameters."""
+    whole = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, DroppedKernel))
+    if any(isinstance(leaf, DroppedKernel) for leaf in whole):
+        return  # bound to a sequence: no longer what init gives
     leaf = jax.tree.leaves(xs)[0]
     size = leaf.shape[-1] if leaf.ndim else 0
     try:

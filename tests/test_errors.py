@@ -3,6 +3,7 @@
 To read the messages as a user would: ``python -m tests.test_errors``.
 """
 
+# ruff: noqa: E501
 import dataclasses
 
 import jax
@@ -18,6 +19,7 @@ PARAMS = CELL.init(KEY, 3, jnp.float32)
 XS = jnp.ones((5, 2, 3), jnp.float32)
 STATE = CELL.init_state(PARAMS, (2,))
 MASK = jnp.ones((5, 2), bool)
+CONV = rnn.ConvLSTM(2, (3,), (5,))
 NOISY = rnn.wrappers.Zoneout(CELL, 0.5)
 
 
@@ -48,6 +50,17 @@ class OddState(rnn.Elman):
         }[self.fault]()
 
 
+@dataclasses.dataclass
+class LooseEngine:
+    """An engine that is not frozen, and so cannot be hashed."""
+
+    def why_not(self, cell, params, state, xs):
+        return None
+
+    def __call__(self, cell, params, state, xs, *, reverse=False):
+        return state, xs
+
+
 def leaky(rate, state, x):
     state = (1 - rate) * state + rate * x
     return state, state
@@ -73,10 +86,10 @@ CALLS = {
     ),
     # unroll: params
     "params of another cell": (
-        lambda: unroll(rnn.GRU(4), PARAMS), ValueError, "params", "init_state",
+        lambda: unroll(rnn.GRU(4), PARAMS), TypeError, "params", "GRUParams", "LSTMParams", "init(",
     ),
-    "params of another size": (lambda: unroll(rnn.LSTM(5), PARAMS), ValueError, "x", "(2, 5)", "input_size"),
-    "no params": (lambda: unroll(params=None), ValueError, "params"),
+    "params of another size": (lambda: unroll(rnn.LSTM(5), PARAMS), ValueError, "params.input_kernel", "(3, 20)", "(3, 16)", "input_size"),
+    "no params": (lambda: unroll(params=None), TypeError, "params", "LSTMParams", "None"),
     "params that are no arrays": (
         lambda: unroll(params=PARAMS._replace(bias="zeros")), TypeError, "params.bias", "array"
     ),
@@ -94,8 +107,8 @@ CALLS = {
     "an empty tree": (lambda: unroll(xs=()), ValueError, "xs", "at least one array"),
     "xs that are no arrays": (lambda: unroll(xs=["to be", "or not"]), TypeError, "xs[0]", "array", "str"),
     "ragged lists": (lambda: unroll(xs=[XS, XS[:3]]), ValueError, "xs[1]", "agree", "time"),
-    "vectors for tokens": (
-        lambda: unroll(rnn.wrappers.EmitState(rnn.ConvLSTM(2, (3,), (5,)))), ValueError, "xs",
+    "vectors for images": (
+        lambda: unroll(CONV, CONV.init(KEY, 3, "float32"), XS[:, 0]), ValueError, "xs", "3 axes", "(5, 3)",
     ),
     # unroll: state
     "a bare array for a state": (lambda: unroll(state=jnp.zeros((2, 4))), TypeError, "state", "LSTMState", "init_state"),
@@ -123,7 +136,7 @@ CALLS = {
     "a mask of numbers": (lambda: unroll(mask=MASK.astype("float32")), TypeError, "mask", "float32", "mask != 0"),
     "a mask with batch first": (lambda: unroll(mask=MASK.T), ValueError, "mask", "(5, 2)", "(2, 5)", "time comes first"),
     "a mask for one row": (lambda: unroll(mask=MASK[:, 0]), ValueError, "mask", "(5, 2)", "broadcasting"),
-    "a tree for a mask": (lambda: unroll(mask=(MASK, MASK)), TypeError, "mask", "array", "tuple"),
+    "a tree for a mask": (lambda: unroll(mask=(MASK, MASK)), ValueError, "mask", "(5, 2)", "(2, 5, 2)"),
     "starts of numbers": (lambda: unroll(starts=jnp.zeros((5, 2), int)), TypeError, "starts", "int", "starts != 0"),
     "starts for one row": (lambda: unroll(starts=MASK[:, 0]), ValueError, "starts", "(5, 2)", "broadcasting"),
     # unroll: the rest
@@ -135,7 +148,7 @@ CALLS = {
     "an engine's class": (
         lambda: unroll(engine=rnn.engines.Sequential), TypeError, "engine", "Sequential()",
     ),
-    "an unhashable engine": (lambda: unroll(engine=jax.tree_util.Partial(leaky, {})), TypeError, "engine", "hashable"),
+    "an unhashable engine": (lambda: unroll(engine=LooseEngine()), TypeError, "engine", "hashable", "frozen"),
     # a user's cell
     "a step that changes the structure": (
         lambda: unroll(OddState(4, fault="structure"), rnn.Elman(4).init(KEY, 3, "float32")),
@@ -151,7 +164,7 @@ CALLS = {
     ),
     "a step without an output": (
         lambda: unroll(OddState(4, fault="bare state"), rnn.Elman(4).init(KEY, 3, "float32")),
-        ValueError, "OddState.step", "(state, y)",
+        TypeError, "OddState.step", "(state, y)",
     ),
     # from_step
     "no function for a step": (
@@ -176,7 +189,7 @@ CALLS = {
         lambda: unroll(
             rnn.from_step(leaky, init_state=lambda rate, batch_shape: jnp.zeros(1, "float32")), jnp.float32(0.5), XS[..., :1]
         ),
-        ValueError, "init_state", "batch_shape", "(2, 1)",
+        ValueError, "init_state", "*batch_shape", "(2,)", "(1,)",
     ),
     # cells
     "no hidden size": (lambda: rnn.LSTM(0), ValueError, "hidden_size", "positive", "0"),
@@ -215,12 +228,13 @@ CALLS = {
         lambda: unroll(rnn.wrappers.Residual(CELL)), ValueError, "Residual", "3", "4",
     ),
     "weights that are not there": (
-        lambda: unroll(rnn.wrappers.WeightDrop(CELL, 0.5, names=("kernel",)), key=KEY),
-        ValueError, "names", "kernel", "recurrent_kernel",
+        lambda: unroll(rnn.wrappers.WeightDrop(CELL, 0.5, kernels=("kernel",)), key=KEY),
+        ValueError, "kernels", "'kernel'", "recurrent_kernel",
     ),
     # layers and pack
     "a class in a layer": (lambda: rnn.layers.Recurrent(rnn.GRU), TypeError, "cell", "GRU(hidden_size="),
-    "a list of layers": (lambda: rnn.layers.Stack([CELL, CELL]), TypeError, "layers", "tuple"),
+    "a bare cell for layers": (lambda: rnn.layers.Stack(CELL), TypeError, "layers", "tuple", "(layer,)"),
+    "no layers": (lambda: rnn.layers.Stack(()), ValueError, "layers", "at least one"),
     "a reversed backward layer": (
         lambda: rnn.layers.Bidirectional(CELL, rnn.layers.Recurrent(CELL, reverse=True)),
         ValueError, "backward", "reverse=True",

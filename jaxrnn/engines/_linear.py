@@ -1,4 +1,4 @@
-"""Linear recurrences, elementwise, parallel over time, with derivatives that are recurrences too."""
+"""Elementwise linear recurrences, parallel over time; their derivatives are recurrences too."""
 
 import jax
 import jax.numpy as jnp

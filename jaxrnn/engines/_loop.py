@@ -268,8 +268,10 @@ def has_no_tangent_rule(eqn: Any) -> bool:
     selection whose tangent JAX cannot transpose.
     """
     name = eqn.primitive.name
-    return name == "cond" or name.startswith("custom_vjp") or any(
-        has_no_tangent_rule(inner) for jaxpr in nested_jaxprs(eqn) for inner in jaxpr.eqns
+    return (
+        name == "cond"
+        or name.startswith("custom_vjp")
+        or any(has_no_tangent_rule(inner) for jaxpr in nested_jaxprs(eqn) for inner in jaxpr.eqns)
     )
 
 

@@ -61,7 +61,9 @@ def lstm_gates(f, i):
     return log_sigmoid(f) - total, log_sigmoid(i) - total
 
 
-@pytest.mark.parametrize(("case", "logarithms"), [(GRU, gru_gates), (LSTM, lstm_gates)], ids=["GRU", "LSTM"])
+@pytest.mark.parametrize(
+    ("case", "logarithms"), [(GRU, gru_gates), (LSTM, lstm_gates)], ids=["GRU", "LSTM"]
+)
 def test_log_space_form_agrees(case, logarithms):
     params, xs = random_params(case), random_inputs(case, (20,))
     state = case.cell.init_state(params)._replace(hidden=jnp.array([0.1, 1.0, 2.0, 0.5]))
