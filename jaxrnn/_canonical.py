@@ -6,7 +6,7 @@ nothing but rounding:
 - Sums are put in order: ``(x W + h U) + b`` becomes ``(b + x W) + h U``, so that all that does not
   depend on the state is one value, which can be computed for all time steps at once.
 - A packed pre-activation is cut into gates early: ``split(x W + b + h U)`` becomes, gate by gate,
-  ``(x Wᵢ + bᵢ) + (h U)ᵢ``. Slices that tile an axis count as a split. XLA's CPU compiler fails to
+  ``((x W)ᵢ + bᵢ) + (h U)ᵢ``. Slices that tile an axis count as a split. XLA's CPU compiler fails to
   vectorise a fusion that reads several slices of one step of a stacked array, and then runs it five
   times slower; arrays that are stacked gate by gate avoid that.
 """
@@ -66,7 +66,6 @@ class _Value:
     shape: tuple[int, ...]
     array: Any = None
     terms: list["_Value"] = dataclasses.field(default_factory=list)
-    product: tuple[jex.JaxprEqn, "_Value", "_Value"] | None = None  # x @ W, and what x and W are
 
     def whole(self) -> Any:
         """The array; a sum adds first what depends on parameters, then on inputs, then on state."""
@@ -123,14 +122,12 @@ def _rewrite(jaxpr: jex.Jaxpr, args: list[_Value], separate: bool) -> list[_Valu
         else:
             arrays = evaluate(jaxpr, [eqn], free, eqn.outvars, [env[v].whole() for v in free])
             results = [_known(kind, array) for array in arrays]
-            if name == "dot_general":
-                results[0].product = (eqn, read(eqn.invars[0]), read(eqn.invars[1]))
         env.update(zip(eqn.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
 
 def _split(value: _Value, sizes: Any, axis: int, separate: bool) -> list[_Value]:
-    """Cuts a value along an axis: a sum term by term, an input's product kernel by kernel."""
+    """Cuts a value along an axis; a sum is cut term by term."""
     sizes = tuple(map(int, sizes))
     last = axis == len(value.shape) - 1
     if separate and last and value.terms:
@@ -146,23 +143,6 @@ def _split(value: _Value, sizes: Any, axis: int, separate: bool) -> list[_Value]
             _Value(value.kind, shape, terms=list(terms))
             for shape, terms in zip(shapes, zip(*pieces, strict=True), strict=True)
         ]
-    if separate and last and value.product and value.kind == INPUTS:
-        eqn, x, kernel = value.product
-        wanted = (((len(x.shape) - 1,), (0,)), ((), ()))
-        if eqn.params["dimension_numbers"] == wanted and len(kernel.shape) == 2:
-            return [
-                _known(
-                    INPUTS,
-                    jax.lax.dot_general(
-                        x.whole(),
-                        part,
-                        wanted,
-                        precision=eqn.params["precision"],
-                        preferred_element_type=eqn.params["preferred_element_type"],
-                    ),
-                )
-                for part in jax.lax.split(kernel.whole(), sizes, 1)
-            ]
     return [_known(value.kind, part) for part in jax.lax.split(value.whole(), sizes, axis)]
 
 

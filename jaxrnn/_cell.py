@@ -166,8 +166,8 @@ def product(x: Array, kernel: Array | DroppedKernel) -> Array:
     if x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
         raise ValueError(
             f"x has shape {x.shape}, but its last axis must hold the {kernel.shape[0]} features "
-            f"that a kernel of shape {kernel.shape} takes; pass input_size={x.shape[-1:]} to init, "
-            "or mend the input"
+            f"that a kernel of shape {kernel.shape} takes; pass the input's width to init as "
+            "input_size, or mend the input"
         )
     wide = state_dtype(kernel.dtype)
     if x.dtype not in (kernel.dtype, wide):

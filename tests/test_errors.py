@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import conftest  # noqa: F401  (the suite's settings)
 import jaxrnn as rnn
 
 KEY = jax.random.key(0)

@@ -12,7 +12,6 @@ becomes dW = Σₜ a[t]ᵀ ε̄[t]: one contraction over time and batch, after t
 """
 
 import dataclasses
-from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
@@ -83,7 +82,7 @@ class Loop:
         plan, number = self.schedule, 0
         env = dict(zip(plan.constants, constants, strict=True))
         env.update(zip(plan.state_in, state, strict=True))
-        env.update(zip(plan.stacked, slices, strict=True))  # None: an addend that is held elsewhere
+        env.update(zip(plan.stacked, slices, strict=True))
         for item in plan.loop:
             if isinstance(item, Piece):
                 item(env)
@@ -98,67 +97,27 @@ class Loop:
         return state, tuple(env[v] for v in plan.emitted)
 
     def _primal(self, operands: Operands, keep: bool):
-        plan, products = self.schedule, self.schedule.products
-        # A sum that is kept takes the place of its addend, which nobody reads again: an array less
-        # to touch for the first time, which costs a CPU more than to compute it.
-        stacked = dict(zip(plan.stacked, operands.stacked, strict=True))
-        held = self._only_addends() if keep else []
-        slices = tuple(None if v in held else stacked[v] for v in plan.stacked)
+        products = self.schedule.products
 
-        def body(carry, slices):
-            state, buffers, t = carry
-            buffers, kept = dict(zip(held, buffers, strict=True)), []
+        def body(state, slices):
+            kept = []
 
             def product(number, operand, addends):
                 whole = _products.multiply(products[number], operand, operands.kernels[number])
-                sums = []
-                for v, part, addend in zip(
-                    products[number].addends,
-                    _products.cut(products[number], whole),
-                    addends,
-                    strict=True,
-                ):
-                    if v in buffers:
-                        addend = jax.lax.dynamic_index_in_dim(buffers[v], t, keepdims=False)
-                    total = part if addend is None else addend + part
-                    if v in buffers:
-                        buffers[v] = jax.lax.dynamic_update_index_in_dim(buffers[v], total, t, 0)
-                    sums.append(total)
+                parts = _products.cut(products[number], whole)
                 kept.append(
                     tuple(
-                        None if v in buffers else z
-                        for v, z in zip(products[number].addends, sums, strict=True)
+                        part if addend is None else addend + part
+                        for part, addend in zip(parts, addends, strict=True)
                     )
                 )
-                return tuple(sums)
+                return kept[-1]
 
             new, emitted = self._step(operands.constants, state, slices, product)
-            carry = new, list(buffers.values()), t + (-1 if self.reverse else 1)
-            return carry, (emitted, Kept(state, tuple(kept)) if keep else ())
+            return new, (emitted, Kept(state, tuple(kept)) if keep else ())
 
-        start = jnp.int32(self.time - 1 if self.reverse else 0)
-        carry = (operands.state, [stacked[v] for v in held], start)
-        (state, buffers, _), (emitted, kept) = self._scan(body, carry, slices)
-        if keep:
-            full = dict(zip(held, buffers, strict=True))
-            sums = tuple(
-                tuple(full.get(v, z) for v, z in zip(product.addends, parts, strict=True))
-                for product, parts in zip(products, kept.sums, strict=True)
-            )
-            kept = Kept(kept.states, sums)
+        state, (emitted, kept) = self._scan(body, operands.state, operands.stacked)
         return state, emitted, kept
-
-    def _only_addends(self) -> list[Any]:
-        """The stacked values that the loop reads as the addend of one product, and nowhere else."""
-        addends = Counter(v for product in self.schedule.products for v in product.addends)
-        alike = {
-            v
-            for product in self.schedule.products
-            for v, z in zip(product.addends, product.outvars, strict=True)
-            if v is not None and v.aval == z.aval
-        }
-        once = [v for v in self.schedule.stacked if addends[v] == 1 and v in alike]
-        return [v for v in once if v not in self._read()]
 
     def _read(self) -> set[Any]:
         """What the loop reads other than as the addend of a product."""
@@ -219,6 +178,9 @@ class Loop:
         dstacked = tuple(
             t if v in read else None for v, t in zip(plan.stacked, tangents.stacked, strict=True)
         )
+        stacked = tuple(
+            x if v in read else None for v, x in zip(plan.stacked, operands.stacked, strict=True)
+        )
         kernels = [
             _products.transposed(product, kernel)
             for product, kernel in zip(products, operands.kernels, strict=True)
@@ -256,7 +218,7 @@ class Loop:
             (jnp.zeros_like(a) if t is None else t) if _is_inexact(a) else None
             for a, t in zip(operands.state, tangents.state, strict=True)
         )
-        slices = (kept, operands.stacked, dstacked, forced)
+        slices = (kept, stacked, dstacked, forced)
         # The replay's own intermediate values are not worth their memory.
         return self._scan(jax.checkpoint(linear, prevent_cse=False), dstate, slices)
 
