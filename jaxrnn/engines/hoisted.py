@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxrnn._canonical import INPUTS, PARAMS, canonical_step, evaluate, is_literal
 from jaxrnn._cell import Cell, PyTree, check_size
 from jaxrnn._schedule import Piece, Schedule, schedule
+from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._loop import Loop, Operands
 from jaxrnn.engines._products import is_plain_product, multiply_flat
 
@@ -78,7 +79,11 @@ class Hoisted:
             return _run(plan, once, state, dict(zip(inputs, slices, strict=True)), self, reverse)
 
         leaves, slices = jax.tree.leaves(state), jax.tree.leaves(xs)
-        state, ys = _in_chunks(run, leaves, slices, self.checkpoint_every, reverse)
+        every = self.checkpoint_every
+        if every is None:
+            state, ys = run(leaves, slices)
+        else:
+            state, ys = in_chunks(run, leaves, slices, every, reverse)
         return jax.tree.unflatten(step.out_tree, [*state, *ys])
 
 
@@ -136,27 +141,3 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
         return jnp.broadcast_to(value, (time, *value.shape))
 
     return list(state), [output(v) for v in plan.outputs]
-
-
-def _in_chunks(run, state: list, slices: list, every: int | None, reverse: bool):
-    """Runs chunk by chunk, and keeps for the backward pass the state between chunks only."""
-    time = slices[0].shape[0]
-    if every is None or time <= every:
-        return run(state, slices)
-    whole = time - time % every
-    chunks = [leaf[:whole].reshape(-1, every, *leaf.shape[1:]) for leaf in slices]
-    rest = [leaf[whole:] for leaf in slices]
-
-    def many(state):
-        state, ys = jax.lax.scan(jax.checkpoint(run), state, chunks, reverse=reverse)
-        return state, [y.reshape(whole, *y.shape[2:]) for y in ys]
-
-    if whole == time:
-        return many(state)
-    if reverse:
-        state, last = jax.checkpoint(run)(state, rest)
-        state, first = many(state)
-    else:
-        state, first = many(state)
-        state, last = jax.checkpoint(run)(state, rest)
-    return state, [jnp.concatenate(pair) for pair in zip(first, last, strict=True)]
