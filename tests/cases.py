@@ -165,6 +165,7 @@ class EngineCase:
 
 # The tables -------------------------------------------------------------------------------------
 
+
 def has_parallel_form(case: Case) -> bool:
     return isinstance(case.cell, (rnn.AffineCell, rnn.ChunkedCell))
 

@@ -51,7 +51,7 @@ def agrees(case, mesh, spec, engine, reverse, flags):
     return want
 
 
-def agrees_within_shard_map(case, mesh, engine, reverse):
+def agrees_within_shard_map(case, mesh, engine, reverse, rows=P(), times=P("time")):
     params, state, xs, _ = work(case)
 
     def run(params, state, xs, engine):
@@ -61,8 +61,8 @@ def agrees_within_shard_map(case, mesh, engine, reverse):
     mapped = jax.shard_map(
         functools.partial(run, engine=engine),
         mesh=mesh,
-        in_specs=(P(), P(), P("time")),
-        out_specs=(P(), P("time")),
+        in_specs=(P(), rows, times),
+        out_specs=(rows, times),
     )
     assert_near(results(mapped)(params, state, xs), want, 1e-12)
 
@@ -95,6 +95,9 @@ def main():
             agrees(case, grid, P("time", "batch"), engine, reverse, ())
             agrees_within_shard_map(case, line, engine, reverse)
             print(case, engine, "agrees")
+    for case in (Case(rnn.LRU(3)), Case(rnn.DeltaNet(4, num_heads=2))):
+        for engine in (Associative(chunk_size=5), Associative(tree=True)):  # the batch is cut
+            agrees_within_shard_map(case, line, engine, False, P("time"), P(None, "time"))
     refuses(line)
 
 

@@ -1,4 +1,4 @@
-"""Parallel in time: linear recurrences, the engine made of them, and chunks of matrix-state cells."""
+"""Parallel in time: linear recurrences, the engine made of them, chunks of matrix-state cells."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn.engines import Associative, Hoisted, Sequential
+from jaxrnn.engines import Associative, Sequential
 from jaxrnn.engines._linear import combine, linear_recurrence
 from tests.cases import CELLS, Case, Floats, random_inputs, random_params, random_state
 from tests.helpers import assert_near, quick_jit, weighted_sum
@@ -34,9 +34,10 @@ maps = hnp.arrays(np.float64, (2, 3), elements=st.floats(-4, 4)).map(tuple)
 def test_maps_combine_associatively_to_the_map_of_both(x, y, z, h):
     left, right = combine(combine(x, y), z), combine(x, combine(y, z))
     np.testing.assert_allclose(left, right, atol=1e-12)
-    for a, b in (x, y, z):
-        h_after = a * h + b if a is x[0] else a * h_after + b
-    np.testing.assert_allclose(left[0] * h + left[1], h_after, atol=1e-12)
+    (a, b), after = left, h
+    for factor, increment in (x, y, z):
+        after = factor * after + increment
+    np.testing.assert_allclose(a * h + b, after, atol=1e-12)
 
 
 def by_hand(a, b, initial, cotangents):
@@ -86,7 +87,12 @@ def test_recurrence_is_the_loop_and_its_gradient_the_loop_back(time, tree, kind)
 @pytest.mark.parametrize("tree", [False, True], ids=["loop", "tree"])
 def test_gradient_keeps_factors_and_states_and_no_tree(tree):
     a, b, initial = jnp.ones((4096, 2, 3)), jnp.ones((4096, 2, 3)), jnp.ones((2, 3))
-    back = jax.eval_shape(lambda *args: jax.vjp(functools.partial(linear_recurrence, tree=tree), *args)[1], a, b, initial)
+    back = jax.eval_shape(
+        lambda *args: jax.vjp(functools.partial(linear_recurrence, tree=tree), *args)[1],
+        a,
+        b,
+        initial,
+    )
     kept = sum(leaf.size for leaf in jax.tree.leaves(back))
     assert kept <= a.size + b.size + 4 * initial.size
 
@@ -118,8 +124,10 @@ def differentiated(case, engine, time, dtype="float64", flags=(), reverse=False,
     return quick_jit(run)(*work, random_inputs(case, (time, *batch), dtype), options)
 
 
-LONG = [pytest.param(time, marks=pytest.mark.slow) if time == 1000 else time
-        for time in (1, 2, 3, 100, 1000, 4097)]
+LONG = [
+    pytest.param(time, marks=pytest.mark.slow) if time == 1000 else time
+    for time in (1, 2, 3, 100, 1000, 4097)
+]
 
 
 @pytest.mark.parametrize("time", LONG)
@@ -270,7 +278,8 @@ def test_options_of_the_wrong_kind(options, error, message):
 
 
 def test_says_why_it_refuses():
-    def reason(cell, engine=Associative(), key=None, **flags):
+    def reason(cell, engine=None, key=None, **flags):
+        engine = engine or Associative()
         case = Case(cell)
         params, xs = random_params(case), random_inputs(case, (3, 2))
         with pytest.raises(ValueError, match="engines.Hoisted|mesh") as error:
@@ -287,12 +296,8 @@ def test_says_why_it_refuses():
     across = Associative(axis_name="time")
     assert "chunks on different devices" in reason(delta, across)
     assert "'time' is no axis of the mesh" in reason(rnn.MinGRU(4), across)
-
-    def count(params, state, x):
-        return state + 1, x
-
-    counter = rnn.from_step(count, init_state=lambda params, batch: jnp.zeros((*batch, 1), int))
-    assert "neither" in Associative().why_not(counter, (), jnp.zeros((2, 1), int), jnp.ones((3, 2, 1)))
+    counts = jax.tree.map(lambda leaf: leaf.astype(int), random_state(AFFINE[0], (2,)))
+    assert "MinGRU holds integers" in Associative().why_not(AFFINE[0].cell, (), counts, ())
 
 
 def test_time_cut_over_devices():

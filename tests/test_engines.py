@@ -119,6 +119,9 @@ def test_arrays_that_a_step_closes_over_receive_gradients():
         return weighted_sum((h, jnp.stack(ys)))
 
     want = quick_jit(jax.grad(by_hand))(kernels)
+    cell = rnn.from_step(lambda params, h, x: (h, h), init_state=lambda params, batch: ())
     for engine in ENGINES:
+        if engine.engine.why_not(cell, (), xs[0], xs) is not None:
+            continue
         got = quick_jit(jax.grad(functools.partial(loss, engine=engine.engine)))(kernels)
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-12, err_msg=str(engine))

@@ -82,7 +82,7 @@ def _before(x: Array, reverse: bool, axis_name: str | None) -> Array:
 
 
 def _neighbours(axis_name: str, reverse: bool) -> list[tuple[int, int]]:
-    """From each device to the one whose time follows; nobody sends to the first, which gets zeros."""
+    """From each device to the one whose time follows; the first is sent nothing, and gets zeros."""
     pairs = [(n, n + 1) for n in range(jax.lax.axis_size(axis_name) - 1)]
     return [(b, a) for a, b in pairs] if reverse else pairs
 

@@ -103,8 +103,8 @@ class Associative:
                 else:
                     what = "has no place for starts"
                 return (
-                    f"the closed form of {_name(cell)} for chunks {what}, and it has no elementwise "
-                    "affine one; use engines.Hoisted()"
+                    f"the closed form of {_name(cell)} for chunks {what}, and it has no "
+                    "elementwise affine one; use engines.Hoisted()"
                 )
             return (
                 f"{_name(cell)} has neither an affine form nor one for chunks of time (affine or "
@@ -120,13 +120,13 @@ class Associative:
         time = jax.tree.leaves(xs)[0].shape[0]
         if axis not in kinds:
             return (
-                f"axis_name={axis!r} is no axis of the mesh, whose axes are {mesh.axis_names}; call "
-                "within jax.set_mesh(mesh)"
+                f"axis_name={axis!r} is no axis of the mesh, whose axes are {mesh.axis_names}; "
+                "call within jax.set_mesh(mesh)"
             )
         if kinds[axis] == AxisType.Manual and isinstance(cell, Masked):
             return (
-                "lengths, mask and starts speak of the whole of time, and within shard_map a device "
-                "sees a part; call with whole arrays, within jax.set_mesh(mesh)"
+                "lengths, mask and starts speak of the whole of time, and within shard_map a "
+                "device sees a part; call with whole arrays, within jax.set_mesh(mesh)"
             )
         if kinds[axis] == AxisType.Explicit:
             return (
@@ -147,12 +147,11 @@ class Associative:
         reason = self.why_not(cell, params, state, xs)
         if reason is not None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        every = self.steps_at_once(cell, state, xs)
         if not self._in_closed_form(cell, xs):
             run = functools.partial(self._affine, cell, params, reverse=reverse)
-            every = self._affine_chunk(state, xs)
             return in_chunks(run, state, xs, every, reverse)
 
-        every = self.chunk_size or MATRIX_CHUNK
         xs = _flipped(xs, reverse)
         if isinstance(cell, Masked):
             state, ys = masked_chunks(cell.cell, params, state, xs, every, Hoisted())
@@ -167,14 +166,16 @@ class Associative:
             return False
         return not isinstance(cell, Masked) or xs.start is None
 
-    def _affine_chunk(self, state: PyTree, xs: PyTree) -> int:
-        time = jax.tree.leaves(xs)[0].shape[0]
+    def steps_at_once(self, cell: Cell, state: PyTree, xs: PyTree) -> int:
+        """The size of a chunk, where it is chosen the one that has been measured as fastest."""
         if self.chunk_size is not None:
             return self.chunk_size
+        if self._in_closed_form(cell, xs):
+            return MATRIX_CHUNK
         if self.axis_name is not None or jax.default_backend() != "cpu":
-            return time
+            return jax.tree.leaves(xs)[0].shape[0]
         step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        return max(1, CPU_CHUNK_BYTES // step_bytes)
+        return max(1, CPU_CHUNK_BYTES // max(1, step_bytes))
 
     def _affine(self, cell: Any, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool):
         """One chunk of an affine cell."""
