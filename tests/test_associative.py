@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn.engines import Associative, Sequential
+from jaxrnn.engines import Associative, Hoisted, Sequential
 from jaxrnn.engines._linear import combine, linear_recurrence
 from tests.cases import CELLS, Case, Floats, random_inputs, random_params, random_state
 from tests.helpers import assert_near, quick_jit, weighted_sum
@@ -312,3 +312,33 @@ def test_time_cut_over_devices():
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+
+
+# Auto -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the rule for CPUs")
+def test_auto_chooses_it_where_it_has_been_measured_to_win():
+    def chosen(cell, time, start=None):
+        params = jax.eval_shape(functools.partial(cell.init, input_size=8), jax.random.key(0))
+        state = jax.eval_shape(functools.partial(cell.init_state, batch_shape=(4,)), params)
+        xs = jax.ShapeDtypeStruct((time, 4, 8), "float64")
+        if start is not None:
+            valid = jax.ShapeDtypeStruct((time, 4), bool)
+            cell = rnn.wrappers.Masked(cell)
+            xs = rnn.wrappers.MaskedInput(xs, valid, valid if start else None)
+        return rnn.engines.Auto().choose(cell, params, state, xs)
+
+    wide = rnn.MinGRU(128)  # 4 KiB of state a step
+    assert chosen(wide, 256) == Hoisted() and chosen(wide, 257) == Associative()
+    assert chosen(wide, 257, start=True) == Associative()
+    delta = rnn.DeltaNet(8)
+    assert chosen(delta, 64) == Hoisted() and chosen(delta, 65) == Associative()
+    assert chosen(delta, 65, start=False) == Associative()
+    assert chosen(delta, 65, start=True) == chosen(rnn.GRU(8), 5000) == Hoisted()
+
+
+def test_auto_in_chunks_agrees_with_sequential():
+    for case, flags in ((CHUNKED_ONLY[1], ("mask",)), (CHUNKED_ONLY[0], ("mask", "starts"))):
+        want = differentiated(case, Sequential(), 70, flags=flags)
+        assert_near(differentiated(case, rnn.engines.Auto(), 70, flags=flags), want, 1e-10)
