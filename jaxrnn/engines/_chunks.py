@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Array, PyTree
-from jaxrnn.engines._engine import Engine
 from jaxrnn.wrappers.masked import Masked, MaskedInput, select, zero_skipped
 
 
@@ -45,21 +44,21 @@ def masked_chunks(
     cell: Any,
     params: PyTree,
     state: PyTree,
-    inputs: MaskedInput,
+    xs: PyTree,
+    valid: Array,
     every: int,
-    remainder: Engine,
+    remainder: Callable[..., tuple[PyTree, PyTree]],
 ) -> tuple[PyTree, PyTree]:
     """Chunks of a `ChunkedCell` under a mask, forward in time, without starts.
 
     Each row's valid steps are moved together, so that it has some whole chunks, after which its
     state is held, and then fewer steps than a chunk. These are taken by an engine that knows masks.
     """
-    valid = inputs.valid
     time, batch_shape = valid.shape[0], valid.shape[1:]
     every = min(every, time)
     count = valid.sum(axis=0, dtype=jnp.int32)
     chunked = count - count % every  # of each row, the steps in whole chunks
-    xs = rows(inputs.x, jnp.argsort(~valid, axis=0, stable=True))
+    xs = rows(xs, jnp.argsort(~valid, axis=0, stable=True))
 
     def run(state, slices):
         xs, ends = slices

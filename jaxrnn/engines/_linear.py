@@ -113,8 +113,8 @@ def _enter(a: Array, b: Array, reverse: bool, tree: bool, axis_name: str) -> Arr
     """Adds to a device's first increment what the devices before it hand on."""
     first, last = (-1, 0) if reverse else (0, -1)
     own = jnp.prod(a, axis=0), _solve(a, b, reverse, tree)[last]
-    stretches = jax.lax.all_gather(own, axis_name)  # [devices, ...]
-    ends = _before(_solve(*stretches, reverse, tree), reverse, None)
+    factors, increments = jax.lax.all_gather(own, axis_name)  # [devices, ...]
+    ends = _before(_solve(factors, increments, reverse, tree), reverse, None)
     entering = jax.lax.dynamic_index_in_dim(ends, jax.lax.axis_index(axis_name), keepdims=False)
     return b.at[first].add(a[first] * entering)
 
@@ -158,11 +158,13 @@ def _tree(a: Array, b: Array) -> Array:
     if time <= RADIX:
         return jnp.stack(_steps(a, b, None))
     whole = time - time % RADIX
-    blocks = [
+    factors, increments = (
         [x[:whole].reshape(-1, RADIX, *x.shape[1:])[:, n] for n in range(RADIX)] for x in (a, b)
-    ]
-    ends = _tree(*functools.reduce(combine, zip(*blocks, strict=True)))
-    hs = jnp.stack(_steps(*blocks, _before(ends, False, None)), axis=1).reshape(whole, *b.shape[1:])
+    )
+    factor, increment = functools.reduce(combine, zip(factors, increments, strict=True))
+    ends = _tree(factor, increment)
+    hs = jnp.stack(_steps(factors, increments, _before(ends, False, None)), axis=1)
+    hs = hs.reshape(whole, *b.shape[1:])
     if whole == time:
         return hs
     return jnp.concatenate([hs, jnp.stack(_steps(a[whole:], b[whole:], ends[-1]))])

@@ -154,7 +154,7 @@ class Associative:
 
         xs = _flipped(xs, reverse)
         if isinstance(cell, Masked):
-            state, ys = masked_chunks(cell.cell, params, state, xs, every, Hoisted())
+            state, ys = masked_chunks(cell.cell, params, state, xs.x, xs.valid, every, Hoisted())
         else:
             run = functools.partial(cell.chunk, params)  # pyright: ignore[reportAttributeAccessIssue]
             state, ys = in_chunks(run, state, xs, every, reverse=False)
