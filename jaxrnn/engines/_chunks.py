@@ -1,5 +1,6 @@
 """Time in chunks: one after the other, with nothing kept of a chunk but where it began."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Array, PyTree
-from jaxrnn.wrappers.masked import Masked, MaskedInput, select, zero_skipped
+from jaxrnn.wrappers.masked import select, zero_skipped
 
 
 def in_chunks(
@@ -41,52 +42,47 @@ def in_chunks(
 
 
 def masked_chunks(
-    cell: Any,
-    params: PyTree,
-    state: PyTree,
-    xs: PyTree,
-    valid: Array,
-    every: int,
-    remainder: Callable[..., tuple[PyTree, PyTree]],
+    cell: Any, params: PyTree, state: PyTree, xs: PyTree, valid: Array, every: int
 ) -> tuple[PyTree, PyTree]:
     """Chunks of a `ChunkedCell` under a mask, forward in time, without starts.
 
-    Each row's valid steps are moved together, so that it has some whole chunks, after which its
-    state is held, and then fewer steps than a chunk. These are taken by an engine that knows masks.
+    A closed form knows of no skipped steps. So each row's valid steps are moved together: it does
+    as many whole chunks as it has, and its state is held until all rows have done theirs; what is
+    left of it is done likewise in chunks of an eighth of the size, and so on down to single steps.
     """
-    time, batch_shape = valid.shape[0], valid.shape[1:]
-    every = min(every, time)
+    time = valid.shape[0]
     count = valid.sum(axis=0, dtype=jnp.int32)
-    chunked = count - count % every  # of each row, the steps in whole chunks
+    place = jnp.maximum(jnp.cumsum(valid, axis=0, dtype=jnp.int32) - 1, 0)
     xs = rows(xs, jnp.argsort(~valid, axis=0, stable=True))
 
-    def run(state, slices):
-        xs, ends = slices
-        new, ys = cell.chunk(params, state, xs)
-        reached = ends[-1] < chunked
-        return jax.tree.map(lambda n, s: select(reached, n, s), new, state), ys
+    done, outputs = jnp.zeros_like(count), None
+    size = min(every, time)
+    slots = time // size
+    while size:
+        taken = (count - done) // size * size
+        steps = jnp.arange(slots * size, dtype=jnp.int32).reshape(-1, *(1 for _ in count.shape))
+        steps = jnp.broadcast_to(steps, (slots * size, *count.shape))
+        run = functools.partial(_or_hold, cell, params, taken)
+        slices = rows(xs, jnp.minimum(done + steps, time - 1)), steps
+        state, ys = in_chunks(run, state, slices, size, reverse=False)
 
-    whole = time - time % every
-    ticks = jnp.broadcast_to(
-        jnp.arange(whole, dtype=jnp.int32).reshape(-1, *(1 for _ in batch_shape)),
-        (whole, *batch_shape),
-    )
-    state, ys = in_chunks(
-        run, state, (jax.tree.map(lambda x: x[:whole], xs), ticks), every, reverse=False
-    )
+        mine = rows(ys, jnp.clip(place - done, 0, slots * size - 1))
+        outputs = mine if outputs is None else _choose(place < done, outputs, mine)
+        done = done + taken
+        smaller = max(1, size // 8) if size > 1 else 0
+        slots, size = (size - 1) // max(1, smaller), smaller
+    return state, zero_skipped(outputs, valid)
 
-    later = chunked + ticks[:every]
-    left = MaskedInput(rows(xs, jnp.minimum(later, time - 1)), later < count)
-    state, others = remainder(Masked(cell), params, state, left)
 
-    place = jnp.maximum(jnp.cumsum(valid, axis=0, dtype=jnp.int32) - 1, 0)
+def _or_hold(cell: Any, params: PyTree, taken: Array, state: PyTree, slices: tuple[PyTree, Array]):
+    """A chunk of those rows that take it; the others keep their state."""
+    xs, steps = slices
+    new, ys = cell.chunk(params, state, xs)
+    return _choose(steps[-1] < taken, new, state), ys
 
-    def put_back(y, other):
-        y = rows(y, jnp.minimum(place, whole - 1))
-        other = rows(other, jnp.clip(place - chunked, 0, every - 1))
-        return zero_skipped(select(place < chunked, y, other), valid)
 
-    return state, jax.tree.map(put_back, ys, others)
+def _choose(where: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+    return jax.tree.map(lambda t, f: select(where, t, f), on_true, on_false)
 
 
 def rows(tree: PyTree, times: Array) -> PyTree:
