@@ -160,7 +160,7 @@ class Associative:
             state, ys = in_chunks(run, state, xs, every, reverse=False)
         return state, _flipped(ys, reverse)
 
-    def _in_closed_form(self, cell: Cell, xs: PyTree) -> bool:
+    def _in_closed_form(self, cell: Any, xs: PyTree) -> bool:
         """Whether the cell's own form for chunks is the one to take."""
         if self.axis_name is not None or not isinstance(_unmasked(cell), ChunkedCell):
             return False
