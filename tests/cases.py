@@ -165,10 +165,17 @@ class EngineCase:
 
 # The tables -------------------------------------------------------------------------------------
 
+
+def has_parallel_form(case: Case) -> bool:
+    return isinstance(case.cell, (rnn.AffineCell, rnn.ChunkedCell))
+
+
 ENGINES = (
     EngineCase(rnn.engines.Sequential(unroll=3), every=5),
     EngineCase(rnn.engines.Hoisted()),
     EngineCase(rnn.engines.Hoisted(unroll=2, checkpoint_every=2), every=4),
+    EngineCase(rnn.engines.Associative(), has_parallel_form),
+    EngineCase(rnn.engines.Associative(chunk_size=2, tree=True), has_parallel_form, every=3),
     EngineCase(rnn.engines.Auto(), every=20),
 )
 

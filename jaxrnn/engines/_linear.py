@@ -1,9 +1,17 @@
 """Elementwise linear recurrences, parallel over time; their derivatives are recurrences too."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Array
+
+RADIX = 8
+"""Steps that one level of a tree makes one of.
+
+Measured on two CPU cores with AVX-512 (float32, 4096×8×64, forward and backward): 2, 4, 8 and 16
+take 24, 16, 8 and 35 ms, `jax.lax.associative_scan` in the same place 16 ms."""
 
 
 def combine(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -13,7 +21,13 @@ def combine(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> tuple[A
 
 
 def linear_recurrence(
-    a: Array, b: Array, initial: Array, *, reverse: bool = False, chunk_size: int | None = None
+    a: Array,
+    b: Array,
+    initial: Array,
+    *,
+    reverse: bool = False,
+    tree: bool = True,
+    axis_name: str | None = None,
 ) -> Array:
     """All h of h[t] = a[t] h[t-1] + b[t], from h[-1] = initial.
 
@@ -27,53 +41,130 @@ def linear_recurrence(
         b: the increments.
         initial: the state before the first step.
         reverse: h[t] = a[t] h[t+1] + b[t], from the end.
-        chunk_size: chunks are done one after the other, each parallel in itself; None is one chunk.
+        tree: whether steps are combined in a tree, or taken in a loop.
+        axis_name: within `jax.shard_map`, the axis over whose devices time is cut; ``initial`` is
+            the same on all of them.
 
     Shapes:
         a ``[time, ...]``, b and the result ``[time, *shape]``, initial ``[*shape]``.
     """
-    a = a.astype(b.dtype)
+    a, b, initial = _alike(a.astype(b.dtype), b, initial)
+    if axis_name is not None:
+        device, devices = jax.lax.axis_index(axis_name), jax.lax.axis_size(axis_name)
+        entered = device == (devices - 1 if reverse else 0)
+        initial = jnp.where(entered, initial, jnp.zeros_like(initial))
     first = -1 if reverse else 0
     b = b.at[first].add(a[first] * initial)
 
     def matvec(h: Array) -> Array:
-        return h - a * _shift(h, reverse)
+        return h - a * _before(h, reverse, axis_name)
 
     def solve(_, b: Array) -> Array:
-        return _scan(a, b, reverse, chunk_size)
+        return _solve(a, b, reverse, tree, axis_name)
 
     def transpose_solve(_, b: Array) -> Array:
-        return _scan(_shift(a, not reverse), b, not reverse, chunk_size)
+        if tree or axis_name is not None:
+            factors = _before(a, not reverse, axis_name)
+            return _solve(factors, b, not reverse, tree, axis_name)
+        return _transposed_loop(a, b, reverse)
 
     return jax.lax.custom_linear_solve(matvec, b, solve, transpose_solve)
 
 
-def _shift(x: Array, reverse: bool) -> Array:
+def _alike(*arrays: Array) -> list[Array]:
+    """Within `jax.shard_map`, arrays that vary along the axes along which any of them does."""
+    kinds = [jax.eval_shape(lambda x: x, x).manual_axis_type for x in arrays]
+    own = [frozenset() if kind is None else kind.varying for kind in kinds]
+    missing = [tuple(frozenset().union(*own) - axes) for axes in own]
+    return [
+        jax.lax.pcast(x, axes, to="varying") if axes else x
+        for x, axes in zip(arrays, missing, strict=True)
+    ]
+
+
+def _before(x: Array, reverse: bool, axis_name: str | None) -> Array:
     """What stood one step before (or, in reverse, after); zero where nothing did."""
-    nothing = jnp.zeros_like(x[:1])
-    return jnp.concatenate([x[1:], nothing] if reverse else [nothing, x[:-1]])
+    edge = x[:1] if reverse else x[-1:]
+    if axis_name is None:
+        edge = jnp.zeros_like(edge)
+    else:
+        edge = jax.lax.ppermute(edge, axis_name, _neighbours(axis_name, reverse))
+    return jnp.concatenate([x[1:], edge] if reverse else [edge, x[:-1]])
 
 
-def _scan(a: Array, b: Array, reverse: bool, chunk_size: int | None) -> Array:
+def _neighbours(axis_name: str, reverse: bool) -> list[tuple[int, int]]:
+    """From each device to the one whose time follows; the first is sent nothing, and gets zeros."""
+    pairs = [(n, n + 1) for n in range(jax.lax.axis_size(axis_name) - 1)]
+    return [(b, a) for a, b in pairs] if reverse else pairs
+
+
+def _solve(a: Array, b: Array, reverse: bool, tree: bool, axis_name: str | None = None) -> Array:
     """The recurrence from zero, forwards only: its derivatives are not taken through this."""
-    time = b.shape[0]
-    if chunk_size is None or time <= chunk_size:
-        return jax.lax.associative_scan(combine, (a, b), reverse=reverse)[1]
-    first, last = (-1, 0) if reverse else (0, -1)
-
-    def one(h: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
-        a, b = chunk
-        b = b.at[first].add(a[first] * h)
-        hs = jax.lax.associative_scan(combine, (a, b), reverse=reverse)[1]
-        return hs[last], hs
-
-    rest = time % chunk_size
-    start, stop = (rest, time) if reverse else (0, time - rest)
-    chunks = [x[start:stop].reshape(-1, chunk_size, *x.shape[1:]) for x in (a, b)]
-    h, hs = jax.lax.scan(one, jnp.zeros_like(b[0]), tuple(chunks), reverse=reverse)
-    hs = hs.reshape(stop - start, *b.shape[1:])
-    if not rest:
-        return hs
+    if axis_name is not None:
+        b = _enter(a, b, reverse, tree, axis_name)
+    if not tree:
+        return _loop(a, b, reverse)
     if reverse:
-        return jnp.concatenate([one(h, (a[:rest], b[:rest]))[1], hs])
-    return jnp.concatenate([hs, one(h, (a[stop:], b[stop:]))[1]])
+        return jnp.flip(_tree(jnp.flip(a, 0), jnp.flip(b, 0)), 0)
+    return _tree(a, b)
+
+
+def _enter(a: Array, b: Array, reverse: bool, tree: bool, axis_name: str) -> Array:
+    """Adds to a device's first increment what the devices before it hand on."""
+    first, last = (-1, 0) if reverse else (0, -1)
+    own = jnp.prod(a, axis=0), _solve(a, b, reverse, tree)[last]
+    factors, increments = jax.lax.all_gather(own, axis_name)  # [devices, ...]
+    ends = _before(_solve(factors, increments, reverse, tree), reverse, None)
+    entering = jax.lax.dynamic_index_in_dim(ends, jax.lax.axis_index(axis_name), keepdims=False)
+    return b.at[first].add(a[first] * entering)
+
+
+def _loop(a: Array, b: Array, reverse: bool) -> Array:
+    def step(h, slices):
+        a, b = slices
+        h = a * h + b
+        return h, h
+
+    return jax.lax.scan(step, jnp.zeros_like(b[0]), (a, b), reverse=reverse)[1]
+
+
+def _transposed_loop(a: Array, b: Array, reverse: bool) -> Array:
+    """h[t] = a[t+1] h[t+1] + b[t]: as the product is carried, no copy of a need be shifted."""
+
+    def step(carried, slices):
+        a, b = slices
+        h = carried + b
+        return a * h, h
+
+    return jax.lax.scan(step, jnp.zeros_like(b[0]), (a, b), reverse=not reverse)[1]
+
+
+def _steps(a, b, h: Array | None) -> list[Array]:
+    """A few steps, one after the other."""
+    hs = []
+    for factor, increment in zip(a, b, strict=True):
+        h = increment if h is None else factor * h + increment
+        hs.append(h)
+    return hs
+
+
+def _tree(a: Array, b: Array) -> Array:
+    """A tree: blocks of `RADIX` steps are made one step each, which is the same problem, smaller.
+
+    Unlike `jax.lax.associative_scan`, it does not compute the products of all a from the beginning,
+    which nobody needs.
+    """
+    time = b.shape[0]
+    if time <= RADIX:
+        return jnp.stack(_steps(a, b, None))
+    whole = time - time % RADIX
+    factors, increments = (
+        [x[:whole].reshape(-1, RADIX, *x.shape[1:])[:, n] for n in range(RADIX)] for x in (a, b)
+    )
+    factor, increment = functools.reduce(combine, zip(factors, increments, strict=True))
+    ends = _tree(factor, increment)
+    hs = jnp.stack(_steps(factors, increments, _before(ends, False, None)), axis=1)
+    hs = hs.reshape(whole, *b.shape[1:])
+    if whole == time:
+        return hs
+    return jnp.concatenate([hs, jnp.stack(_steps(a[whole:], b[whole:], ends[-1]))])

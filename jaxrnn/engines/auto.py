@@ -2,8 +2,11 @@
 
 import dataclasses
 
+import jax
+
 from jaxrnn._cell import Cell, PyTree
 from jaxrnn.engines._engine import Engine
+from jaxrnn.engines.associative import Associative
 from jaxrnn.engines.hoisted import Hoisted
 
 
@@ -27,14 +30,27 @@ class Auto:
     def choose(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> Engine:
         """Returns the engine that will run this work.
 
-        - `Hoisted`, for every cell. It keeps in the loop what it cannot hoist, so where it finds
-          nothing it is `Sequential`. Against a plain scan, the medians of interleaved runs:
+        - `Associative`, for the cells that it takes, on a CPU where time fills more than one of its
+          chunks: 64 steps of a cell with a closed form for chunks, 1 MiB of states of an affine
+          cell. Against `Hoisted`, 1024×4×128×128 with 4 heads: GatedLinearAttention 1.9 times
+          faster, MLSTM 4.2, DeltaNet 3.3 times; MinGRU 4096×8×64×64 1.9 times, 4096×8×256×256 1.3
+          times, LRU 4096×8×64×64 1.5 times; with 13 to 65 times less temporary memory. Below one
+          chunk the two are alike. Forward only, matrix states are up to 2 times faster in a plain
+          scan.
+        - `Associative`, for the cells that it takes, on every other backend. That is not measured:
+          there a loop of one multiply-add a step leaves most of the machine idle.
+        - else `Hoisted`, for every cell. It keeps in the loop what it cannot hoist, so where it
+          finds nothing it is `Sequential`. Against a plain scan, the medians of interleaved runs:
           LSTM 512×8×64×128 2.7 times faster, GRU 2.4 times; 128×32×128×256 1.1 times each;
           100×1×64×128 0.9 to 1.6 times.
         - never `CuDNN`: its binding differentiates once, in reverse mode only, so it is not open to
           every transformation. Who wants it names it.
         """
-        return Hoisted()
+        parallel = Associative()
+        if parallel.why_not(cell, params, state, xs) is not None:
+            return Hoisted()
+        several = jax.tree.leaves(xs)[0].shape[0] > parallel.steps_at_once(cell, state, xs)
+        return parallel if several or jax.default_backend() != "cpu" else Hoisted()
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """Never refuses."""

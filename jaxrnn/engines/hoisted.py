@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxrnn._canonical import INPUTS, PARAMS, canonical_step, evaluate, is_literal, nbytes
 from jaxrnn._cell import Cell, PyTree, check_size
 from jaxrnn._schedule import Piece, Schedule, schedule
+from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._loop import Loop, Operands
 from jaxrnn.engines._products import flatten, is_plain_product, multiply_flat
 
@@ -78,11 +79,11 @@ class Hoisted:
             return _run(plan, once, state, dict(zip(inputs, slices, strict=True)), self, reverse)
 
         leaves, slices = jax.tree.leaves(state), jax.tree.leaves(xs)
-        time = slices[0].shape[0]
-        chunk = self.checkpoint_every or _steps_in_cache(plan, time)
-        if self.checkpoint_every is not None and chunk < time:
-            run = jax.checkpoint(run)
-        state, ys = _in_chunks(run, leaves, slices, chunk, reverse)
+        if self.checkpoint_every is not None:
+            state, ys = in_chunks(run, leaves, slices, self.checkpoint_every, reverse)
+        else:
+            steps = _steps_in_cache(plan, slices[0].shape[0])
+            state, ys = in_chunks(run, leaves, slices, steps, reverse, again=False)
         return jax.tree.unflatten(step.out_tree, [*state, *ys])
 
 
@@ -158,40 +159,16 @@ CACHED_BYTES = 2 * 2**20
 CACHED_STEPS = 8  # at least: shorter chunks make the weight gradients' products too thin
 
 
-def _steps_in_cache(plan: Schedule, time: int) -> int | None:
+def _steps_in_cache(plan: Schedule, time: int) -> int:
     """How many steps a CPU takes at a time: what it hoists and keeps of them stays in its cache.
 
-    None: all of them at once, as a GPU wants it.
+    A GPU takes all of them at once.
     """
     if jax.default_backend() != "cpu":
-        return None
+        return time
     sums = [v for product in plan.products for v in product.outvars]
     step = sum(nbytes(v) for v in dict.fromkeys([*plan.stacked, *sums, *plan.state_in]))
     most = max(CACHED_STEPS, CACHED_BYTES // max(1, step))
     # Chunks that leave no rest save the compilation of a second loop.
     whole = [steps for steps in range(most // 2, most + 1) if steps and time % steps == 0]
     return max(whole, default=most)
-
-
-def _in_chunks(run, state: list, slices: list, every: int | None, reverse: bool):
-    """Runs chunk by chunk."""
-    time = slices[0].shape[0]
-    if every is None or time <= every:
-        return run(state, slices)
-    whole = time - time % every
-    chunks = [leaf[:whole].reshape(-1, every, *leaf.shape[1:]) for leaf in slices]
-    rest = [leaf[whole:] for leaf in slices]
-
-    def many(state):
-        state, ys = jax.lax.scan(run, state, chunks, reverse=reverse)
-        return state, [y.reshape(whole, *y.shape[2:]) for y in ys]
-
-    if whole == time:
-        return many(state)
-    if reverse:
-        state, last = run(state, rest)
-        state, first = many(state)
-    else:
-        state, first = many(state)
-        state, last = run(state, rest)
-    return state, [jnp.concatenate(pair) for pair in zip(first, last, strict=True)]

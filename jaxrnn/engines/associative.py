@@ -1,0 +1,232 @@
+"""The engine that is parallel in time, where the recurrence is affine."""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from jaxrnn._cell import AffineCell, Array, Cell, ChunkedCell, PyTree, check_size
+from jaxrnn.engines._chunks import in_chunks, masked_chunks
+from jaxrnn.engines._linear import linear_recurrence
+from jaxrnn.engines.hoisted import Hoisted
+from jaxrnn.wrappers.masked import Masked
+
+CPU_CHUNK_BYTES = 2**20
+"""States of one chunk of an affine cell on a CPU: what its caches hold beside the rest."""
+MATRIX_CHUNK = 64
+"""Steps in one chunk of a cell with a closed form for chunks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Associative:
+    """Parallel in time, for cells whose state moves by an affine map.
+
+    An `AffineCell` gives its factors and increments for all time at once, its states are one
+    linear recurrence, and its outputs follow for all time at once. The gradient is one recurrence
+    more, in reverse; nothing is kept for it but factors and states. A `ChunkedCell` does each chunk
+    by its own closed form, made of matrix products.
+
+    Between chunks only the state is kept, and the backward pass does each chunk again. Masks,
+    starts and both directions of time are taken, but for starts of cells that have nothing but a
+    closed form for chunks. Every JAX transformation works, to any order.
+
+    Args:
+        chunk_size: steps that are done at once; chunks follow one after the other. None takes 64
+            for a `ChunkedCell`; otherwise, on a CPU, as many as have 1 MiB of states, and elsewhere
+            the whole sequence.
+        tree: whether the linear recurrence within a chunk is a tree of multiply-adds, or a loop
+            around one. None is a loop on a CPU and a tree elsewhere. (The rest of an affine cell's
+            work is parallel in any case.)
+        axis_name: the axis of the mesh over whose devices time is cut: `jax.set_mesh` with
+            automatic axes, and inputs that lie ``P(axis_name, ...)``; or an axis of `jax.shard_map`
+            that ``unroll`` is called in. Each device does its own stretch of time, then one
+            recurrence over stretches gives what enters each. For an `AffineCell`, in one chunk.
+
+    Raises:
+        TypeError, ValueError: an option is of the wrong kind, or ``chunk_size`` is given together
+            with ``axis_name``; or the engine is called for work that it does not take, and then the
+            message says why.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> cell = rnn.MinGRU(4)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> xs = jax.random.normal(jax.random.key(1), (1000, 2, 3))
+        >>> _, fast = rnn.unroll(cell, params, xs, engine=rnn.engines.Associative())
+        >>> _, plain = rnn.unroll(cell, params, xs, engine=rnn.engines.Sequential())
+        >>> bool(jax.numpy.allclose(fast, plain, atol=1e-5))
+        True
+
+    References:
+        E. Martin and C. Cundy, "Parallelizing linear recurrent neural nets over sequence length",
+        2018; G. E. Blelloch, "Prefix sums and their applications", 1990.
+
+    Note:
+        Measured on two CPU cores with AVX-512, jax 0.10.2, float32, forward and backward: a tree in
+        chunks takes 1.1 to 1.5 times as long as a loop in chunks, and the whole at once 1.1 to 2
+        times where its states are many MiB. Nothing of this has been measured on a GPU.
+    """
+
+    chunk_size: int | None = None
+    tree: bool | None = None
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        if self.chunk_size is not None:
+            check_size("chunk_size", self.chunk_size)
+        if self.tree is not None and not isinstance(self.tree, bool):
+            raise TypeError(f"tree must be True, False or None, got {self.tree!r}")
+        if self.axis_name is not None and not isinstance(self.axis_name, str):
+            raise TypeError(
+                f"axis_name must be the name of one axis of a mesh, got {self.axis_name!r}"
+            )
+        if self.axis_name is not None and self.chunk_size is not None:
+            raise ValueError(
+                f"chunk_size={self.chunk_size} and axis_name={self.axis_name!r} were both given; "
+                "what each device holds of time is one chunk: leave out chunk_size"
+            )
+
+    def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
+        """Says why this engine refuses the work, or None if it takes it."""
+        if self._in_closed_form(cell, xs):
+            return None
+        if not isinstance(cell, AffineCell):
+            if isinstance(_unmasked(cell), ChunkedCell):
+                if self.axis_name is not None:
+                    what = "does not say how chunks on different devices combine"
+                else:
+                    what = "has no place for starts"
+                return (
+                    f"the closed form of {_name(cell)} for chunks {what}, and it has no "
+                    "elementwise affine one; use engines.Hoisted()"
+                )
+            return (
+                f"{_name(cell)} has neither an affine form nor one for chunks of time (affine or "
+                "chunk), or none that draws at each step; use engines.Hoisted()"
+            )
+        if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(state)):
+            return f"the state of {_name(cell)} holds integers; use engines.Hoisted()"
+        return None if self.axis_name is None else self._why_not_on_the_mesh(cell, xs)
+
+    def _why_not_on_the_mesh(self, cell: Cell, xs: PyTree) -> str | None:
+        mesh, axis = jax.sharding.get_abstract_mesh(), self.axis_name
+        kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+        time = jax.tree.leaves(xs)[0].shape[0]
+        if axis not in kinds:
+            return (
+                f"axis_name={axis!r} is no axis of the mesh, whose axes are {mesh.axis_names}; "
+                "call within jax.set_mesh(mesh)"
+            )
+        if kinds[axis] == AxisType.Manual and isinstance(cell, Masked):
+            return (
+                "lengths, mask and starts speak of the whole of time, and within shard_map a "
+                "device sees a part; call with whole arrays, within jax.set_mesh(mesh)"
+            )
+        if kinds[axis] == AxisType.Explicit:
+            return (
+                f"axis_name={axis!r} is an axis with explicit shardings; make the mesh with "
+                "axis_types=(jax.sharding.AxisType.Auto, ...), or call within shard_map"
+            )
+        if kinds[axis] == AxisType.Auto and time % mesh.shape[axis]:
+            return (
+                f"time={time} is not a multiple of the {mesh.shape[axis]} devices along "
+                f"axis_name={axis!r}; pad, with a mask"
+            )
+        return None
+
+    def __call__(
+        self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """Returns ``(state, ys)`` after all steps of ``xs``."""
+        reason = self.why_not(cell, params, state, xs)
+        if reason is not None:
+            raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        every = self.steps_at_once(cell, state, xs)
+        if not self._in_closed_form(cell, xs):
+            run = functools.partial(self._affine, cell, params, reverse=reverse)
+            return in_chunks(run, state, xs, every, reverse)
+
+        xs = _flipped(xs, reverse)
+        if isinstance(cell, Masked):
+            state, ys = masked_chunks(cell.cell, params, state, xs.x, xs.valid, every)
+        else:
+            run = functools.partial(cell.chunk, params)  # pyright: ignore[reportAttributeAccessIssue]
+            state, ys = in_chunks(run, state, xs, every, reverse=False)
+        return state, _flipped(ys, reverse)
+
+    def _in_closed_form(self, cell: Any, xs: PyTree) -> bool:
+        """Whether the cell's own form for chunks is the one to take."""
+        if self.axis_name is not None or not isinstance(_unmasked(cell), ChunkedCell):
+            return False
+        return not isinstance(cell, Masked) or xs.start is None
+
+    def steps_at_once(self, cell: Cell, state: PyTree, xs: PyTree) -> int:
+        """The size of a chunk, where it is chosen the one that has been measured as fastest."""
+        if self.chunk_size is not None:
+            return self.chunk_size
+        if self._in_closed_form(cell, xs):
+            return MATRIX_CHUNK
+        if self.axis_name is not None or jax.default_backend() != "cpu":
+            return jax.tree.leaves(xs)[0].shape[0]
+        step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+        return max(1, CPU_CHUNK_BYTES // max(1, step_bytes))
+
+    def _affine(self, cell: Any, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool):
+        """One chunk of an affine cell."""
+        a, b = over_time(cell.affine, params, xs)
+        tree = jax.default_backend() != "cpu" if self.tree is None else self.tree
+        solve = functools.partial(
+            linear_recurrence, reverse=reverse, tree=tree, axis_name=self.axis_name
+        )
+        if self.axis_name is not None:
+            mesh = jax.sharding.get_abstract_mesh()
+            if self.axis_name not in mesh.manual_axes:
+                cut = P(self.axis_name)
+                solve = jax.shard_map(
+                    solve, in_specs=(cut, cut, P()), out_specs=cut, axis_names={self.axis_name}
+                )
+
+        def states(a: Array, b: Array, initial: Array) -> Array:
+            b = jnp.broadcast_to(b.astype(initial.dtype), (b.shape[0], *initial.shape))
+            return solve(a.reshape(a.shape[0], *(1,) * (b.ndim - a.ndim), *a.shape[1:]), b, initial)
+
+        hs = jax.tree.map(states, a, b, state)
+        ys = over_time(lambda params, hx: cell.readout(params, *hx), params, (hs, xs))
+        return jax.tree.map(lambda h: self._end(h, reverse), hs), ys
+
+    def _end(self, hs: Array, reverse: bool) -> Array:
+        """The state after all steps."""
+        end = hs[0 if reverse else -1]
+        if self.axis_name not in jax.sharding.get_abstract_mesh().manual_axes:
+            return end
+        device, devices = jax.lax.axis_index(self.axis_name), jax.lax.axis_size(self.axis_name)
+        last = device == (0 if reverse else devices - 1)
+        return jax.lax.psum(jnp.where(last, end, jnp.zeros_like(end)), self.axis_name)
+
+
+def over_time(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, xs: PyTree) -> PyTree:
+    """``function(params, x)`` for all time steps, as `Hoisted` does what does not see the state."""
+    stateless = types.SimpleNamespace(step=lambda params, state, x: ((), function(params, x)))
+    return Hoisted()(stateless, params, (), xs)[1]  # pyright: ignore[reportArgumentType]
+
+
+def _unmasked(cell: Any) -> Any:
+    return cell.cell if isinstance(cell, Masked) else cell
+
+
+def _flipped(tree: PyTree, reverse: bool) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree) if reverse else tree
+
+
+def _name(cell: Any) -> str:
+    """The cell's class, with those of the cells that it wraps."""
+    if isinstance(cell, Masked):
+        return _name(cell.cell)
+    inside = getattr(cell, "cell", None)
+    return type(cell).__name__ + (f"({_name(inside)})" if inside is not None else "")
