@@ -138,9 +138,7 @@ def _expand_dims(eqn, reads):
 
 def _broadcast_in_dim(eqn, reads):
     shape = [1] * eqn.outvars[0].aval.ndim
-    for axis, size in zip(
-        eqn.params["broadcast_dimensions"], reads[0].shape[:-1], strict=True
-    ):
+    for axis, size in zip(eqn.params["broadcast_dimensions"], reads[0].shape[:-1], strict=True):
         shape[axis] = size
     return [reads[0].reshape(*shape, reads[0].shape[-1])]
 

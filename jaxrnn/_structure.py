@@ -83,7 +83,7 @@ def state_blocks(
         seeds.append(bits.reshape(*(1,) * batch_rank, *shape, -1))
     ignored = {id(product.eqn) for product in quasi_products(plan)} if quasi else set()
     rows = []
-    for v, found in zip(flat_vars(plan), _follow(step, plan, seeds, ignored), strict=True):
+    for v, found in zip(plan.state_in, _follow(step, plan, seeds, ignored), strict=True):
         shape = v.aval.shape[batch_rank:]
         bits = np.zeros((1, identity.shape[-1]), np.uint8) if found is None else found
         # A batch costs nothing, since its rows are alike; where an operation told them apart, the
@@ -102,7 +102,7 @@ def rows_are_apart(step: Step, plan: Schedule, flat: FlatState, batch_rank: int)
     A row is labelled by the digits of its number, as pairs "this digit is 0", "this digit is 1":
     any other row brings a label that is not its own.
     """
-    batch = next(iter(flat_vars(plan))).aval.shape[:batch_rank]
+    batch = plan.state_in[0].aval.shape[:batch_rank]
     count = math.prod(batch)
     digits = np.arange(count)[:, None] >> np.arange(max(1, (count - 1).bit_length())) & 1
     own = np.packbits(np.concatenate([digits == 0, digits == 1], axis=-1), axis=-1)
@@ -113,11 +113,6 @@ def rows_are_apart(step: Step, plan: Schedule, flat: FlatState, batch_rank: int)
         if found is not None and (found & ~allowed).any():
             return False
     return True
-
-
-def flat_vars(plan: Schedule) -> tuple[Any, ...]:
-    """The variables that hold the old state."""
-    return plan.state_in
 
 
 def quasi_products(plan: Schedule) -> list[Any]:

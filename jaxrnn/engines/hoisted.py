@@ -91,7 +91,7 @@ def separates_gates() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _over_time(piece: Piece, once: dict, stacked: dict) -> None:
+def over_time(piece: Piece, once: dict, stacked: dict) -> None:
     """Evaluates a piece for all time steps at once."""
     for eqn in piece.eqns:
         free = list(dict.fromkeys(v for v in eqn.invars if not is_literal(v)))
@@ -116,7 +116,7 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
     """The whole schedule over one stretch of time."""
     once = dict(once)
     time = next(iter(stacked.values())).shape[0]
-    _over_time(plan.inputs, once, stacked)
+    over_time(plan.inputs, once, stacked)
     loop = Loop(plan, time, reverse, engine.unroll)
     state, emitted = loop(
         Operands(
@@ -127,7 +127,7 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
         )
     )
     stacked.update(zip(plan.emitted, emitted, strict=True))
-    _over_time(plan.after, once, stacked)
+    over_time(plan.after, once, stacked)
 
     def output(v):
         if not is_literal(v) and v in stacked:
