@@ -127,7 +127,7 @@ class Newton:
         """Runs the cell, and tells how the iterations went.
 
         Args:
-            cell: what to run.
+            cell: what to run; under a mask or with starts, in `wrappers.Masked`.
             params: its parameters.
             state: the state before the first step.
             xs: inputs ``[time, *batch, ...]``.
@@ -269,7 +269,8 @@ def _first_guess(guess: PyTree, state: PyTree, flat: FlatState, initial: Array, 
             f"guess must hold a state for each time step, with shapes {wanted}, got {shapes}"
         )
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(guess)]
-    return flat.pack([leaf.astype(s) for leaf, s in zip(leaves, flat.dtypes, strict=True)])
+    packed = flat.pack([leaf.astype(d) for leaf, d in zip(leaves, flat.dtypes, strict=True)])
+    return jnp.where(jnp.isfinite(packed), packed, initial)
 
 
 def _output(v: Any, once: dict, stacked: dict, time: int) -> Array:
