@@ -252,7 +252,7 @@ def test_a_chaotic_cell_falls_back_to_the_loop():
 
 
 def test_a_long_chaotic_trajectory_is_one_of_the_cell():
-    """No two computers agree on it, but every step must be a step; and the default must not hang."""
+    """No two computers agree on it, but each of its steps must be one; the default must end."""
     cell, params = elman(4.0)
     xs, state = inputs(300), cell.init_state(params, (2,))
     _, ys, info = quick_jit(functools.partial(Newton().solve, cell))(params, state, xs)
@@ -263,7 +263,7 @@ def test_a_long_chaotic_trajectory_is_one_of_the_cell():
 
 
 def test_iterates_that_overflow_are_begun_anew():
-    """At the guess, zero, the Jacobian is 3, and 3^300 is no float32; at the solution it is 0.03."""
+    """At the guess, zero, J is 3, and 3^300 is no float32; at the solution it is 0.03."""
     cell = rnn.from_step(
         lambda params, h, x: (3 * jnp.tanh(h) + x,) * 2,
         init_state=lambda params, batch: jnp.zeros((*batch, 2), jnp.float32),
@@ -317,7 +317,7 @@ def equations(jaxpr, inside=()):
 
 
 def test_the_loop_is_not_run_where_it_is_not_needed():
-    """Mapped twice over, forwards and backwards, every scan stands in a branch that is not taken."""
+    """Mapped twice over, forwards and backwards, every scan is in a branch that is not taken."""
     params, state, xs = work(GRU, 9)
 
     def loss(params, xs):

@@ -23,7 +23,8 @@ def lyapunov_exponents(
 ) -> Array:
     """The largest Lyapunov exponents of a cell along the trajectory that its inputs drive.
 
-        Q[t] R[t] = J[t] Q[t-1],   J[t] = ∂state[t]/∂state[t-1],   λ_i = mean over t of log |R[t]_ii|
+        Q[t] R[t] = J[t] Q[t-1],   J[t] = ∂state[t]/∂state[t-1]
+        λ_i = mean over t of log |R[t]_ii|
 
     Two states that start a little apart are e^(λ₁ t) times as far apart after t steps: a negative
     largest exponent means that the cell forgets where it began, a positive one that it is chaotic.

@@ -105,8 +105,9 @@ class Newton:
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """Says why this engine refuses the work, or None if it takes it."""
-        work = _prepare(self, cell, params, state, xs)
-        return work if isinstance(work, str) else None
+        found = []
+        jax.eval_shape(lambda *work: found.append(_prepare(self, cell, *work)), params, state, xs)
+        return found[0] if isinstance(found[0], str) else None
 
     def __call__(
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
