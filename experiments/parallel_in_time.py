@@ -217,23 +217,22 @@ def main(config: Config, console: Console | None = None) -> Result:
     config = config.shortened()
     config.out.mkdir(parents=True, exist_ok=True)
     where = machine(("jax", "jaxlib", "numpy"))
-    rows = []
+    written, rows, points = config.out / "results.json", [], []
     for name in config.cells:
         for time in config.lengths:
             for which in PASSES:
                 rows.append(measure(config, name, time, which, console))
                 console.print(report.line(rows[-1]))
-    points = []
+                report.write_json(written, where, config, rows, points)
     for name in config.driven:
-        for scale in config.scales:
-            points.append(count(config, name, scale))
+        points += [count(config, name, scale) for scale in config.scales]
     for name in config.cells:
         console.print(report.table([row for row in rows if row.cell == name]))
         for title, reason in next(row for row in rows if row.cell == name).refused.items():
             console.print(f"  {title}: {reason}", style="dim", soft_wrap=True)
     if points:
         console.print(report.iterations_table(points))
-    report.write_json(config.out / "results.json", where, config, rows, points)
+    report.write_json(written, where, config, rows, points)
     report.draw_times(config.out / "times.png", rows, where)
     report.draw_iterations(config.out / "iterations.png", points, config.driven_length)
     console.print(f"results are in {config.out}")

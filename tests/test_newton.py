@@ -123,7 +123,7 @@ def test_after_k_iterations_k_states_are_exact(monkeypatch, quasi):
     params, state, xs = work(GRU, 12)
     guess = rnn.GRUState(jnp.asarray(np.random.default_rng(2).normal(scale=30, size=(12, 2, 4))))
     _, want = rnn.unroll(GRU.cell, params, xs, state)
-    for k in (1, 2, 5):
+    for k in (1, 2, 3):
         engine = Newton(quasi=quasi, max_iterations=k)
         _, ys, info = engine.solve(GRU.cell, params, state, xs, guess=guess)
         assert info.iterations == k and not info.converged
