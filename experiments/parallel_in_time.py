@@ -48,7 +48,7 @@ class Config:
     """What to run."""
 
     cells: tuple[CellName, ...] = ("gru", "para-gru", "min-gru")
-    """Cells whose time is measured against the length."""
+    """Cells whose time is measured against the length. None given: none."""
     lengths: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
     """Lengths of the sequence."""
     batch: int = 1
@@ -233,8 +233,10 @@ def main(config: Config, console: Console | None = None) -> Result:
     if points:
         console.print(report.iterations_table(points))
     report.write_json(written, where, config, rows, points)
-    report.draw_times(config.out / "times.png", rows, where)
-    report.draw_iterations(config.out / "iterations.png", points, config.driven_length)
+    if rows:
+        report.draw_times(config.out / "times.png", rows, where)
+    if points:
+        report.draw_iterations(config.out / "iterations.png", points, config.driven_length)
     console.print(f"results are in {config.out}")
     return Result(tuple(rows), tuple(points), config.out)
 
