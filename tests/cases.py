@@ -73,6 +73,7 @@ class Case:
             and complex leaves are normal draws, and others stay as ``init_state`` gives them.
         dtypes: the dtypes of parameters that the cell keeps.
         tolerance: how near engines come to each other, for a cell that is not float64 throughout.
+        tangents: whether the step has tangents; a function under ``jax.custom_vjp`` has none.
     """
 
     cell: Any
@@ -85,6 +86,7 @@ class Case:
     state: Callable[[np.random.Generator, Any], Any] | None = None
     dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16")
     tolerance: float = 0.0
+    tangents: bool = True
 
     def __str__(self) -> str:
         return self.name or type(self.cell).__name__
@@ -170,12 +172,18 @@ def has_parallel_form(case: Case) -> bool:
     return isinstance(case.cell, (rnn.AffineCell, rnn.ChunkedCell))
 
 
+def has_float_state(case: Case) -> bool:
+    leaves = jax.tree.leaves(random_state(case, ()))
+    return all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves)
+
+
 ENGINES = (
     EngineCase(rnn.engines.Sequential(unroll=3), every=5),
     EngineCase(rnn.engines.Hoisted()),
     EngineCase(rnn.engines.Hoisted(unroll=2, checkpoint_every=2), every=4),
     EngineCase(rnn.engines.Associative(), has_parallel_form),
     EngineCase(rnn.engines.Associative(chunk_size=2, tree=True), has_parallel_form, every=3),
+    EngineCase(rnn.engines.Newton(), lambda case: has_float_state(case) and case.tangents, every=4),
     EngineCase(rnn.engines.Auto(), every=20),
 )
 

@@ -25,6 +25,7 @@ def user(
     x: Any = None,
     input_rank: int = 1,
     tolerance: float = 0.0,
+    tangents: bool = True,
 ) -> Case:
     """A row: parameters and states are given by the shapes of their leaves."""
 
@@ -44,6 +45,7 @@ def user(
         name=name,
         x=x or Floats((N,)),
         tolerance=tolerance,
+        tangents=tangents,
     )
 
 
@@ -288,8 +290,8 @@ USER_CELLS = (
     user("counter", counter, state={"h": ((H,), "float64"), "count": ((), "int32")}),
     user("embedding", embedding, {"E": (5, H), "U": (H, H)}, x=Tokens(5), input_rank=0),
     user("custom_jvp", activated_by(steep)),
-    user("custom_vjp", activated_by(turned)),
-    user("rule_around_a_product", rule_around_a_product),
+    user("custom_vjp", activated_by(turned), tangents=False),
+    user("rule_around_a_product", rule_around_a_product, tangents=False),
     user("nested_scan", nested_scan),
     user("nested_cond", nested_cond),
     user("loop_over_weights", loop_over_weights, {"W": (N, H), "stack": (2, H, H)}),

@@ -1,10 +1,21 @@
 """Engines: values that run a cell over time. They differ in speed, never in the result."""
 
 from jaxrnn.engines._engine import Engine
+from jaxrnn.engines._trajectory import NewtonInfo
 from jaxrnn.engines.associative import Associative
 from jaxrnn.engines.auto import Auto
 from jaxrnn.engines.cudnn import CuDNN
 from jaxrnn.engines.hoisted import Hoisted
+from jaxrnn.engines.newton import Newton
 from jaxrnn.engines.sequential import Sequential
 
-__all__ = ["Associative", "Auto", "CuDNN", "Engine", "Hoisted", "Sequential"]
+__all__ = [
+    "Associative",
+    "Auto",
+    "CuDNN",
+    "Engine",
+    "Hoisted",
+    "Newton",
+    "NewtonInfo",
+    "Sequential",
+]

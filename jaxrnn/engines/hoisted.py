@@ -96,7 +96,7 @@ def separates_gates() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _over_time(piece: Piece, once: dict, stacked: dict) -> None:
+def over_time(piece: Piece, once: dict, stacked: dict) -> None:
     """Evaluates a piece for all time steps at once."""
     flat: dict = {}
     for eqn in piece.eqns:
@@ -126,7 +126,7 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
     """The whole schedule over one stretch of time."""
     once = dict(once)
     time = next(iter(stacked.values())).shape[0]
-    _over_time(plan.inputs, once, stacked)
+    over_time(plan.inputs, once, stacked)
     loop = Loop(plan, time, reverse, engine.unroll)
     state, emitted = loop(
         Operands(
@@ -137,7 +137,7 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
         )
     )
     stacked.update(zip(plan.emitted, emitted, strict=True))
-    _over_time(plan.after, once, stacked)
+    over_time(plan.after, once, stacked)
 
     def output(v):
         if not is_literal(v) and v in stacked:

@@ -1,0 +1,211 @@
+"""What `parallel_in_time` reports: tables, JSON, and two pictures."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from jaxrnn.engines import Newton
+
+Pass = Literal["forward", "forward+backward"]
+PASSES: tuple[Pass, ...] = ("forward", "forward+backward")
+
+METHODS = {
+    "Newton": Newton(),
+    "quasi-Newton": Newton(quasi=True),
+    "damped by half": Newton(damping=0.5),
+}
+"""Whose iterations are counted."""
+
+_COLOURS = {
+    "Sequential": "#8d99a6",
+    "Hoisted": "#2d5f8b",
+    "Associative": "#3a8f5c",
+    "Newton": "#b3362d",
+}
+
+
+class Entry(NamedTuple):
+    """One engine at one length."""
+
+    title: str
+    milliseconds: float
+    temporary_bytes: int | None
+    compile_seconds: float | None
+    error: float
+    """The largest difference to the first engine, relative to the scale of each array."""
+
+
+class Row(NamedTuple):
+    """All engines at one length, in one pass."""
+
+    cell: str
+    time: int
+    which: Pass
+    entries: tuple[Entry, ...]
+    refused: dict[str, str]
+    iterations: int | None
+    """Iterations of Newton's method; None where it did not converge or was not tried."""
+
+    def walking(self) -> Entry:
+        """The fastest engine that goes step by step."""
+        return min((e for e in self.entries if _walks(e.title)), key=lambda e: e.milliseconds)
+
+    def parallel(self) -> Entry | None:
+        """The fastest engine that is parallel in time."""
+        others = [e for e in self.entries if not _walks(e.title)]
+        return min(others, key=lambda e: e.milliseconds) if others else None
+
+
+class Point(NamedTuple):
+    """One cell with one scale of its recurrent kernel."""
+
+    cell: str
+    scale: float
+    exponent: float
+    iterations: dict[str, int | None]
+    """By method; None where it did not converge."""
+
+
+def _walks(title: str) -> bool:
+    return title.startswith(("Sequential", "Hoisted"))
+
+
+def line(row: Row) -> str:
+    """The outcome of one length in a line."""
+    walking, parallel = row.walking(), row.parallel()
+    head = f"{row.cell}, {row.time:,} steps, {row.which}: {_shown(walking)}"
+    if parallel is None:
+        return head
+    ratio = walking.milliseconds / parallel.milliseconds
+    return f"{head}; {_shown(parallel)}: {ratio:.2f} times as fast"
+
+
+def _shown(entry: Entry) -> str:
+    return f"{entry.title} {entry.milliseconds:.3g} ms"
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Milliseconds (and megabytes beside arguments and results) of one cell."""
+    titles = [e.title for e in rows[0].entries]
+    table = Table(title=f"{rows[0].cell}: ms (temporary MB)", title_justify="left")
+    for heading in ("engine", *(f"{row.time:,} {_short(row.which)}" for row in rows)):
+        table.add_column(heading, justify="left" if heading == "engine" else "right")
+    for title in titles:
+        found = [next(e for e in row.entries if e.title == title) for row in rows]
+        best = [min(e.milliseconds for e in row.entries) for row in rows]
+        cells = [
+            f"{'[bold]' if e.milliseconds == b else ''}{e.milliseconds:.3g} ({_megabytes(e)})"
+            for e, b in zip(found, best, strict=True)
+        ]
+        table.add_row(title, *cells)
+    return table
+
+
+def _short(which: Pass) -> str:
+    return "fwd" if which == "forward" else "fwd+bwd"
+
+
+def _megabytes(entry: Entry) -> str:
+    return "–" if entry.temporary_bytes is None else f"{entry.temporary_bytes / 1e6:.2g}"
+
+
+def iterations_table(points: Sequence[Point]) -> Table:
+    """Exponents and iterations."""
+    table = Table(title="Iterations against the Lyapunov exponent", title_justify="left")
+    for heading in ("cell", "scale", "exponent", *METHODS):
+        table.add_column(heading, justify="left" if heading == "cell" else "right")
+    for point in points:
+        counts = ["loop" if n is None else str(n) for n in point.iterations.values()]
+        table.add_row(point.cell, f"{point.scale:g}", f"{point.exponent:+.3f}", *counts)
+    return table
+
+
+def write_json(
+    path: Path, machine: dict[str, Any], config: Any, rows: Sequence[Row], points: Sequence[Point]
+) -> None:
+    """All that was measured, with what it was measured on."""
+    content = {
+        "machine": machine,
+        "config": dataclasses.asdict(config),
+        "rows": [
+            row._asdict() | {"entries": [entry._asdict() for entry in row.entries]} for row in rows
+        ],
+        "points": [point._asdict() for point in points],
+    }
+    text = json.dumps(content, indent=1, allow_nan=False, default=str)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def draw_times(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> None:
+    """Time of both passes and memory of the second, against length; a column a cell."""
+    cells = list(dict.fromkeys(row.cell for row in rows))
+    figure = Figure(figsize=(4.6 * len(cells) + 1, 10), layout="constrained")
+    figure.suptitle(f"{machine['device']}, {machine['threads']} threads: {machine['processor']}")
+    panels = figure.subplots(3, len(cells), squeeze=False, sharex=True)
+    for column, cell in enumerate(cells):
+        for axes, which in zip(panels[:, column], (*PASSES, "memory"), strict=True):
+            chosen = PASSES[-1] if which == "memory" else which
+            own = [row for row in rows if row.cell == cell and row.which == chosen]
+            for title in [entry.title for entry in own[0].entries]:
+                _curve(axes, own, title, memory=which == "memory")
+            axes.set(xscale="log", yscale="log")
+            axes.grid(alpha=0.3)
+            axes.set_title(f"{cell}: {which}" + (f", {chosen}" if which == "memory" else ""))
+            if column == 0:
+                axes.set_ylabel("temporary MB" if which == "memory" else "ms")
+        panels[-1, column].set_xlabel("steps")
+    found = {}
+    for axes in panels.ravel():
+        found |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4)
+    figure.savefig(path, dpi=110)
+
+
+def _curve(axes: Any, rows: Sequence[Row], title: str, *, memory: bool) -> None:
+    kind = title.split("(")[0]
+    entries = [next(e for e in row.entries if e.title == title) for row in rows]
+    heights = [(e.temporary_bytes or 0) / 1e6 if memory else e.milliseconds for e in entries]
+    axes.plot(
+        [row.time for row in rows],
+        heights,
+        color=_COLOURS[kind],
+        linestyle="-" if title == kind else "--" if "quasi" in title or "chunk" in title else ":",
+        marker="o",
+        markersize=3,
+        label=title,
+    )
+
+
+def draw_iterations(path: Path, points: Sequence[Point], length: int) -> None:
+    """Iterations against the exponent; open marks at the top where the loop had to take over."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    top = max([engine.max_iterations for engine in METHODS.values()])
+    marks = dict(zip(dict.fromkeys(p.cell for p in points), "os^Dv", strict=False))
+    colours = dict(zip(METHODS, ("#b3362d", "#e09f3e", "#2d5f8b"), strict=True))
+    for cell, mark in marks.items():
+        own = [point for point in points if point.cell == cell]
+        for method, colour in colours.items():
+            counts = [(p.exponent, p.iterations[method]) for p in own]
+            done = [(x, n) for x, n in counts if n is not None]
+            failed = [(x, top) for x, n in counts if n is None]
+            if done:
+                axes.plot(*zip(*done, strict=True), mark, color=colour, label=f"{cell}, {method}")
+            if failed:
+                axes.plot(*zip(*failed, strict=True), mark, color=colour, fillstyle="none")
+    axes.axvline(0, color="#999999", linewidth=0.8)
+    axes.set(
+        yscale="log",
+        xlabel="largest Lyapunov exponent, nats a step",
+        ylabel=f"iterations (open: the loop took over after {top})",
+        title=f"{length:,} steps",
+    )
+    axes.grid(alpha=0.3)
+    if marks:
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)

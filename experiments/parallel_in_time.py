@@ -1,0 +1,245 @@
+"""Time and memory against the length of a sequence, for engines that walk and engines that do not.
+
+Lim, Zhu, Selfridge and Kasim, "Parallelizing non-linear sequential models over the sequence length"
+(DEER), 2024: a nonlinear recurrence solved for all time at once by Newton's method, on a GPU up to
+some hundred times faster than the loop for a small GRU, one row and long sequences. Gonzalez,
+Warrington, Smith and Linderman, "Towards scalable and stable parallelization of nonlinear RNNs"
+(ELK), 2024: how that depends on the cell.
+
+Here, for a cell with a dense Jacobian, one with a diagonal Jacobian and one that is affine: the
+loop (`Sequential`, with several steps unrolled, and `Hoisted`) against `Associative`, in one scan
+and in chunks, and `Newton`; forward, and forward with all gradients. And how many iterations
+Newton's method needs, against the largest Lyapunov exponent of the cell.
+
+Expected: on an accelerator the parallel engines win from some length on, for small states and few
+rows; on a CPU, whose cores the loop's small steps keep busy, they lose at every length. The
+iterations: a few where the exponent is negative, more and more towards zero, and no convergence
+where the cell is chaotic.
+
+    python -m experiments.parallel_in_time
+    python -m experiments.parallel_in_time --cells gru --hidden 16 --lengths 1000 10000
+    python -m experiments.parallel_in_time --quick
+"""
+
+import functools
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+
+import jaxrnn as rnn
+from experiments import _parallel_report as report
+from experiments._choices import CellName, make_cell
+from experiments._parallel_report import PASSES, Entry, Pass, Point, Row
+from experiments._peers.engines import Ours
+from experiments._timing import compile_program, interleave, machine
+
+# Configuration ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to run."""
+
+    cells: tuple[CellName, ...] = ("gru", "para-gru", "min-gru")
+    """Cells whose time is measured against the length. None given: none."""
+    lengths: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
+    """Lengths of the sequence."""
+    batch: int = 1
+    """Rows."""
+    inputs: int = 8
+    """Features of the input."""
+    hidden: int = 8
+    """Hidden size."""
+    unrolls: tuple[int, ...] = (1, 8, 32)
+    """Steps in one iteration of the loop of `Sequential` and `Hoisted`."""
+    chunk: int = 128
+    """Steps of a chunk of `Associative`."""
+    rounds: int = 7
+    """Rounds in which every engine has its turn."""
+    seconds: float = 4.0
+    """After so many seconds for one length no further round is begun, once five are done."""
+    driven: tuple[CellName, ...] = ("elman", "gru", "lstm")
+    """Cells whose iterations are counted. None given: none."""
+    scales: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0)
+    """Factors on their recurrent kernels, drawn with a spectral radius of about 1."""
+    driven_hidden: int = 32
+    """Their hidden size."""
+    driven_length: int = 1_000
+    """The length of their sequence."""
+    quick: bool = False
+    """Seconds instead of minutes: two short lengths, three scales, two rounds."""
+    seed: int = 0
+    """Seed of parameters and inputs."""
+    out: Path = Path("runs/parallel_in_time")
+    """Folder for results.json, times.png and iterations.png."""
+
+    def __post_init__(self):
+        for name in ("batch", "inputs", "hidden", "chunk", "rounds", "driven_hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lengths", "unrolls"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1 each, got {getattr(self, name)}")
+        if self.driven_length < 10:
+            raise ValueError(f"driven_length must be at least 10, got {self.driven_length}")
+
+    def shortened(self) -> "Config":
+        """This, or what ``quick`` makes of it."""
+        if not self.quick:
+            return self
+        small = dict(lengths=(32, 128), unrolls=(1, 4), chunk=16, rounds=2, seconds=0.0)
+        driven = dict(scales=(0.5, 2.0, 8.0), driven_hidden=8, driven_length=100)
+        return replace(self, **small, **driven, quick=False)
+
+
+class Result(NamedTuple):
+    """What `main` returns."""
+
+    rows: tuple[Row, ...]
+    points: tuple[Point, ...]
+    folder: Path
+
+
+# Time and memory against length -------------------------------------------------------------------
+
+
+def contenders(config: Config) -> dict[str, Any]:
+    """The engines, by what they are called."""
+    engines = [rnn.engines.Sequential(unroll=n) for n in config.unrolls]
+    engines += [rnn.engines.Hoisted(unroll=n) for n in config.unrolls]
+    associative = getattr(rnn.engines, "Associative", None)
+    if associative is not None:
+        engines += [associative(), associative(chunk_size=config.chunk)]
+    engines += [rnn.engines.Newton(), rnn.engines.Newton(quasi=True)]
+    return {Ours(engine).name: engine for engine in engines}
+
+
+def draw(config: Config, cell: Any, time: int) -> tuple[Any, Any, jax.Array]:
+    """Parameters, the state before the first step, and inputs."""
+    params = cell.init(jax.random.key(config.seed), config.inputs)
+    random = np.random.default_rng(config.seed)
+    xs = random.standard_normal((time, config.batch, config.inputs), np.float32)
+    return params, cell.init_state(params, (config.batch,)), jnp.asarray(xs)
+
+
+def run(cell: Any, engine: Any, which: Pass, params: Any, state: Any, xs: jax.Array) -> Any:
+    """One pass: the outputs, or with them the gradients with respect to all that goes in."""
+    if which == "forward":
+        return rnn.unroll(cell, params, xs, state, engine=engine)
+
+    def loss(params, state, xs):
+        final, ys = rnn.unroll(cell, params, xs, state, engine=engine)
+        return sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves((final, ys)))
+
+    return jax.value_and_grad(loss, argnums=(0, 1, 2))(params, state, xs)
+
+
+def measure(config: Config, name: str, time: int, which: Pass, console: Console) -> Row:
+    """Every engine that takes the cell, on one length."""
+    cell = make_cell(name, config.hidden)
+    work = draw(config, cell, time)
+    programs, refused, errors = {}, {}, {}
+    want = None
+    for title, engine in contenders(config).items():
+        reason = engine.why_not(cell, *work)
+        if reason is not None:
+            refused[title] = reason
+            continue
+        console.print(f"{name}, {time:,} steps, {which}: compiling {title}", end="\r")
+        program = compile_program(functools.partial(run, cell, engine, which), work, exact=True)
+        values = program.values()
+        want = values if want is None else want
+        errors[title] = max(
+            float(np.abs(got - right).max(initial=0) / max(1.0, np.abs(right).max(initial=0)))
+            for got, right in zip(values, want, strict=True)
+        )
+        programs[title] = program
+    runs = {title: program.run for title, program in programs.items()}
+    samples = interleave(runs, rounds=config.rounds, seconds=config.seconds)
+    entries = tuple(
+        Entry(
+            title,
+            1e3 * statistics.median(samples[title]),
+            program.temporary_bytes,
+            program.compile_seconds,
+            errors[title],
+        )
+        for title, program in programs.items()
+    )
+    return Row(name, time, which, entries, refused, _iterations(cell, work))
+
+
+def _iterations(cell: Any, work: tuple[Any, Any, jax.Array]) -> int | None:
+    """How many iterations Newton's method takes, where it converges."""
+    engine = rnn.engines.Newton()
+    if engine.why_not(cell, *work) is not None:
+        return None
+    info = jax.jit(functools.partial(engine.solve, cell))(*work)[2]
+    return int(info.iterations) if bool(info.converged) else None
+
+
+# Iterations against the Lyapunov exponent ---------------------------------------------------------
+
+
+def scaled(params: Any, cell: Any, scale: float, seed: int) -> Any:
+    """Parameters with a random recurrent kernel of spectral radius about ``scale`` a gate."""
+    shape = params.recurrent_kernel.shape
+    kernel = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    return params._replace(recurrent_kernel=jnp.asarray(scale * kernel / np.sqrt(shape[0])))
+
+
+def count(config: Config, name: str, scale: float) -> Point:
+    """Exponent and iterations of one cell."""
+    cell = make_cell(name, config.driven_hidden)
+    work = draw(replace(config, batch=1), cell, config.driven_length)
+    params = scaled(work[0], cell, scale, config.seed)
+    state, xs = work[1], 0.5 * work[2]
+    exponent = rnn.analysis.lyapunov_exponents(
+        cell, params, xs, state, burn_in=config.driven_length // 10
+    )
+    counts = {}
+    for title, engine in report.METHODS.items():
+        info = jax.jit(functools.partial(engine.solve, cell))(params, state, xs)[2]
+        counts[title] = int(info.iterations) if bool(info.converged) else None
+    return Point(name, scale, float(exponent[0, 0]), counts)
+
+
+def main(config: Config, console: Console | None = None) -> Result:
+    """Measures, and reports."""
+    console = console or Console(highlight=False)
+    config = config.shortened()
+    config.out.mkdir(parents=True, exist_ok=True)
+    where = machine(("jax", "jaxlib", "numpy"))
+    written, rows, points = config.out / "results.json", [], []
+    for name in config.cells:
+        for time in config.lengths:
+            for which in PASSES:
+                rows.append(measure(config, name, time, which, console))
+                console.print(report.line(rows[-1]))
+                report.write_json(written, where, config, rows, points)
+    for name in config.driven:
+        points += [count(config, name, scale) for scale in config.scales]
+    for name in config.cells:
+        console.print(report.table([row for row in rows if row.cell == name]))
+        for title, reason in next(row for row in rows if row.cell == name).refused.items():
+            console.print(f"  {title}: {reason}", style="dim", soft_wrap=True)
+    if points:
+        console.print(report.iterations_table(points))
+    report.write_json(written, where, config, rows, points)
+    if rows:
+        report.draw_times(config.out / "times.png", rows, where)
+    if points:
+        report.draw_iterations(config.out / "iterations.png", points, config.driven_length)
+    console.print(f"results are in {config.out}")
+    return Result(tuple(rows), tuple(points), config.out)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

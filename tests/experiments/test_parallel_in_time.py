@@ -1,0 +1,105 @@
+"""The experiment measures what it says, and the numbers that it writes are those it found."""
+
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import jaxrnn as rnn
+from experiments import parallel_in_time
+from experiments._parallel_report import Entry, Row
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, defaults):
+    console = Console(file=io.StringIO(), width=200)
+    config = parallel_in_time.Config(
+        quick=True,
+        cells=("gru",),
+        driven=("elman",),
+        out=tmp_path_factory.mktemp("parallel"),
+    )
+    return parallel_in_time.main(config, console), console.file.getvalue()
+
+
+def test_every_engine_is_timed_on_the_same_work(run):
+    rows = run[0].rows
+    assert [(row.time, row.which) for row in rows] == [
+        (32, "forward"),
+        (32, "forward+backward"),
+        (128, "forward"),
+        (128, "forward+backward"),
+    ]
+    for row in rows:
+        titles = [entry.title for entry in row.entries]
+        assert {"Sequential", "Sequential(unroll=4)", "Hoisted", "Newton"} <= set(titles)
+        assert all(title.startswith("Associative") for title in row.refused)  # a GRU is not affine
+        assert row.iterations is not None and row.iterations < 32
+        for entry in row.entries:
+            assert entry.error < 1e-5 and entry.milliseconds > 0 and entry.compile_seconds > 0
+
+
+def test_iterations_grow_with_the_exponent(run):
+    points = run[0].points
+    assert [point.scale for point in points] == [0.5, 2.0, 8.0]
+    exponents = [point.exponent for point in points]
+    assert exponents == sorted(exponents) and exponents[0] < 0
+    counts = [point.iterations["Newton"] or 101 for point in points]
+    assert counts == sorted(counts) and counts[0] < counts[-1]
+
+
+def test_files_hold_what_was_measured(run):
+    result, printed = run
+    written = json.loads((result.folder / "results.json").read_text())
+    for row, copy in zip(result.rows, written["rows"], strict=True):
+        got = [(e["title"], e["milliseconds"]) for e in copy["entries"]]
+        assert got == [(e.title, e.milliseconds) for e in row.entries]
+    assert [p["exponent"] for p in written["points"]] == [p.exponent for p in result.points]
+    assert "gru: ms (temporary MB)" in printed and "times as fast" in printed
+    for name in ("times.png", "iterations.png"):
+        assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_fastest_of_each_kind():
+    def entry(title, milliseconds):
+        return Entry(title, milliseconds, 0, 1.0, 0.0)
+
+    entries = [("Sequential", 3.0), ("Hoisted", 2.0), ("Newton", 5.0), ("Associative", 4.0)]
+    row = Row("gru", 10, "forward", tuple(entry(*e) for e in entries), {}, 3)
+    assert row.walking().title == "Hoisted" and row.parallel().title == "Associative"
+    assert row._replace(entries=row.entries[:2]).parallel() is None
+
+
+def test_backward_pass_is_that_of_all_that_goes_in():
+    config = parallel_in_time.Config(hidden=3, inputs=2)
+    cell = rnn.Elman(3)
+    work = parallel_in_time.draw(config, cell, 5)
+    engine = rnn.engines.Sequential()
+    value, gradients = parallel_in_time.run(cell, engine, "forward+backward", *work)
+    final, ys = parallel_in_time.run(cell, engine, "forward", *work)
+    np.testing.assert_allclose(value, jnp.sin(final.hidden).sum() + jnp.sin(ys).sum(), rtol=1e-6)
+    assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, work)
+
+
+def test_scaled_kernels_have_the_radius_that_they_should():
+    params = rnn.Elman(200).init(jax.random.key(0), 2)
+    kernel = parallel_in_time.scaled(params, rnn.Elman(200), 3.0, seed=0).recurrent_kernel
+    assert np.abs(np.linalg.eigvals(kernel)).max() == pytest.approx(3.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"lengths": ()}, "lengths must be at least 1 each"),
+        ({"unrolls": (1, 0)}, "unrolls must be at least 1 each"),
+        ({"driven_length": 3}, "driven_length must be at least 10, got 3"),
+    ],
+)
+def test_options_that_are_wrong(options, message):
+    with pytest.raises(ValueError, match=message):
+        parallel_in_time.Config(**options)
