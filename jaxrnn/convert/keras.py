@@ -34,8 +34,9 @@ def from_keras(
     """Reads ``SimpleRNN``, ``LSTM``, ``GRU``, their cells, or ``Bidirectional`` around one.
 
     Keras orders the gates of an LSTM i, f, c, o, as jaxrnn does, and those of a GRU z, r, h; so
-    does ``tf.keras``, whose lists of weights are the same. ``reset_after=True`` (two rows of biases) gives `GRU`,
-    the rows summed but for the candidate's; ``reset_after=False`` gives `ResetBeforeGRU`.
+    does ``tf.keras``, whose lists of weights are the same. ``reset_after=True`` (two rows of
+    biases) gives `GRU`, the rows summed but for the candidate's; ``reset_after=False`` gives
+    `ResetBeforeGRU`.
 
     Args:
         source: a built layer, a sequence of them (a stack), or the list of arrays that
