@@ -49,7 +49,8 @@ class NNXCell:
 
     def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
         """Returns what the cell's ``initialize_carry`` gives for ``nnx.Rngs(0)``."""
-        module = self._module(params, {})
+        weights = params.weights if isinstance(params, _Bound) else params
+        module = self._module(weights, {})
         return module.initialize_carry((*batch_shape, *self.input_shape), nnx.Rngs(0))
 
     def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:

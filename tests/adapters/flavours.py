@@ -40,7 +40,7 @@ class Linen:
     }
 
     def cell(self, kind, dtype="float64", seed=0):
-        return self.kinds[kind](HIDDEN, dtype=dtype, param_dtype=dtype)
+        return self.kinds[kind](HIDDEN, dtype=dtype, param_dtype=dtype or "float32")
 
     def split(self, module, dtype="float64"):
         """The pure function of a module, and its weights."""
@@ -69,8 +69,8 @@ class NNX:
 
     def cell(self, kind, dtype="float64", seed=0):
         options = {"recurrent_kernel_init": nnx.initializers.lecun_normal()}  # compiles quickly
-        rngs = nnx.Rngs(seed)
-        return self.kinds[kind](INPUT, HIDDEN, dtype=dtype, param_dtype=dtype, rngs=rngs, **options)
+        options |= {"dtype": dtype, "param_dtype": dtype or "float32", "rngs": nnx.Rngs(seed)}
+        return self.kinds[kind](INPUT, HIDDEN, **options)
 
     def split(self, module, dtype="float64"):
         graph, weights, rest = nnx.split(module, nnx.Param, ...)

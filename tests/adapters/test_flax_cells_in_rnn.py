@@ -250,7 +250,6 @@ def test_nnxs_keys_are_broadcast_over_time_or_not_and_move_on(broadcast):
 def test_integers_and_narrow_inputs_are_widened_as_flax_widens_them(flax):
     theirs, weights = flax.split(flax.RNN(flax.cell("gru", None)), "float32")
     ours, _ = flax.split(flax.ours(flax.cell("gru", None)), "float32")
-    weights = jax.tree.map(lambda leaf: leaf.astype("float32"), weights)
     carry = jnp.zeros((BATCH, 4), "float32")
     with jax.numpy_dtype_promotion("standard"):
         for xs in (jnp.ones((BATCH, TIME, INPUT), int), inputs().astype("bfloat16")):
