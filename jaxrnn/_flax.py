@@ -28,6 +28,16 @@ class Options(NamedTuple):
     engine: engines.Engine | None
 
 
+def check_own(cell: Any, foreign: str) -> None:
+    """Raises unless this is a jaxrnn cell or layer that draws its own parameters."""
+    lacks = [name for name in ("init", "init_state") if not callable(getattr(cell, name, None))]
+    if isinstance(cell, type) or lacks:
+        raise TypeError(
+            f"cell must be a jaxrnn cell or layer with init and init_state, or {foreign}, got "
+            f"{cell!r}; write e.g. RNN(jaxrnn.LSTM(hidden_size=128))"
+        )
+
+
 def engine_of(engine: engines.Engine | None, steps: int) -> engines.Engine | None:
     """The engine that ``engine`` and Flax' ``unroll`` ask for together."""
     if steps == 1:

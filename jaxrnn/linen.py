@@ -57,6 +57,10 @@ class Cell(nn.RNNCellBase):
     param_dtype: Any = None
     rng_collection: str = "dropout"
 
+    def __post_init__(self):
+        _flax.check_own(self.cell, "a linen cell in RNN")
+        super().__post_init__()
+
     @nn.compact
     def parameters(self, inputs: PyTree) -> PyTree:
         """The cell's parameters; drawn, if this is ``init``."""

@@ -57,6 +57,7 @@ class Cell(nnx.Module):
         param_dtype: Any = None,
         rng_collection: str = "dropout",
     ):
+        _flax.check_own(cell, "an nnx cell in RNN")
         check_size("in_features", in_features)
         self.cell = cell
         self.in_features = in_features
@@ -161,6 +162,7 @@ class RNN(nnx.Module):
         rngs: nnx.Rngs | nnx.RngStream | bool = True,
     ):
         if not isinstance(cell, nnx.Module):
+            _flax.check_own(cell, "an nnx cell")
             if in_features is None or not isinstance(rngs, nnx.Rngs):
                 raise TypeError(
                     f"in_features and rngs must be given beside {cell!r}, whose parameters are "

@@ -97,6 +97,31 @@ def test_whole_networks_of_layers():
     np.testing.assert_array_equal(ys, want.swapaxes(0, 1))
 
 
+def test_both_directions_inside_a_model():
+    class Model(flax.linen.Module):
+        @flax.linen.compact
+        def __call__(self, xs):
+            forward, backward = rnn.linen.RNN(rnn.GRU(4)), rnn.linen.RNN(rnn.LSTM(4))
+            both = rnn.linen.Bidirectional(forward, backward, name="both")
+            return both(xs, seq_lengths=LENGTHS)
+
+    ys, variables = Model().init_with_output(jax.random.key(0), XS.swapaxes(0, 1))
+    weights = variables["params"]["both"]
+    params = rnn.layers.BidirectionalParams(
+        rnn.cells.GRUParams(**weights["forward_rnn"]["cell"]),
+        rnn.cells.LSTMParams(**weights["backward_rnn"]["cell"]),
+    )
+    layer = rnn.layers.Bidirectional(rnn.GRU(4), rnn.LSTM(4))
+    _, want = layer.apply(params, None, XS, lengths=LENGTHS)
+    np.testing.assert_array_equal(ys, want.swapaxes(0, 1))
+
+
+def test_an_nnx_layer_may_be_closed_over():
+    layer = rnn.nnx.RNN(rnn.GRU(4), in_features=INPUT, rngs=flax.nnx.Rngs(0))
+    xs = XS.swapaxes(0, 1)
+    np.testing.assert_allclose(jax.jit(lambda xs: layer(xs))(xs), layer(xs), atol=1e-14)
+
+
 def test_tokens_need_their_number():
     def step(params, state, token):
         h = jnp.tanh(params["embedding"][token] + state)
@@ -209,6 +234,11 @@ def test_what_does_not_fit_is_named(flax_):
 def test_errors_of_nnx_and_linen_alone():
     with pytest.raises(TypeError, match="in_features and rngs must be given beside GRU"):
         rnn.nnx.RNN(rnn.GRU(4))
+    for wrong in (rnn.GRU, flax.nnx.GRUCell(3, 4, rngs=flax.nnx.Rngs(0)), 3):
+        with pytest.raises(TypeError, match="cell must be a jaxrnn cell or layer"):
+            rnn.linen.RNN(wrong)
+    with pytest.raises(TypeError, match="cell must be a jaxrnn cell or layer"):
+        rnn.nnx.RNN(flax.linen.GRUCell(4), in_features=3, rngs=flax.nnx.Rngs(0))
 
     class Counts(flax.nnx.Module):
         num_feature_axes = 1
