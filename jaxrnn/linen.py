@@ -75,6 +75,12 @@ class Cell(nn.RNNCellBase):
         names = _flax.named(like)
         if all(self.has_variable("params", name) for name in names):
             return _flax.unnamed(like, {name: self.get_variable("params", name) for name in names})
+        if not self.is_mutable_collection("params"):
+            held = ", ".join(self.variables.get("params", {})) or "nothing"
+            raise ValueError(
+                f"variables must hold the params {', '.join(names)} of {type(self.cell).__name__}, "
+                f"got {held}; make them with init of the same model"
+            )
         drawn = _flax.named(draw(self.make_rng("params")))
         kept = {n: self.variable("params", n, lambda n=n: drawn[n]).value for n in names}
         return _flax.unnamed(like, kept)

@@ -240,6 +240,9 @@ def test_errors_of_nnx_and_linen_alone():
     with pytest.raises(TypeError, match="cell must be a jaxrnn cell or layer"):
         rnn.nnx.RNN(flax.linen.GRUCell(4), in_features=3, rngs=flax.nnx.Rngs(0))
 
+    with pytest.raises(ValueError, match="must hold the params input_kernel, .* got bias;"):
+        rnn.linen.RNN(rnn.GRU(4)).apply({"params": {"cell": {"bias": jnp.ones(12)}}}, XS)
+
     class Counts(flax.nnx.Module):
         num_feature_axes = 1
 
