@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from jaxrnn import layers
 from jaxrnn._cell import Array, PyTree
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.cells.elman import relu, tanh
 
 ACTIVATIONS = {"tanh": tanh, "relu": relu}
+_SAME = {"tanh": (tanh, jnp.tanh, jax.nn.tanh), "relu": (relu, jax.nn.relu)}
 
 
 class Part(NamedTuple):
@@ -40,8 +44,8 @@ def gru_part(kernel: Array, recurrent: Array, bias: Array, candidate_bias: Array
 
 def activation_name(framework: str, cell: Elman) -> str:
     """The name under which frameworks know an Elman cell's activation."""
-    for name, function in ACTIVATIONS.items():
-        if cell.activation is function:
+    for name, functions in _SAME.items():
+        if cell.activation in functions:
             return name
     raise TypeError(
         f"{framework} takes an Elman cell whose activation is jaxrnn.cells.elman.tanh or relu, got "
@@ -135,8 +139,18 @@ def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
             )
         return [Level([one[0].parts[0] for one in one_each])]
     if isinstance(network, layers.Recurrent):
-        return [Level([Part(network.cell, params)], network.reverse)]
-    return [Level([Part(network, params)])]
+        return [Level([_part(framework, network.cell, params)], network.reverse)]
+    return [Level([_part(framework, network, params)])]
+
+
+def _part(framework: str, cell: Any, params: PyTree) -> Part:
+    """A cell that frameworks may know: gated ones have tanh in their candidates everywhere."""
+    if getattr(cell, "candidate_activation", tanh) not in _SAME["tanh"]:
+        raise TypeError(
+            f"{framework} has tanh in the candidate of every gated cell, got {cell!r}; there is no "
+            "counterpart with another candidate_activation"
+        )
+    return Part(cell, params)
 
 
 def parts(framework: str, network: Any, params: PyTree) -> list[list[Part]]:

@@ -98,11 +98,13 @@ def _read(source: Any) -> Part:
         )
     kernel = weights.take("weight_ih", rows, inputs).T
     recurrent = weights.take("weight_hh", rows, hidden).T
-    bias = weights.take_or_zeros("bias", rows)
+    # A cell has all of its biases or none.
+    take = weights.take if {"bias", "bias_n"} & weights.left.keys() else weights.take_or_zeros
+    bias = take("bias", rows)
     if gates == 4:
         part = lstm_part(kernel, recurrent, bias)
     else:
-        part = gru_part(kernel, recurrent, bias, weights.take_or_zeros("bias_n", hidden))
+        part = gru_part(kernel, recurrent, bias, take("bias_n", hidden))
     weights.close()
     return part
 

@@ -24,18 +24,27 @@ _LAYERS = ("SimpleRNN", "LSTM", "GRU", "SimpleRNNCell", "LSTMCell", "GRUCell")
 
 
 def from_keras(
-    source: Any, *, bidirectional: bool = False, use_bias: bool = True, activation: str = "tanh"
+    source: Any,
+    *,
+    bidirectional: bool = False,
+    use_bias: bool = True,
+    reset_after: bool = True,
+    activation: str = "tanh",
 ) -> tuple[Any, PyTree]:
     """Reads ``SimpleRNN``, ``LSTM``, ``GRU``, their cells, or ``Bidirectional`` around one.
 
-    Keras orders the gates of a GRU z, r, h. ``reset_after=True`` (two rows of biases) gives `GRU`,
-    the rows summed but for the candidate's; ``reset_after=False`` gives `ResetBeforeGRU`.
+    Keras orders the gates of an LSTM i, f, c, o, as jaxrnn does, and those of a GRU z, r, h; so
+    does ``tf.keras``, whose lists of weights are the same. ``reset_after=True`` (two rows of
+    biases) gives `GRU`, the rows summed but for the candidate's; ``reset_after=False`` gives
+    `ResetBeforeGRU`.
 
     Args:
         source: a built layer, a sequence of them (a stack), or the list of arrays that
             ``get_weights()`` of a layer, or of a model of such layers alone, returns.
         bidirectional: for a list of arrays: whether each layer is a ``Bidirectional``.
         use_bias: for a list of arrays: whether each layer has a bias.
+        reset_after: for a list of arrays with ``use_bias=False``: which form a GRU has; with biases
+            their shape tells it.
         activation: for a list of arrays: ``"tanh"`` or ``"relu"`` of SimpleRNN.
 
     Returns:
@@ -80,7 +89,7 @@ def from_keras(
             f"use_bias={use_bias}), got {len(source)}"
         )
     directions = [
-        _read([*source[start : start + size]], start, activation)
+        _read([*source[start : start + size]], start, activation, reset_after)
         for start in range(0, len(source), size)
     ]
     step = 1 + bidirectional
@@ -145,10 +154,10 @@ def _read_layer(layer: Any) -> list[Part]:
     weights = layer.get_weights()
     if not weights:
         raise ValueError(f"the layer {kind} must be built, got no weights; call it on data first")
-    return [_read(weights, 0, config["activation"])]
+    return [_read(weights, 0, config["activation"], config.get("reset_after", True))]
 
 
-def _read(arrays: Sequence[Any], start: int, activation: str) -> Part:
+def _read(arrays: Sequence[Any], start: int, activation: str, reset_after: bool) -> Part:
     """One direction: kernel, recurrent kernel and perhaps bias, named by their place."""
     names = [f"weights[{start + place}]" for place in range(len(arrays))]
     weights = Source("Keras", dict(zip(names, arrays, strict=True)))
@@ -159,9 +168,8 @@ def _read(arrays: Sequence[Any], start: int, activation: str) -> Part:
     w = weights.take(kernel, inputs, gates * hidden)
     u = weights.take(recurrent, hidden, gates * hidden)
     bias = names[2] if len(names) > 2 else ""
-    two_rows = gates == 3 and bias and weights.left[bias].ndim == 2
-    shape = (2, 3 * hidden) if two_rows or (gates == 3 and not bias) else (gates * hidden,)
-    b = weights.take_or_zeros(bias, *shape)
+    two_rows = gates == 3 and (weights.left[bias].ndim == 2 if bias else reset_after)
+    b = weights.take_or_zeros(bias, *(2,) * two_rows, gates * hidden)
     weights.close()
     if gates == 1:
         return simple_part(w, u, b, activation)

@@ -84,7 +84,7 @@ def _read(weights: Source, activation: str) -> Part:
         return simple_part(
             weights.take("i/kernel", inputs, hidden),
             weights.take("h/kernel", hidden, hidden),
-            weights.take_or_zeros("i/bias", hidden),
+            weights.take("i/bias", hidden),
             activation,
         )
     letters = "rzn" if "hn/kernel" in weights or "in/kernel" in weights else "ifgo"

@@ -76,14 +76,15 @@ def from_pytorch(
             f"were found under prefix={' or '.join(map(repr, places)) or 'none'}"
         )
     weights = Source("PyTorch", chosen, prefix)
+    biased = any(name.startswith("bias") for name in chosen)
     matches = [match for name in chosen if (match := _NAME.fullmatch(name))]
     if any(match["layer"] is None for match in matches):
-        stack = [[_read(weights, "", phi)]]
+        stack = [[_read(weights, "", phi, biased)]]
     else:
         directions = ("", "_reverse") if any(match["reverse"] for match in matches) else ("",)
         count = 1 + max(int(match["layer"]) for match in matches)
         stack = [
-            [_read(weights, f"_l{layer}{direction}", phi) for direction in directions]
+            [_read(weights, f"_l{layer}{direction}", phi, biased) for direction in directions]
             for layer in range(count)
         ]
     weights.close()
@@ -179,8 +180,11 @@ def _read_file(path: str) -> Mapping[str, Any]:
     return arrays
 
 
-def _read(weights: Source, suffix: str, activation: str) -> Part:
-    """One direction of one layer; PyTorch's kernels are transposed, ``[gates * hidden, input]``."""
+def _read(weights: Source, suffix: str, activation: str, biased: bool) -> Part:
+    """One direction of one layer; PyTorch's kernels are transposed, ``[gates * hidden, input]``.
+
+    A module has all of its biases or none.
+    """
     names = [f"{kind}{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     rows, inputs = weights.shape(names[0], "gates * hidden", "input")
     _, fed_back = weights.shape(names[1], "gates * hidden", "hidden")
@@ -191,8 +195,8 @@ def _read(weights: Source, suffix: str, activation: str) -> Part:
     gates = 4 if projection in weights else gates_of(names[0], (rows, inputs), hidden)
     kernel = weights.take(names[0], gates * hidden, inputs).T
     recurrent = weights.take(names[1], gates * hidden, fed_back).T
-    b_ih = weights.take_or_zeros(names[2], gates * hidden)
-    b_hh = weights.take_or_zeros(names[3], gates * hidden)
+    take = weights.take if biased else weights.take_or_zeros
+    b_ih, b_hh = (take(name, gates * hidden) for name in names[2:])
     if gates == 3:
         shared, candidate_bias = jnp.split(b_hh, [2 * hidden])
         bias = b_ih + jnp.pad(shared, (0, hidden))

@@ -155,6 +155,19 @@ def test_keras_go_backwards_is_a_reversed_layer():
     np.testing.assert_allclose(run(net, params, XS.astype("float32")), wanted, atol=1e-5)
 
 
+@KERAS_OWN
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_a_keras_gru_without_biases_keeps_its_form(reset_after):
+    layers = keras_layers()
+    xs = XS.astype("float32").swapaxes(0, 1)
+    layer = layers.GRU(3, return_sequences=True, use_bias=False, reset_after=reset_after)
+    wanted = keras_call(layer, xs).swapaxes(0, 1)
+    net, params = convert.from_keras(layer)
+    arrays = layer.get_weights()
+    assert net == convert.from_keras(arrays, use_bias=False, reset_after=reset_after)[0]
+    np.testing.assert_allclose(run(net, params, XS.astype("float32")), wanted, atol=1e-5)
+
+
 def test_keras_layers_that_jaxrnn_has_not():
     layers = keras_layers()
     for layer, words in (

@@ -61,6 +61,10 @@ MALFORMED = {
         ),
         r"weight_ih_l0 must hold 1 \(simple\), 3 \(GRU\) or 4 \(LSTM\) gates of 3 units.*\[6, 2\]",
     ),
+    "one of two biases missing": (
+        lambda: convert.from_pytorch(torch_lstm(bias_hh_l0=None)),
+        r"must hold bias_hh_l0 \[12\], got only",
+    ),
     "bias too long": (
         lambda: convert.from_pytorch(torch_lstm(bias_hh_l0=ones(13))),
         r"bias_hh_l0 must have shape \[12\].*got \[13\]",
@@ -83,9 +87,16 @@ MALFORMED = {
     ),
     "layers that do not fit": (
         lambda: convert.from_pytorch(
-            torch_lstm() | {"weight_ih_l1": ones(12, 5), "weight_hh_l1": ones(12, 3)}
+            torch_lstm(bias_ih_l0=None, bias_hh_l0=None)
+            | {"weight_ih_l1": ones(12, 5), "weight_hh_l1": ones(12, 3)}
         ),
         r"layer 1 must take the 3 features that layer 0 gives, got one for 5",
+    ),
+    "a layer without the others' biases": (
+        lambda: convert.from_pytorch(
+            torch_lstm() | {"weight_ih_l1": ones(12, 3), "weight_hh_l1": ones(12, 3)}
+        ),
+        r"must hold bias_ih_l1 \[12\]",
     ),
     "direction missing": (
         lambda: convert.from_pytorch(torch_lstm() | {"bias_ih_l0_reverse": ones(12)}),
@@ -140,6 +151,10 @@ MALFORMED = {
         lambda: convert.from_linen(linen_gru(hr={"kernel": ones(3, 3), "bias": ones(3)})),
         r"hr/bias \[3\], which has no place",
     ),
+    "linen: bias missing": (
+        lambda: convert.from_linen({"i": {"kernel": ones(2, 3)}, "h": {"kernel": ones(3, 3)}}),
+        r"must hold i/bias \[3\]",
+    ),
     "linen: empty": (lambda: convert.from_linen({}), r"mapping of linen parameters.*nothing"),
     "nnx: bias missing": (
         lambda: convert.from_nnx(NNX | {"dense_h": {"kernel": ones(3, 12)}}),
@@ -163,6 +178,10 @@ MALFORMED = {
     "equinox: simple cell": (
         lambda: convert.from_equinox({"weight_ih": ones(3, 2), "weight_hh": ones(3, 3)}),
         r"weight_ih must have the rows of 3 or 4 gates",
+    ),
+    "equinox: one of two biases missing": (
+        lambda: convert.from_equinox({k: v for k, v in EQX.items() if k != "bias_n"}),
+        r"must hold bias_n \[3\]",
     ),
     "equinox: unknown field": (
         lambda: convert.from_equinox(EQX | {"gain": ones(3)}),
@@ -261,3 +280,12 @@ def test_nnx_needs_to_see_the_candidate_bias():
     net = network("gru", "cell")
     with pytest.raises(TypeError, match="outside jax.jit"):
         jax.jit(lambda params: convert.to_nnx(net, params))(random_params(net))
+
+
+@pytest.mark.parametrize("kind", [rnn.LSTM, rnn.GRU, rnn.ResetBeforeGRU, rnn.PeepholeLSTM])
+def test_candidates_other_than_tanh_are_refused(kind):
+    net = kind(2, candidate_activation=jax.nn.silu)
+    with pytest.raises(TypeError, match="ONNX has tanh in the candidate of every gated cell"):
+        convert.to_onnx(net, random_params(net))
+    net = kind(2, candidate_activation=jax.numpy.tanh)
+    assert convert.to_onnx(net, random_params(net))

@@ -1,0 +1,242 @@
+"""Flax nnx: jaxrnn's cells in nnx models, nnx's cells under jaxrnn's engines.
+
+Whoever has ``flax.nnx.RNN`` writes ``jaxrnn.nnx.RNN`` in its place. This module imports Flax, so
+``import jaxrnn`` does not import it: write ``import jaxrnn.nnx``.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx import Bidirectional
+
+from jaxrnn import _flax
+from jaxrnn._cell import Array, PyTree, check_size, float_dtype, input_rank, step_with_key
+from jaxrnn._nnx_cell import NNXCell, from_nnx_cell
+from jaxrnn.engines import Engine
+
+__all__ = ["RNN", "Bidirectional", "Cell", "NNXCell", "from_nnx_cell"]
+
+
+class Cell(nnx.Module):
+    """A jaxrnn cell, or a layer, as a cell of Flax nnx.
+
+    What nnx does with its own cells it does with this one: it is called step by step, and run by
+    ``flax.nnx.RNN`` or by `RNN`. The parameters are ``nnx.Param`` under ``params``, in nested dicts
+    under their own names. The carry is the cell's state, such as ``LSTMState(hidden, cell)``.
+
+    Args:
+        cell: a jaxrnn cell, or a layer.
+        in_features: features of the inputs; what the cell's ``init`` is told.
+        rngs: gives the key of the parameters, and that of a cell that draws (dropout, zoneout).
+        param_dtype: the dtype of the parameters; None is JAX's default. Inputs must have it too,
+            nothing is promoted.
+        rng_collection: the name of the stream of keys of a cell that draws.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> from flax import nnx as fnnx
+        >>> from jaxrnn import nnx
+        >>> cell = nnx.Cell(rnn.GRU(hidden_size=4), 3, rngs=fnnx.Rngs(0))
+        >>> carry, y = cell(cell.initialize_carry((2, 3)), jax.numpy.ones((2, 3)))
+        >>> y.shape
+        (2, 4)
+
+    Note:
+        ``eval()`` of a model sets ``deterministic``, after which nothing is drawn; ``train()``
+        takes it back.
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        in_features: int,
+        *,
+        rngs: nnx.Rngs,
+        param_dtype: Any = None,
+        rng_collection: str = "dropout",
+    ):
+        _flax.check_own(cell, "an nnx cell in RNN")
+        check_size("in_features", in_features)
+        self.cell = cell
+        self.in_features = in_features
+        self.deterministic = False
+        params = cell.init(rngs.params(), in_features, float_dtype(param_dtype))
+        self.params = _as_variables(_flax.named(params))
+        draws = getattr(cell, "stochastic", False) or hasattr(cell, "bind")
+        self.rngs = rngs[rng_collection].fork() if draws else nnx.data(None)
+
+    def parameters(self) -> PyTree:
+        """The cell's parameters, as its functions take them."""
+        like = jax.eval_shape(lambda key: self.cell.init(key, self.in_features), jax.random.key(0))
+        return _flax.unnamed(like, nnx.to_pure_dict(nnx.state(self.params)))
+
+    def key(self) -> Array | None:
+        """A new key for what the cell draws, unless it is deterministic."""
+        return None if self.rngs is None or self.deterministic else self.rngs()
+
+    def __call__(self, carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        """One step: ``(carry, inputs) -> (carry, outputs)``."""
+        return step_with_key(self.cell, self.parameters(), carry, inputs, self.key())
+
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None) -> PyTree:
+        """The state before the first step, for inputs ``[*batch, features]`` of this shape."""
+        batch_shape = tuple(input_shape[: len(input_shape) - self.num_feature_axes])
+        return self.cell.init_state(self.parameters(), batch_shape)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """The number of axes of an input that are not batch axes."""
+        return input_rank(self.cell)
+
+
+def _as_variables(nested: dict[str, Any]) -> nnx.Dict:
+    return nnx.Dict(
+        {
+            name: _as_variables(value) if isinstance(value, dict) else nnx.Param(value)
+            for name, value in nested.items()
+        }
+    )
+
+
+class RNN(nnx.Module):
+    """Runs a cell over a sequence, as ``flax.nnx.RNN`` does, with jaxrnn's engines.
+
+    Args:
+        cell: an nnx cell, or a jaxrnn cell or layer, which stands for
+            ``Cell(cell, in_features, rngs=rngs)``.
+        in_features: for a jaxrnn cell: the features of the inputs.
+        time_major: whether inputs are ``[time, *batch, features]``, not ``[*batch, time,
+            features]``.
+        return_carry: whether to return ``(carry, outputs)``, not the outputs alone.
+        reverse: whether time runs backwards.
+        keep_order: with ``reverse``, whether outputs come back in the order of the inputs.
+        unroll: steps in one iteration of the compiled loop; stands for ``engines.Hoisted(unroll)``.
+        broadcast_rngs: a filter of an nnx cell's keys that stay the same for a whole sequence, such
+            as ``"recurrent_dropout"``; of others a new one is taken at each step.
+        engine: how to run, a value from `jaxrnn.engines`; None is ``Auto()``.
+        run_padding: whether to run the steps past a row's length too, as Flax does: outputs there
+            are what the padding gives, and NaN in it leaks. By default they are skipped.
+        rngs: keys for an nnx cell's ``initialize_carry``, True for a stream of its own; for a
+            jaxrnn cell the ``nnx.Rngs`` that its parameters are drawn from.
+
+    Shapes:
+        inputs ``[*batch, time, features]``, outputs ``[*batch, time, output_size]``.
+
+    Raises:
+        TypeError: a jaxrnn cell came without ``in_features`` and ``rngs``.
+        ValueError: an argument does not fit another, or the inputs; an nnx cell changes variables
+            other than its keys.
+
+    Example:
+        >>> import jax, jaxrnn as rnn
+        >>> from flax import nnx
+        >>> from jaxrnn.nnx import RNN
+        >>> layer = RNN(rnn.LSTM(hidden_size=8), in_features=3, rngs=nnx.Rngs(0))
+        >>> layer(jax.numpy.ones((2, 10, 3)), seq_lengths=jax.numpy.array([10, 4])).shape
+        (2, 10, 8)
+
+    Note:
+        Where it differs from ``flax.nnx.RNN``: outputs past a row's length are zero, and no
+        gradient flows through them, unless ``run_padding``; a row of length 0 gives its initial
+        carry back (Flax: the carry after all padding); of each stream that a cell draws from one
+        key a call is taken, from which those of the steps follow, so the numbers are others than
+        Flax'. A cell that changes variables at each step (``state_axes``) stays with
+        ``flax.nnx.RNN``.
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        *,
+        in_features: int | None = None,
+        time_major: bool = False,
+        return_carry: bool = False,
+        reverse: bool = False,
+        keep_order: bool = False,
+        unroll: int = 1,
+        broadcast_rngs: Any = None,
+        engine: Engine | None = None,
+        run_padding: bool = False,
+        rngs: nnx.Rngs | nnx.RngStream | bool = True,
+    ):
+        if not isinstance(cell, nnx.Module):
+            _flax.check_own(cell, "an nnx cell")
+            if in_features is None or not isinstance(rngs, nnx.Rngs):
+                raise TypeError(
+                    f"in_features and rngs must be given beside {cell!r}, whose parameters are "
+                    "drawn now; write e.g. RNN(cell, in_features=3, rngs=nnx.Rngs(0))"
+                )
+            cell = Cell(cell, in_features, rngs=rngs)
+        self.cell = cell
+        self.time_major = time_major
+        self.return_carry = return_carry
+        self.reverse = reverse
+        self.keep_order = keep_order
+        self.engine = _flax.engine_of(engine, unroll)
+        self.broadcast_rngs = broadcast_rngs
+        self.run_padding = run_padding
+        if isinstance(rngs, bool):
+            self.rngs = nnx.RngStream(0, tag="carry") if rngs else nnx.data(None)
+        else:
+            self.rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs
+
+    def __call__(
+        self,
+        inputs: PyTree,
+        *,
+        initial_carry: PyTree = None,
+        seq_lengths: Any = None,
+        return_carry: bool | None = None,
+        time_major: bool | None = None,
+        reverse: bool | None = None,
+        keep_order: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
+    ) -> Any:
+        """Applies the RNN; an argument that is not None stands before the attribute of its name.
+
+        Args:
+            inputs: the sequence.
+            initial_carry: the carry to begin with; None is the cell's own.
+            seq_lengths: int ``[*batch]``, the number of valid steps of each row.
+            return_carry: see `RNN`.
+            time_major: see `RNN`.
+            reverse: see `RNN`.
+            keep_order: see `RNN`.
+            rngs: keys for an nnx cell's ``initialize_carry``.
+
+        Returns:
+            The outputs, or ``(carry, outputs)``: the carry after each row's last valid step.
+        """
+        options = _flax.Options(
+            self.time_major if time_major is None else time_major,
+            self.return_carry if return_carry is None else return_carry,
+            self.reverse if reverse is None else reverse,
+            self.keep_order if keep_order is None else keep_order,
+            self.run_padding,
+            self.engine,
+        )
+        inputs = jax.tree.map(jnp.asarray, inputs)
+        axis = _flax.time_axis(inputs, self.cell.num_feature_axes, options.time_major)
+        if isinstance(self.cell, Cell):
+            network, carry = self.cell.cell, initial_carry
+            params, key = self.cell.parameters(), self.cell.key()
+        else:
+            x = _flax.first_step(inputs, axis)
+            carry = initial_carry
+            if carry is None:
+                rngs = self.rngs if rngs is None else rngs
+                rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs
+                carry = self.cell.initialize_carry(x.shape, rngs)
+            cell, params = from_nnx_cell(self.cell, broadcast_rngs=self.broadcast_rngs)
+            key = _flax.one_key(_keys_of(self.cell, cell.drawn(params, carry, x)))
+            params, inputs = _flax.one_float_dtype(params, inputs)
+            network = _flax.carried(cell, carry, x.ndim - self.cell.num_feature_axes)
+        return _flax.run(network, params, inputs, carry, seq_lengths, key, options)
+
+
+def _keys_of(module: nnx.Module, paths: set) -> list[Array]:
+    """A new key of each stream at one of these paths."""
+    nodes = nnx.iter_graph(module)
+    return [node() for path, node in nodes if isinstance(node, nnx.RngStream) and path in paths]

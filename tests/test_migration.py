@@ -1,0 +1,56 @@
+"""The README's page for those who come from another framework: every line runs, and agrees."""
+
+import importlib
+import pathlib
+import re
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+HEADING = "## Coming from another framework"
+
+
+def sections():
+    """The blocks of code before the first subheading, and those of each subsection by its title."""
+    text = README.read_text() if README.exists() else ""
+    _, found, page = text.partition(f"\n{HEADING}\n")
+    page = re.split(r"^## ", page, maxsplit=1, flags=re.MULTILINE)[0]
+    first, *rest = re.split(r"^### (.*)\n", page, flags=re.MULTILINE)
+    blocks = {title: _blocks(body) for title, body in zip(rest[::2], rest[1::2], strict=True)}
+    return _blocks(first), blocks
+
+
+def _blocks(text):
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+FIRST, SECTIONS = sections()
+
+
+@pytest.mark.skipif(not README.exists(), reason="the README is not in this checkout")
+def test_the_page_is_there():
+    assert {"PyTorch", "Flax linen", "Flax nnx", "Haiku", "Equinox", "ONNX"} <= SECTIONS.keys()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("title", SECTIONS)
+def test_every_line_runs_and_both_frameworks_agree(title):
+    code = "\n".join(FIRST + SECTIONS[title])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in re.findall(r"^(?:import|from) (torch|keras|haiku|equinox|onnx)", code, re.M):
+            pytest.importorskip(module, reason=f"{module} comes with the extra: parity")
+            importlib.import_module(module)
+        names = {}
+        with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+            exec(compile(code, f"README.md, {title}", "exec"), names)
+    if "theirs" in names:
+        theirs = names["theirs"]
+        theirs = theirs.detach().numpy() if hasattr(theirs, "detach") else np.asarray(theirs)
+        np.testing.assert_allclose(names["ours"], theirs, atol=2e-6)
+    if "converted" in names:
+        converted = np.swapaxes(names["converted"], 0, 1)
+        np.testing.assert_allclose(converted, names["ours"], atol=2e-6)
