@@ -1,0 +1,338 @@
+"""The table of all cells, read off the code; ``python -m jaxrnn.cells`` prints it.
+
+Equations and papers come from the docstrings, numbers of parameters from ``init``, and the engines
+say themselves which cells they refuse.
+"""
+
+import dataclasses
+import inspect
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn import cells, engines
+from jaxrnn._cell import Cell, input_rank
+
+BEGIN, END = "<!-- cells:begin -->", "<!-- cells:end -->"
+_SIZES = (4, 8, 12, 16)  # whole numbers of heads and of modules
+_SMALL = {
+    "num_heads": (1, 2, 4),
+    "depth": (1, 2, 3, 4),
+    "window": (1, 2, 3, 4),
+    "kernel_length": (1, 2, 3, 4),
+}
+_PICKS = "auto"  # the module of the engine that chooses among the others
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How a cell is made from sizes with names of one letter, I being the input's.
+
+    Args:
+        arguments: constructor's arguments by letter.
+        fixed: further arguments of the constructor.
+        degree: the highest power, of all letters together, in the number of parameters.
+        space: the shape of an input before its features.
+        note: what else the number of parameters is for.
+    """
+
+    arguments: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    degree: int = 2
+    space: tuple[int, ...] = ()
+    note: str = ""
+
+    def choices(self, letter: str) -> tuple[int, ...]:
+        """Values that a letter may have."""
+        return _SMALL.get(self.arguments[letter], _SIZES)
+
+    def small(self) -> dict[str, int]:
+        """The smallest of them."""
+        return {letter: self.choices(letter)[0] for letter in self.arguments}
+
+    def make(self, kind: type, values: Mapping[str, int]) -> Cell:
+        """The cell of these sizes."""
+        sizes = {name: values[letter] for letter, name in self.arguments.items()}
+        if "kernel_length" in sizes:
+            sizes["kernel_shape"] = (sizes.pop("kernel_length"),)
+        return kind(**sizes, **self.fixed)
+
+
+_HIDDEN = {"H": "hidden_size"}
+_OTHERS = {
+    "ProjectedLSTM": Sizes(_HIDDEN | {"P": "projection_size"}),
+    "Jordan": Sizes(_HIDDEN | {"O": "output_size"}),
+    "SCRN": Sizes(_HIDDEN | {"C": "context_size"}),
+    "RecurrentHighway": Sizes(_HIDDEN | {"L": "depth"}, degree=3),
+    "CfC": Sizes(_HIDDEN | {"B": "backbone_size"}),
+    "LMU": Sizes(_HIDDEN | {"N": "order"}, {"theta": 10.0}),
+    "ConvLSTM": Sizes(
+        {"H": "features", "K": "kernel_length"}, {"spatial_shape": (5,)}, degree=3, space=(5,)
+    ),
+    "LRU": Sizes(_HIDDEN | {"O": "output_size"}),
+    "S5": Sizes(_HIDDEN | {"O": "output_size"}),
+    "SelectiveSSM": Sizes(_HIDDEN | {"N": "state_size", "R": "rank"}),
+    "QRNN": Sizes(_HIDDEN | {"W": "window"}, degree=3),
+    "GatedLinearAttention": Sizes(_HIDDEN | {"K": "key_size", "R": "gate_rank"}),
+    "MLSTM": Sizes(_HIDDEN | {"K": "key_size", "N": "num_heads"}),
+    "DeltaNet": Sizes(_HIDDEN | {"K": "key_size", "N": "num_heads"}),
+    "GatedDeltaNet": Sizes(_HIDDEN | {"K": "key_size", "N": "num_heads"}),
+    "SLSTM": Sizes(_HIDDEN, {"num_heads": 1}, note="one head"),
+}
+
+
+def all_cells() -> dict[str, type]:
+    """Every public cell by its name, a family after the other."""
+    found = {name: getattr(cells, name) for name in cells.__all__}
+    found = {name: kind for name, kind in found.items() if hasattr(kind, "step")}
+    # Within a file by line: relatives stand in the order in which they are explained.
+    return dict(sorted(found.items(), key=lambda item: (item[1].__module__, _line(item[1]))))
+
+
+def _line(kind: type) -> int:
+    return inspect.getsourcelines(kind)[1]
+
+
+def sizes_of(name: str) -> Sizes:
+    """The sizes of a cell: its hidden size, and others where the table knows of them."""
+    return _OTHERS.get(name, Sizes(_HIDDEN))
+
+
+# Equations and papers, from the docstring --------------------------------------------------------
+
+
+def equations(kind: type) -> list[str]:
+    """The equations of a docstring, each without what is said of it."""
+    found, paragraph = [], []
+    for line in [*inspect.cleandoc(kind.__doc__ or "").splitlines()[1:], ""]:
+        if line.startswith(("Args:", "Shapes:")):
+            break
+        if line.startswith("    "):
+            equation = re.split(r" {2,}(?=\()", line.strip())[0].replace("`", "")
+            paragraph.append(re.sub(r" {2,}", "  ", equation))
+        elif found or paragraph:
+            found, paragraph = found + paragraph, []
+            if line and not line[0].isspace() and found:
+                break
+    return found
+
+
+def paper(kind: type) -> str:
+    """Authors, title and year of the first of a docstring's references."""
+    text = inspect.cleandoc(kind.__doc__ or "").partition("References:\n")[2].partition("\n\n")[0]
+    entries = re.split(r"(?<=\.)\n(?=    \S)", text)
+    entry = " ".join(entries[0].split())
+    match = re.match(r'(?P<authors>.+?), "(?P<title>[^"]+)",?.*?(?P<year>(19|20)\d\d)', entry)
+    if match is None:
+        raise ValueError(f"the first reference of {kind.__name__} names no title and year: {entry}")
+    return f"{_short(match['authors'])}, “{match['title']}”, {match['year']}"
+
+
+def _short(authors: str) -> str:
+    """One or two surnames, or the first and et al."""
+    people = re.split(r", | and ", authors.replace(" et al.", ""))
+    surnames = [re.sub(r"^((\w|\w-\w)\.[ -]?)+", "", person) for person in people]
+    if " et al." in authors or len(surnames) > 2:
+        return f"{surnames[0]} et al."
+    return " and ".join(surnames)
+
+
+# Parameters, from init ----------------------------------------------------------------------------
+
+
+def count(cell: Cell, input_size: int) -> int:
+    """The number of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(_shapes(cell, input_size)))
+
+
+def _shapes(cell: Cell, input_size: int) -> Any:
+    def init(key):
+        return cell.init(key, input_size, jnp.float32)
+
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+def polynomial(kind: type, sizes: Sizes) -> dict[tuple[str, ...], int]:
+    """The number of parameters as a polynomial in the letters of the sizes: monomial -> factor.
+
+    Found by exact elimination from as many made cells as there are monomials; I is never H.
+    """
+    letters = (*sizes.arguments, "I")
+    monomials = [
+        powers
+        for degree in range(sizes.degree, -1, -1)
+        for powers in itertools.combinations_with_replacement(letters, degree)
+    ]
+    values = [sizes.choices(letter)[: sizes.degree + 1] for letter in sizes.arguments]
+    grid = itertools.product(*values, (1, 2, 3, 5)[: sizes.degree + 1])
+    points = [dict(zip(letters, point, strict=True)) for point in grid]
+    rows = np.array([[_value(m, p) for m in monomials] for p in points], float)
+    chosen = _independent(rows)
+    counts = [count(sizes.make(kind, points[k]), points[k]["I"]) for k in chosen]
+    factors = np.rint(np.linalg.solve(rows[chosen], np.array(counts, float))).astype(int)
+    found = {m: int(f) for m, f in zip(monomials, factors, strict=True) if f}
+    check = {letter: sizes.choices(letter)[-1] for letter in sizes.arguments} | {"I": 7}
+    if evaluate(found, check) != count(sizes.make(kind, check), check["I"]):
+        raise ValueError(f"the parameters of {kind.__name__} are no such polynomial: {found}")
+    return found
+
+
+def _independent(rows: np.ndarray) -> list[int]:
+    """As many rows as there are columns that determine the columns' factors."""
+    chosen: list[int] = []
+    for k in range(len(rows)):
+        if np.linalg.matrix_rank(rows[[*chosen, k]]) > len(chosen):
+            chosen.append(k)
+        if len(chosen) == rows.shape[1]:
+            break
+    return chosen
+
+
+def _value(monomial: tuple[str, ...], values: Mapping[str, int]) -> int:
+    return math.prod(values[letter] for letter in monomial)
+
+
+def evaluate(polynomial: Mapping[tuple[str, ...], int], values: Mapping[str, int]) -> int:
+    """The value of a polynomial."""
+    return sum(factor * _value(m, values) for m, factor in polynomial.items())
+
+
+def formula(polynomial: Mapping[tuple[str, ...], int]) -> str:
+    """A polynomial in writing, with its common factor in front: ``4H(H + I + 1)``."""
+    divisor = math.gcd(*polynomial.values())
+    common = [x for x in sorted({*itertools.chain(*polynomial)}) if all(x in m for m in polynomial)]
+    terms = []
+    for monomial, factor in polynomial.items():
+        letters = list(monomial)
+        for letter in common:
+            letters.remove(letter)
+        terms.append(_term(factor // divisor, letters))
+    front = _term(divisor, common)
+    if len(terms) == 1:
+        return _term(divisor, list(next(iter(polynomial))))
+    inside = " + ".join(terms).replace("+ -", "- ")
+    return inside if front == "1" else f"{front}({inside})"
+
+
+def _term(factor: int, letters: list[str]) -> str:
+    powers = "".join(
+        letter + ("" if n == 1 else "²³"[n - 2])
+        for letter, n in ((x, letters.count(x)) for x in dict.fromkeys(letters))
+    )
+    return powers if powers and factor == 1 else f"{factor}{powers}"
+
+
+def parameters(kind: type) -> str:
+    """The number of parameters in writing."""
+    sizes = sizes_of(kind.__name__)
+    found = polynomial(kind, sizes)
+    text = formula(found)
+    values = sizes.small()
+    square = values["H"] ** 2
+    less = evaluate(found, values | {"I": values["H"]}) - count(
+        sizes.make(kind, values), values["H"]
+    )
+    if not less:
+        return text
+    if less != square:
+        raise ValueError(f"{kind.__name__} has {less} parameters less where I is H")
+    return f"{text}; H² less where I = H"
+
+
+# Engines --------------------------------------------------------------------------------------
+
+
+def serving(kind: type) -> list[str]:
+    """The names of the engines that take the cell, on float32 and on a machine that has all."""
+    sizes = sizes_of(kind.__name__)
+    cell = sizes.make(kind, sizes.small())
+    shapes = _shapes(cell, 3)
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    state = cell.init_state(params, (2,))
+    xs = jnp.zeros((2, 2, *sizes.space, 3), jnp.float32)
+    if len(sizes.space) + 1 != input_rank(cell):
+        raise ValueError(f"{kind.__name__} takes inputs of rank {input_rank(cell)}")
+    names = []
+    # What a cell is refused for is asked here, not what this machine lacks.
+    with mock.patch.object(jax, "default_backend", lambda: "gpu"):
+        for name in engines.__all__:
+            engine = getattr(engines, name)
+            if not hasattr(engine, "why_not") or engine.__module__.endswith(_PICKS):
+                continue
+            if inspect.isabstract(engine) or getattr(engine, "_is_protocol", False):
+                continue
+            if engine().why_not(cell, params, state, xs) is None:
+                names.append(name)
+    return names
+
+
+# The table ----------------------------------------------------------------------------------------
+
+
+def table() -> str:
+    """The table of all cells in Markdown, with the line that says how it was made."""
+    made = all_cells()
+    unknown = set(_OTHERS) - set(made)
+    if unknown:
+        raise ValueError(f"there are no cells of the names {sorted(unknown)}")
+    lines = [
+        f"{len(made)} cells. Of the letters, H is the first argument, I the input's size, and "
+        "others stand for the arguments that the column of parameters names. Made by "
+        "`python -m jaxrnn.cells README.md`.",
+        "",
+        "| cell | equations | paper | parameters | engines |",
+        "|---|---|---|---|---|",
+    ]
+    for name, kind in made.items():
+        cells_ = (
+            f"`{name}`",
+            "<br>".join(f"`{_escape(line)}`" for line in equations(kind)),
+            _escape(paper(kind)),
+            f"{parameters(kind)}{_legend(sizes_of(name))}",
+            ", ".join(serving(kind)),
+        )
+        lines.append("| " + " | ".join(cells_) + " |")
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _legend(sizes: Sizes) -> str:
+    """What letters beside H and I stand for."""
+    named = [f"{x}: `{name}`" for x, name in sizes.arguments.items() if x != "H"]
+    named = [text.replace("`kernel_length`", "points of the kernel") for text in named]
+    named += [sizes.note] if sizes.note else []
+    return f" ({', '.join(named)})" if named else ""
+
+
+def write(path: Path, text: str) -> bool:
+    """Puts the table between its marks in a file, or at its end; says whether that changed it."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    section = f"{BEGIN}\n{text}\n{END}"
+    if BEGIN in old and END in old:
+        head, _, rest = old.partition(BEGIN)
+        new = head + section + rest.partition(END)[2]
+    else:
+        new = f"{old.rstrip()}\n\n{section}\n".lstrip("\n")
+    if new != old:
+        path.write_text(new, encoding="utf-8")
+    return new != old
+
+
+def written(path: Path) -> str | None:
+    """The table that stands in a file, or None."""
+    if not path.exists():
+        return None
+    _, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    inside, end, _ = rest.partition(END)
+    return inside.strip("\n") if begin and end else None
