@@ -16,7 +16,7 @@ class Parts(NamedTuple):
     inputs: Callable[[Any, Any], Any]
     """``(params, xs) -> zs``: what needs no state, for all steps; arrays ``[time, ...]``."""
     forward: Callable[[Any], Callable]
-    """``params -> step``, with ``step(state, z) -> (state, kept)``, what the backward pass needs."""
+    """``params -> step``, with ``step(state, z) -> (state, kept)``; kept for the backward pass."""
     backward: Callable[[Any], Callable]
     """``params -> step``, with ``step(dstate, before, after, kept) -> (dstate, dz)``."""
     gradients: Callable[..., tuple[Any, Any]]

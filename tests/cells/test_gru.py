@@ -44,7 +44,11 @@ def test_reset_before_follows_the_paper():
 
 def test_the_two_are_one_where_nothing_is_reset():
     """r = 1 makes the reset gate harmless, before the product and after it."""
-    params, state, xs = random_params(AFTER), random_state(AFTER, (2,)), random_inputs(AFTER, (5, 2))
+    params, state, xs = (
+        random_params(AFTER),
+        random_state(AFTER, (2,)),
+        random_inputs(AFTER, (5, 2)),
+    )
     open_ = params._replace(bias=params.bias.at[:4].set(1e3))
     joined = rnn.cells.ResetBeforeGRUParams(*open_[:3])
     joined = joined._replace(bias=joined.bias.at[8:].add(params.candidate_bias))

@@ -16,7 +16,7 @@ HIDDEN, INPUT, TIME, BATCH = 4, 3, 6, 2
 
 
 def draw():
-    """Random weights, an array a gate as ``[hidden, features]``, and inputs ``[time, batch, …]``."""
+    """Random weights, an array a gate, ``[hidden, features]``; inputs ``[time, batch, input]``."""
     rng = np.random.default_rng(0)
     arrays = {"xs": rng.normal(size=(TIME, BATCH, INPUT))}
     for gate in "fgo":
