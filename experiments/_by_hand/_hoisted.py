@@ -38,20 +38,19 @@ def hoisted(parts: Parts) -> Run:
 
     @jax.custom_vjp
     def run(params, state, xs):
-        final, (states, _) = loop(params, state, xs)
-        return final, states[0]
+        return loop(params, state, xs, keep=False)
 
-    def loop(params, state, xs):
+    def loop(params, state, xs, keep):
         step = parts.forward(params)
 
         def body(state, z):
             state, kept = step(state, z)
-            return state, (state, kept)
+            return state, (state, kept) if keep else state[0]
 
         return jax.lax.scan(body, state, parts.inputs(params, xs))
 
     def forward(params, state, xs):
-        final, (states, kept) = loop(params, state, xs)
+        final, (states, kept) = loop(params, state, xs, keep=True)
         return (final, states[0]), (params, state, xs, states, kept)
 
     def backward(residuals, cotangents):

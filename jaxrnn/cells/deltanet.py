@@ -227,7 +227,7 @@ class GatedDeltaNet:
 
     References:
         S. Yang, J. Kautz and A. Hatamizadeh, "Gated delta networks: improving Mamba2 with delta
-        rule", 2024.
+        rule", 2024, eq. 10.
 
     Note:
         As in `DeltaNet`; the output gate is left to the layers, too.
