@@ -50,7 +50,7 @@ class Sizes:
 
     def make(self, kind: type, values: Mapping[str, int]) -> Cell:
         """The cell of these sizes."""
-        sizes = {name: values[letter] for letter, name in self.arguments.items()}
+        sizes: dict[str, Any] = {name: values[x] for x, name in self.arguments.items()}
         if "kernel_length" in sizes:
             sizes["kernel_shape"] = (sizes.pop("kernel_length"),)
         return kind(**sizes, **self.fixed)
