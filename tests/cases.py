@@ -254,6 +254,13 @@ CELLS = (
         size="features",
     ),
     Case(
+        rnn.ConvLSTM(2, kernel_shape=(1, 2, 3), spatial_shape=(2, 2, 3)),
+        lambda h, n: 4 * h * (6 * (n + h) + 1),
+        x=Floats((2, 2, 3, 3)),
+        name="ConvLSTM(3D)",
+        size="features",
+    ),
+    Case(
         rnn.SLSTM(4, num_heads=2),
         lambda h, n: 4 * h * (n + h // 2 + 1),
         state=normalised_slstm_state,
@@ -309,4 +316,11 @@ CELLS = (
     ),
 )
 
-WRAPPERS = (Case(rnn.wrappers.EmitState(rnn.LSTM(4)), name="EmitState(LSTM)"),)
+WRAPPERS = (
+    Case(rnn.wrappers.EmitState(rnn.LSTM(4)), name="EmitState(LSTM)"),
+    Case(rnn.wrappers.RecurrentDropout(rnn.GRU(4), 0.4), name="RecurrentDropout(GRU)"),
+    Case(rnn.wrappers.Residual(rnn.GRU(3)), name="Residual(GRU)"),
+    Case(rnn.wrappers.VariationalDropout(rnn.GRU(4), 0.4, 0.4), name="VariationalDropout(GRU)"),
+    Case(rnn.wrappers.WeightDrop(rnn.LSTM(4), 0.4), name="WeightDrop(LSTM)"),
+    Case(rnn.wrappers.Zoneout(rnn.LSTM(4), 0.4), name="Zoneout(LSTM)"),
+)

@@ -3,7 +3,9 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,8 @@ from tests.cases import CELLS, WRAPPERS, random_inputs, random_params, random_st
 from tests.helpers import assert_near, quick_jit, split, weighted_sum
 
 ROUNDING = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 0.05}
+PUBLIC = {name: kind for name, kind in vars(rnn.cells).items() if hasattr(kind, "init_state")}
+AFFINE = [case for case in CELLS + WRAPPERS if isinstance(case.cell, rnn.AffineCell)]
 
 
 @pytest.fixture(scope="module", params=CELLS + WRAPPERS, ids=str)
@@ -67,6 +71,32 @@ def steps(case):
     return run(work, lower), lower
 
 
+def test_every_public_cell_is_in_the_table_and_says_what_it_is():
+    assert {type(case.cell).__name__ for case in CELLS} == set(PUBLIC)
+    assert all(getattr(rnn, name) is kind for name, kind in PUBLIC.items())
+    linear = {"GatedLinearAttention", "HGRN", "LRU", "MinGRU", "MinLSTM", "QRNN", "RGLRU"}
+    linear |= {"S5", "SRU", "SelectiveSSM"}
+    assert {str(case) for case in AFFINE} == linear
+    chunked = {str(case) for case in CELLS if isinstance(case.cell, rnn.ChunkedCell)}
+    assert chunked == {"DeltaNet", "GatedDeltaNet", "GatedLinearAttention", "MLSTM"}
+
+
+@pytest.mark.parametrize("kind", PUBLIC.values(), ids=PUBLIC)
+def test_docstrings_are_whole(kind):
+    """Equations, arguments, shapes, errors, an example, and a reference with title and year."""
+    text = inspect.getdoc(kind) or ""
+    sections = re.split(r"\n\n(\w+):\n", "\n\n" + text)
+    named = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert list(named)[:5] == ["Args", "Shapes", "Raises", "Example", "References"]
+    assert re.search(r"^    \S.* = ", sections[0], re.MULTILINE), "no equation"
+    assert ">>> " in named["Example"]
+    assert re.search(r'"\w[^"]+".*\b(19|20)\d\d\b', named["References"], re.DOTALL)
+    for field in dataclasses.fields(kind):
+        assert re.search(rf"^    {field.name}: ", named["Args"], re.MULTILINE), field.name
+    for method in ("init", "init_state", "step"):
+        assert getattr(kind, method).__doc__, method
+
+
 def test_init_draws_finite_parameters_of_the_dtype_asked_for(case):
     init = functools.partial(case.cell.init, input_size=case.input_size)
     for dtype in case.dtypes:
@@ -79,9 +109,8 @@ def test_init_draws_finite_parameters_of_the_dtype_asked_for(case):
     assert any(jax.tree.leaves(changed)), "init makes no use of its key"
 
 
+@pytest.mark.parametrize("case", CELLS, ids=str)
 def test_init_draws_as_many_parameters_as_the_paper(case):
-    if case.count is None:
-        pytest.skip("wrappers add what their own tests count")
     hidden = getattr(case.cell, case.size)
     for h, n in ((hidden, case.input_size), (2 * hidden, case.input_size + 2)):
         init = dataclasses.replace(case.cell, **{case.size: h}).init
@@ -124,9 +153,8 @@ def test_batch_axes_are_vmap(case):
     assert_near(results["no axis"], at(mapped, 0, 0), 1e-12)
 
 
+@pytest.mark.parametrize("case", AFFINE, ids=str)
 def test_affine_form_is_the_step(case):
-    if not isinstance(case.cell, rnn.AffineCell):
-        pytest.skip("not an affine cell")
     work = params, state, x = (
         random_params(case),
         random_state(case, (3, 2)),

@@ -330,4 +330,5 @@ USER_CELLS = (
     Case(Noisy()),
     Case(Bound()),
     Case(rnn.wrappers.EmitState(Noisy()), name="EmitState(Noisy)"),
+    Case(rnn.wrappers.LearnedInitialState(rnn.Elman(4)), name="LearnedInitialState(Elman)"),
 )

@@ -103,7 +103,7 @@ class ConvLSTM:
 
     References:
         X. Shi, Z. Chen, H. Wang, D.-Y. Yeung, W.-K. Wong and W.-C. Woo, "Convolutional LSTM
-        network: a machine learning approach for precipitation nowcasting", 2015.
+        network: a machine learning approach for precipitation nowcasting", 2015, eq. 3.
 
     Note:
         The paper has peepholes; these cells have none, like Keras' `ConvLSTM1D`, `ConvLSTM2D` and

@@ -134,8 +134,9 @@ class DeltaNet:
         delta rule over sequence length", 2024.
 
     Note:
-        The memory is the transpose of the paper's. The short convolutions before q, k and v, and
-        the normalisation and projection that follow, are left to the layers.
+        The memory is the transpose of the paper's. The authors' code divides q by √d besides, d
+        being the features of a head's key. The short convolutions before q, k and v, and the
+        normalisation and projection that follow, are left to the layers.
     """
 
     hidden_size: int
@@ -226,7 +227,7 @@ class GatedDeltaNet:
 
     References:
         S. Yang, J. Kautz and A. Hatamizadeh, "Gated delta networks: improving Mamba2 with delta
-        rule", 2024.
+        rule", 2024, eq. 10.
 
     Note:
         As in `DeltaNet`; the output gate is left to the layers, too.

@@ -89,7 +89,7 @@ class GatedLinearAttention:
         hardware-efficient training", 2023.
 
     Note:
-        The recurrence is the paper's, without the 1/√d on keys of the authors' code. The
+        The recurrence is the paper's; the authors' code divides q by √d besides. The
         normalisation, the output gate and the projection that follow are left to the layers.
     """
 

@@ -98,7 +98,7 @@ class MLSTM:
         ((5, 2, 4, 4), (20, 5, 8))
 
     References:
-        M. Beck et al., "xLSTM: extended long short-term memory", 2024.
+        M. Beck et al., "xLSTM: extended long short-term memory", 2024, eqs. 19 to 27.
 
     Note:
         The paper also allows an exponential forget gate; its code, like this, has the logistic

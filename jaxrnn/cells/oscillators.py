@@ -87,7 +87,8 @@ class CoRNN:
 
     References:
         T. K. Rusch and S. Mishra, "Coupled oscillatory recurrent neural network (coRNN): an
-        accurate and (gradient) stable architecture for learning long time dependencies", 2021.
+        accurate and (gradient) stable architecture for learning long time dependencies", 2021,
+        eq. 3.
 
     Note:
         The damping acts on the old z, as in the authors' code; the paper also allows the new one.

@@ -72,8 +72,8 @@ class ParaGRU:
         training of nonlinear RNNs for large language models", 2025.
 
     Note:
-        z writes here, as in the authors' code; in `GRU` it keeps. They pack z, r, n, and can make B
-        block-diagonal by heads.
+        z writes here, as in the authors' code; in `GRU` it keeps. They pack z, r, n, make B
+        block-diagonal by heads, and start a and b otherwise.
     """
 
     hidden_size: int

@@ -76,8 +76,8 @@ class QRNN:
         J. Bradbury, S. Merity, C. Xiong and R. Socher, "Quasi-recurrent neural networks", 2016.
 
     Note:
-        The paper's convolutions have no biases; the authors' code has. With window 1 and o = 1 this
-        is the gated impulse linear recurrence of Martin and Cundy, 2018.
+        The paper's convolutions have no biases; the authors' code has, and in it f writes. With
+        window 1 and o = 1 this is the gated impulse linear recurrence of Martin and Cundy, 2018.
     """
 
     hidden_size: int

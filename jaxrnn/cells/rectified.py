@@ -131,7 +131,7 @@ class IndRNN:
 
     References:
         S. Li, W. Li, C. Cook, C. Zhu and Y. Gao, "Independently recurrent neural network (IndRNN):
-        building a longer and deeper RNN", 2018.
+        building a longer and deeper RNN", 2018, eq. 2.
 
     Note:
         Equals `Elman` with the diagonal kernel diag(u).

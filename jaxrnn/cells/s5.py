@@ -88,9 +88,11 @@ class S5:
 
     Note:
         The authors' code draws real B and complex C and turns them by the eigenvectors of HiPPO-N;
-        for normal draws the result is distributed as it is here, where they are drawn in the
-        eigenbasis. Its D is diagonal; here D is a whole matrix, so that input and output may differ
-        in width. Nothing keeps Re Λ negative while training, as in the paper.
+        here they are drawn in the eigenbasis, where normal draws are distributed alike. The
+        variance of its B is 1 / (2 hidden), that of this one 1 / input, so that the state has the
+        scale of the input. Its D is diagonal; here D is a whole matrix, so that input and output
+        may differ in width. Nothing keeps Re Λ negative while training, as in the paper, unless
+        its code is told to clip it.
     """
 
     hidden_size: int

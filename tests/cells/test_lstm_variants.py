@@ -4,6 +4,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.cases import Case, random_inputs, random_params
+from tests.cells.golden import tflite_lstm as tflite
 from tests.cells.oracle import assert_follows, sigmoid
 from tests.helpers import assert_near
 
@@ -68,6 +69,29 @@ def test_coupled_lstm_is_onnx_with_input_forget():
     (want,) = session.run(None, feeds)
     _, got = rnn.unroll(COUPLED.cell, params, xs)
     assert_near(got, want[:, 0], 1e-6)
+
+
+def as_tflite(data):
+    """TensorFlow Lite keeps the forget gate, as we do, and an array a gate, turned."""
+
+    def packed(kind):
+        return jnp.concatenate([jnp.asarray(data[f"{kind}_{gate}"]).T for gate in "fgo"], axis=-1)
+
+    params = rnn.cells.CoupledLSTMParams(*map(packed, ("input", "recurrent", "bias")))
+    return rnn.unroll(rnn.CoupledLSTM(tflite.HIDDEN), params, jnp.asarray(data["xs"]))[1]
+
+
+def test_coupled_lstm_is_tensorflow_lite_as_it_was_recorded():
+    with np.load(tflite.FILE) as data:
+        assert_near(as_tflite(data), data["ys"], 1e-6)
+        for name, array in tflite.draw().items():
+            np.testing.assert_array_equal(array, data[name])
+
+
+def test_coupled_lstm_is_tensorflow_lite():
+    pytest.importorskip("ai_edge_litert", reason="not installed; what it gave is tested above")
+    drawn = tflite.draw()
+    assert_near(as_tflite(drawn), tflite.run(drawn), 1e-6)
 
 
 def test_multiplicative_lstm_follows_the_paper():

@@ -1,0 +1,97 @@
+"""The table of all cells: it is what the code says, and the one in the README is not stale."""
+
+import math
+import pathlib
+
+import pytest
+
+import jaxrnn as rnn
+from jaxrnn import _catalogue as catalogue
+from jaxrnn import _parameter_counts as counts
+from tests.cases import CELLS
+
+README = pathlib.Path(__file__).parents[2] / "README.md"
+CELL_BY_NAME = catalogue.all_cells()
+
+
+@pytest.fixture(scope="module")
+def table():
+    return catalogue.table()
+
+
+def test_the_table_of_the_readme_is_not_stale(table):
+    assert catalogue.written(README) == table, (
+        "the README's table of cells is not what the code says; run\n\n"
+        "    python -m jaxrnn.cells README.md\n"
+    )
+
+
+def test_every_cell_has_one_row(table):
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == list(CELL_BY_NAME)
+    assert set(CELL_BY_NAME) == {type(case.cell).__name__ for case in CELLS}
+    assert all(len(row.replace("\\|", "").strip("|").split("|")) == 5 for row in rows)
+
+
+# Two options change the count and have no letter: a gate, and several heads of an SLSTM.
+LETTERED = [
+    case
+    for case in CELLS
+    if not getattr(case.cell, "gated", False) and not isinstance(case.cell, rnn.SLSTM)
+]
+
+
+@pytest.mark.parametrize("case", LETTERED, ids=str)
+def test_the_formula_is_the_count_of_the_paper(case):
+    cell, sizes = case.cell, counts.sizes_of(type(case.cell).__name__)
+    values = {"I": case.input_size}
+    for letter, name in sizes.arguments.items():
+        values[letter] = getattr(cell, name, None) or math.prod(cell.kernel_shape)
+    found = counts.polynomial(type(cell), sizes)
+    square = values["H"] ** 2 if "where I = H" in counts.parameters(type(cell)) else 0
+    less = square if values["I"] == values["H"] else 0
+    assert counts.evaluate(found, values) - less == case.count(values["H"], values["I"])
+
+
+def test_the_formula_of_an_slstm_is_that_of_one_head():
+    assert counts.parameters(rnn.SLSTM) == "4H(H + I + 1)"
+
+
+def test_formulas_are_written_with_their_common_factor_in_front():
+    def of(text):
+        return {tuple(m): f for m, f in text.items()}
+
+    assert counts.formula(of({"HH": 4, "HI": 4, "H": 4})) == "4H(H + I + 1)"
+    assert counts.formula(of({"HI": 3, "HH": 2, "H": 5, "": 2})) == "3HI + 2H² + 5H + 2"
+    assert counts.formula(of({"HI": 2})) == "2HI"
+    assert counts.formula(of({"HHI": 1, "HHH": 2})) == "H²(I + 2H)"
+
+
+def test_engines_are_those_that_do_not_refuse():
+    everywhere = {"Sequential", "Hoisted"}
+    assert set(catalogue.serving(rnn.GRU)) >= everywhere
+    assert "CuDNN" in catalogue.serving(rnn.LSTM)
+    assert not any("CuDNN" in catalogue.serving(kind) for kind in (rnn.GRU, rnn.PeepholeLSTM))
+
+
+def test_equations_and_papers_come_from_the_docstring():
+    assert catalogue.equations(rnn.LSTM) == [
+        "i, f, o = σ(x W + b + h U)",
+        "g = tanh(x W + b + h U)",
+        "c' = f c + i g",
+        "h' = o tanh(c')",
+    ]
+    assert catalogue.paper(rnn.LSTM).startswith("Hochreiter and Schmidhuber, “Long short-term")
+    assert catalogue.paper(rnn.Elman) == "Elman, “Finding structure in time”, 1990"
+    assert catalogue.paper(rnn.SRU).startswith("Lei et al., “Simple recurrent units")
+
+
+def test_writing_replaces_what_stands_between_the_marks(tmp_path):
+    file = tmp_path / "README.md"
+    assert catalogue.write(file, "one") and catalogue.written(file) == "one"
+    file.write_text("# Head\n\n" + file.read_text() + "\n# Tail\n", encoding="utf-8")
+    assert catalogue.write(file, "two\nlines") and not catalogue.write(file, "two\nlines")
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("# Head\n") and text.endswith("# Tail\n") and "one" not in text
+    assert catalogue.written(file) == "two\nlines"
+    assert catalogue.written(tmp_path / "none") is None
