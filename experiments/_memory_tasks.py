@@ -5,6 +5,7 @@ what the network has to bridge. Answers are either one number, scored by the squ
 of several classes at each step that has a weight, scored by the cross-entropy.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,8 +22,19 @@ class Batch(NamedTuple):
     weights: np.ndarray  # [time, rows]: 1 where an answer is asked for, else 0
 
 
+Predict = Callable[[Batch], np.ndarray]  # the classes that a network answers
+
+
+class _Task:
+    """What a task has that is not asked for more than it was trained on."""
+
+    def beyond(self, predict: Predict) -> dict[str, float]:
+        """How well it does on sequences longer than those of training, where that is the point."""
+        return {}
+
+
 @dataclass(frozen=True)
-class Adding:
+class Adding(_Task):
     """The sum of the two marked numbers out of `length`, one in each half.
 
     Answering 1 always has a mean squared error of 1/6.
@@ -49,7 +61,7 @@ class Adding:
 
 
 @dataclass(frozen=True)
-class Copy:
+class Copy(_Task):
     """Ten symbols out of eight, `length` blanks of which the last says "now", the ten again.
 
     Who knows all but the symbols loses 10 ln 8 / (length + 20) nats a step.
@@ -76,7 +88,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class SelectiveCopy:
+class SelectiveCopy(_Task):
     """Ten symbols out of eight, scattered among `length` steps; afterwards they are asked for.
 
     A. Gu and T. Dao, "Mamba: linear-time sequence modeling with selective state spaces", 2023,
@@ -100,7 +112,7 @@ class SelectiveCopy:
 
 
 @dataclass(frozen=True)
-class TemporalOrder:
+class TemporalOrder(_Task):
     """In which order two of {X, Y} came, far apart in `length` steps of four distractors.
 
     S. Hochreiter and J. Schmidhuber, 1997, experiment 6a.
@@ -126,7 +138,7 @@ class TemporalOrder:
 
 
 @dataclass(frozen=True)
-class Parity:
+class Parity(_Task):
     """Whether the ones so far are odd in number, after each of `length` bits.
 
     A finite automaton with two states: a cell must be able to flip its state. A state that is
@@ -146,13 +158,16 @@ class Parity:
         targets = (np.cumsum(bits, 0) % 2).astype(np.int32)
         return Batch(_one_hot(bits, 2), targets, np.ones(bits.shape, np.float32))
 
-    def beyond(self) -> tuple["Parity", int]:
-        """The task at a length not trained on, and the step from which only that counts."""
-        return replace(self, length=5 * self.length), self.length
+    def beyond(self, predict: Predict) -> dict[str, float]:
+        """The share of right answers from the trained length to five times that."""
+        longer = replace(self, length=5 * self.length)
+        batch = longer.batch(np.random.default_rng(5), 200)
+        right = predict(batch) == batch.targets
+        return {"beyond": float(right[self.length :].mean())}
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(_Task):
     """aⁿbⁿ for n up to `length`: after each b, whether another b follows or the end.
 
     G. Weiss, Y. Goldberg and E. Yahav, "On the practical computational power of finite precision
@@ -175,13 +190,15 @@ class Counting:
         inputs = np.stack([is_a, is_b], -1).astype(np.float32)
         return Batch(inputs, (t == 2 * n - 1).astype(np.int32), is_b.astype(np.float32))
 
-    def beyond(self) -> tuple["Counting", int]:
-        """The task for four times the n, and the n up to which it is trained."""
-        return replace(self, length=4 * self.length), self.length
+    def beyond(self, predict: Predict) -> dict[str, float]:
+        """Up to which n every string is right, out of four times those trained on."""
+        batch = self.strings(np.arange(1, 4 * self.length + 1))
+        right = ((predict(batch) == batch.targets) | (batch.weights == 0)).all(0)
+        return {"counts_to": float(len(right) if right.all() else right.argmin())}
 
 
 @dataclass(frozen=True)
-class AssociativeRecall:
+class AssociativeRecall(_Task):
     """`length` pairs of a letter and a digit, then one of the letters: which digit was its own?
 
     J. Ba et al., "Using fast weights to attend to the recent past", 2016, section 4.1.
