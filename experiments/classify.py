@@ -251,11 +251,11 @@ def main(config: Config) -> Result:
     )
     runs = [(seed, fold) for seed in range(config.seeds) for fold in range(max(1, config.folds))]
     found, scores, outcome = [], [], None
+    channels = data.train.sequences[0].shape[-1]
     for seed, fold in runs:
         training = replace(config.training, seed=config.training.seed + seed)
         train, held_out = split(config, data, fold)
         keys = jax.random.split(jax.random.key(training.seed), config.members)
-        channels = data.train.sequences[0].shape[-1]
         outcome = fit(
             make_task(replace(config, training=training), model, train),
             jax.jit(jax.vmap(lambda key: model.init(key, channels)))(keys),

@@ -97,9 +97,7 @@ class Result(NamedTuple):
 def measure(model: Model, params: Params, inputs: Any) -> np.ndarray:
     """The logarithm of the size against the lag: the median over sequences ``[time, rows, 2]``."""
     xs = model.encode(params, jnp.asarray(inputs))
-    flow = rnn.analysis.gradient_flow(
-        model.cell, params.cell, xs, probes=32, key=jax.random.key(0)
-    )
+    flow = rnn.analysis.gradient_flow(model.cell, params.cell, xs, probes=32, key=jax.random.key(0))
     return np.median(np.asarray(flow.log_rms), axis=1)
 
 

@@ -60,9 +60,7 @@ def test_lstm_agrees_with_finite_differences():
     for after in range(1, time):
         vector = np.concatenate([states.hidden[after - 1], states.cell[after - 1]])
         step = 1e-6 * np.eye(6)
-        differences = [
-            (last(vector + d, after) - last(vector - d, after)) / 2e-6 for d in step
-        ]
+        differences = [(last(vector + d, after) - last(vector - d, after)) / 2e-6 for d in step]
         expected, lag = log_sizes(np.array(differences)), time - after
         np.testing.assert_allclose(flow.log_rms[lag], expected[0], atol=1e-7)
         np.testing.assert_allclose(flow.log_largest[lag], expected[1], atol=1e-7)
