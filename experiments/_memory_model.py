@@ -1,5 +1,6 @@
 """The network that learns the tasks of long memory, and how each cell is started for them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +22,10 @@ _STARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "gru": lambda steps: {"bias_init": initializers.Chrono(steps, input_gate=None)},
     "lem": lambda steps: {"time_step": min(1.0, 12 / steps)},
     "lru": lambda steps: {
-        "eigenvalue_init": initializers.UnitRing(1 - 1 / steps, 1 - 0.1 / steps, 0.314)
+        # A slow decay, and at most one turn over the whole sequence.
+        "eigenvalue_init": initializers.UnitRing(
+            1 - 1 / steps, 1 - 0.1 / steps, 2 * math.pi / steps
+        )
     },
 }
 

@@ -30,7 +30,7 @@ from rich.console import Console
 
 import jaxrnn as rnn
 from experiments import _gradient_flow_picture, long_memory
-from experiments._memory_model import Model, Params
+from experiments._memory_model import Model, Params, cell_for
 from experiments._memory_tasks import Adding
 from experiments._options import Options, identity, run_folder
 from experiments._terminal import command
@@ -70,10 +70,8 @@ CELLS: dict[str, Callable[[int, int], Any]] = {
     "LSTM, forget bias 1": lambda n, lag: rnn.LSTM(n),
     "LSTM, chrono": lambda n, lag: rnn.LSTM(n, bias_init=initializers.Chrono(lag)),
     "OrthogonalRNN": lambda n, lag: rnn.OrthogonalRNN(n),
-    "LEM": lambda n, lag: rnn.LEM(n, time_step=min(1.0, 12 / lag)),
-    "LRU": lambda n, lag: rnn.LRU(
-        n, eigenvalue_init=initializers.UnitRing(1 - 1 / lag, 1 - 0.1 / lag, 0.314)
-    ),
+    "LEM": lambda n, lag: cell_for("lem", n, lag),
+    "LRU": lambda n, lag: cell_for("lru", n, lag),
 }
 
 
