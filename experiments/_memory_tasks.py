@@ -100,6 +100,10 @@ class SelectiveCopy(_Task):
     classes = 9
     guess = np.log(8)
 
+    def __post_init__(self):
+        if self.length < 10:
+            raise ValueError(f"length must be at least 10 for this task, got {self.length}")
+
     def batch(self, random: Random, rows: int) -> Batch:
         """Draws `rows` sequences."""
         symbols = random.integers(1, 9, (10, rows))
@@ -184,15 +188,15 @@ class Counting(_Task):
         return self.strings(random.integers(1, self.length + 1, rows))
 
     def strings(self, n: np.ndarray) -> Batch:
-        """The strings with these n, one a row."""
-        t = np.arange(2 * int(n.max()))[:, None]
+        """The strings with these n, one a row, with room for the longest."""
+        t = np.arange(2 * self.length)[:, None]
         is_a, is_b = t < n, (t >= n) & (t < 2 * n)
         inputs = np.stack([is_a, is_b], -1).astype(np.float32)
         return Batch(inputs, (t == 2 * n - 1).astype(np.int32), is_b.astype(np.float32))
 
     def beyond(self, predict: Predict) -> dict[str, float]:
         """Up to which n every string is right, out of four times those trained on."""
-        batch = self.strings(np.arange(1, 4 * self.length + 1))
+        batch = replace(self, length=4 * self.length).strings(np.arange(1, 4 * self.length + 1))
         right = ((predict(batch) == batch.targets) | (batch.weights == 0)).all(0)
         return {"counts_to": float(len(right) if right.all() else right.argmin())}
 

@@ -78,7 +78,8 @@ def apart(wanted: Any, gap: float) -> np.ndarray:
     for value in np.asarray(wanted, float)[order]:
         groups.append([value])
         while len(groups) > 1 and _low(groups[-1], gap) < _high(groups[-2], gap) + gap - 1e-12:
-            groups[-2] += groups.pop()
+            last = groups.pop()
+            groups[-1] += last
     spread = [_low(group, gap) + gap * i for group in groups for i in range(len(group))]
     placed = np.empty(len(spread))
     placed[order] = spread
