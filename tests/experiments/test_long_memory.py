@@ -23,7 +23,7 @@ def small(**changes):
     training = dict(steps=2, warmup=1, validate_every=2, checkpoint_every=2, log_every=1)
     training |= changes.pop("training", {})
     return long_memory.Config(
-        **(dict(hidden=6, rows=4, length=8) | changes), training=Options(**training)
+        **(dict(hidden=6, rows=4, length=10) | changes), training=Options(**training)
     )
 
 
@@ -81,16 +81,17 @@ def test_losses_and_accuracy_count_where_an_answer_is_asked_for():
 
 
 def test_cells_are_started_as_their_papers_say():
-    bias = cell_for("lstm", 4000, 50).init(jax.random.key(0), 1).bias.reshape(4, -1)
+    key, size = jax.random.key(0), 4000
+    bias = cell_for("lstm", 4, 50).bias_init(key, (4, size), "float32")
     assert np.exp(bias[1]).max() == pytest.approx(49, rel=0.02)
     np.testing.assert_allclose(bias[0], -bias[1])
     assert cell_for("lstm", 4, None) == rnn.LSTM(4)
     assert cell_for("elman", 4, 50) == rnn.Elman(4)
-    gru = cell_for("gru", 4000, 50).init(jax.random.key(0), 1).bias.reshape(3, -1)
-    assert np.exp(gru[1]).max() == pytest.approx(49, rel=0.02) and (gru[[0, 2]] == 0).all()
+    gru = cell_for("gru", 4, 50).bias_init(key, (3, size), "float32")
+    assert np.exp(gru[1]).max() == pytest.approx(49, rel=0.02) and not gru[0].any()
     assert cell_for("lem", 4, 500).time_step == pytest.approx(0.024)
-    radius = np.exp(-np.exp(cell_for("lru", 500, 100).init(jax.random.key(0), 1).log_decay))
-    assert radius.min() > 0.9899 and radius.max() < 0.9991
+    radius, phase = cell_for("lru", 4, 100).eigenvalue_init(key, (2, size), "float32")
+    assert radius.min() > 0.9899 and radius.max() < 0.9991 and phase.max() < 0.0629
 
 
 # The whole ----------------------------------------------------------------------------------------

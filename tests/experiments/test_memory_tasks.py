@@ -89,6 +89,9 @@ def test_selective_copy():
     assert (np.abs(places - 1 / 3) < 0.15).all()
     assert (given[-10:] == 9).all() and (batch.weights.sum(0) == 10).all()
 
+    with pytest.raises(ValueError, match="length must be at least 10 for this task, got 9"):
+        SelectiveCopy(9)
+
 
 def test_temporal_order():
     batch = draw(TemporalOrder(60))
