@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments._metrics import Log
-from experiments._pictures import COLOURS, plain
+from experiments._pictures import COLOURS, End, label_ends, plain
 
 SEEDS = 3
 
@@ -89,11 +89,10 @@ ROWS = (
 
 
 class Run(NamedTuple):
-    """One trained row and seed."""
+    """One trained row."""
 
     row: Row
-    seed: int
-    test: dict[str, float]
+    test: Sequence[dict[str, float]]  # of each seed
     folder: Path
     seconds: float
 
@@ -101,19 +100,18 @@ class Run(NamedTuple):
 def report(runs: Sequence[Run], folder: Path, console: Console) -> None:
     """Prints the table, and keeps it as Markdown with its picture beside it."""
     lines = [
-        "| task | cell | what | three seeds | guessing | solved | claimed | seconds |",
+        "| task | cell | what | each seed | guessing | solved | claimed | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row, its in _by_row(runs):
+    for row, test, _, seconds in runs:
         measure = MEASURES[row.task]
-        values = [run.test[measure.score] for run in its]
-        solved = sum(measure.solved(run.test, row) for run in its)
-        shown = ", ".join(f"{value:.4g}" for value in values)
+        shown = ", ".join(f"{values[measure.score]:.4g}" for values in test)
+        solved = sum(measure.solved(values, row) for values in test)
         guess = {"beyond": "0.5", "counts_to": "0"}.get(measure.score)
         lines.append(
             f"| {row.task}, {row.length} | {row.cell} | {measure.text} | {shown} | "
-            f"{guess or format(its[0].test['guess'], '.4f')} | {solved} of {len(its)} | "
-            f"{'yes' if row.solves else 'no'} | {np.mean([run.seconds for run in its]):.0f} |"
+            f"{guess or format(test[0]['guess'], '.4f')} | {solved} of {len(test)} | "
+            f"{'yes' if row.solves else 'no'} | {seconds:.0f} |"
         )
     (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     console.print("\n".join(lines))
@@ -123,63 +121,63 @@ def report(runs: Sequence[Run], folder: Path, console: Console) -> None:
 def draw(path: Path, runs: Sequence[Run]) -> None:
     """Draws the four tasks as a PNG: two by their learning curves, two by what was learnt."""
     figure = Figure(figsize=(14, 9), layout="constrained")
-    panels = dict(
-        zip(("adding", "copy", "parity", "anbn"), figure.subplots(2, 2).flat, strict=True)
-    )
-    for task, axes in panels.items():
-        its = [(row, found) for row, found in _by_row(runs) if row.task == task]
+    panels = zip(("adding", "copy", "parity", "anbn"), figure.subplots(2, 2).flat, strict=True)
+    for task, axes in panels:
+        its = [run for run in runs if run.row.task == task]
         if not its:
             axes.set_visible(False)
         elif task in ("adding", "copy"):
             _curves(axes, task, its)
         else:
             _dots(axes, task, its)
-    figure.suptitle("Long memory: who remembers what (one mark or line for each of three seeds)")
+    figure.suptitle("Long memory: who remembers what", fontsize=15, weight="bold")
     figure.savefig(path, dpi=130)
 
 
-def _by_row(runs: Sequence[Run]) -> list[tuple[Row, list[Run]]]:
-    rows = dict.fromkeys(run.row for run in runs)
-    return [(row, [run for run in runs if run.row == row]) for row in rows]
-
-
-def _curves(axes: Any, task: str, its: list[tuple[Row, list[Run]]]) -> None:
-    for colour, (row, found) in zip(COLOURS, its, strict=False):
-        for number, run in enumerate(found):
-            lines = Log(run.folder / "metrics.jsonl").read()
-            points = [(x["step"], x["validation_loss"]) for x in lines if "validation_loss" in x]
-            label = row.cell if number == 0 else None
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=label)
-    guess = its[0][1][0].test["guess"]
+def _curves(axes: Any, task: str, its: Sequence[Run]) -> None:
+    ends = []
+    for colour, run in zip(COLOURS, its, strict=False):
+        lines = [x for x in Log(run.folder / "metrics.jsonl").read() if "validation_loss" in x]
+        steps, means = ([x[name] for x in lines] for name in ("step", "validation_loss"))
+        spread = np.array([x["validation_loss_spread"] for x in lines])
+        axes.plot(steps, means, color=colour, linewidth=1.9)
+        low = np.maximum(means - spread, np.array(means) / 10)
+        axes.fill_between(steps, low, means + spread, color=colour, alpha=0.15, linewidth=0)
+        ends.append(End(means[-1], run.row.cell, colour))
+    row, guess = its[0].row, its[0].test[0]["guess"]
     axes.axhline(guess, color="#222222", linewidth=0.9, linestyle=":")
-    axes.annotate("guessing", (1, guess), xycoords=("axes fraction", "data"), ha="right",
-                  va="bottom", fontsize=9)  # fmt: skip
+    left = dict(xycoords=("axes fraction", "data"), fontsize=9)
+    axes.annotate("guessing", (0.01, guess), va="bottom", color="#222222", **left)
     if task == "adding":
         axes.axhline(0.01, color="#009e73", linewidth=0.9, linestyle="--")
-        axes.annotate("solved", (1, 0.01), xycoords=("axes fraction", "data"), ha="right",
-                      va="top", fontsize=9, color="#00734f")  # fmt: skip
-    plain(axes, yscale="log", xlabel="step", ylabel=f"validation: {MEASURES[task].text}")
-    axes.set_title(f"{task}, {its[0][0].length} steps", loc="left")
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+        axes.annotate("solved", (0.01, 0.01), va="top", color="#00734f", **left)
+    limit = max(run.row.steps for run in its)
+    plain(axes, yscale="log", xlim=(0, limit), xlabel="step", ylabel=MEASURES[task].text)
+    title = f"{task}, {row.length} steps: validation, mean and deviation of {SEEDS} seeds"
+    axes.set_title(title, loc="left")
+    label_ends(axes, ends)
 
 
-def _dots(axes: Any, task: str, its: list[tuple[Row, list[Run]]]) -> None:
-    row, score = its[0][0], MEASURES[task].score
-    for place, (colour, (_, found)) in enumerate(zip(COLOURS, its, strict=False)):
-        spread = place + 0.12 * (np.arange(len(found)) - (len(found) - 1) / 2)
-        axes.scatter(spread, [run.test[score] for run in found], s=60, color=colour, zorder=3)
+def _dots(axes: Any, task: str, its: Sequence[Run]) -> None:
+    row, score = its[0].row, MEASURES[task].score
+    for place, (colour, run) in enumerate(zip(COLOURS, its, strict=False)):
+        across = place + 0.14 * (np.arange(len(run.test)) - (len(run.test) - 1) / 2)
+        dots = dict(s=80, zorder=3, clip_on=False)
         if task == "parity":
-            inside = [run.test["accuracy"] for run in found]
-            axes.scatter(spread, inside, s=60, facecolor="none", edgecolor=colour, zorder=3)
-    axes.set_xticks(range(len(its)), [row.cell for row, _ in its])
+            inside = [values["accuracy"] for values in run.test]
+            axes.scatter(across, inside, facecolor="none", edgecolor=colour, **dots)
+        axes.scatter(across, [values[score] for values in run.test], color=colour, **dots)
+    axes.set_xticks(range(len(its)), [run.row.cell for run in its])
+    axes.set_xlim(-0.6, len(its) - 0.4)
+    where = dict(xycoords=("axes fraction", "data"), fontsize=9, color="#222222", va="bottom")
     if task == "parity":
-        plain(axes, ylim=(0.4, 1.03), ylabel="share of right answers")
+        plain(axes, ylim=(0.4, 1.02), ylabel="share of right answers")
         axes.axhline(0.5, color="#222222", linewidth=0.9, linestyle=":")
-        title = f"parity: up to {row.length} bits as trained (ring), from there to {5 * row.length}"
-        axes.set_title(f"{title} (filled)", loc="left")
+        axes.annotate("guessing", (0.01, 0.5), **where)
+        title = f"parity: ring, bits 1 to {row.length} as trained; dot, from there to"
+        axes.set_title(f"{title} {5 * row.length}", loc="left")
     else:
-        plain(axes, ylim=(0, 4.2 * row.length), ylabel="every n up to this is right")
+        plain(axes, ylim=(0, 4 * row.length), ylabel="every n up to this is right")
         axes.axhline(row.length, color="#222222", linewidth=0.9, linestyle=":")
-        axes.set_title(
-            f"aⁿbⁿ: trained up to n = {row.length}, tested to {4 * row.length}", loc="left"
-        )
+        axes.annotate("longest n of training", (0.01, row.length), **where)
+        axes.set_title(f"aⁿbⁿ, tested up to n = {4 * row.length}", loc="left")

@@ -18,7 +18,7 @@ are not those of the whole data set.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -36,8 +36,9 @@ from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._errors import UserError
 from experiments._labelled import Data, Labelled, padded
 from experiments._options import Options, identity, run_folder
+from experiments._seeds import fit_seeds, one_seed
 from experiments._terminal import command
-from experiments._training import Outcome, Task, fit
+from experiments._training import Outcome, Task
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Config:
     rows: int = 32
     """Sequences of a batch."""
     seeds: int = 3
-    """How many times all of it is done, from the training's seed on."""
+    """How many times all of it is done, side by side, from the training's seed on."""
     folds: int = 0
     """Cross-validation on the training part with so many folds, instead of the test."""
     training: Options = Options(
@@ -243,38 +244,43 @@ def main(config: Config) -> Result:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     data = load(config)
     model = make_model(config, data)
-    same = identity(config, reporting=("path", "seeds"))
+    same = identity(config, reporting=("path",))
     folder = run_folder(config.training, "classify", same)
     console.print(
         f"{len(data.train.labels)} sequences to train on, {len(data.test.labels)} for the test, "
         f"{len(data.classes)} classes; results go to {folder}"
     )
-    runs = [(seed, fold) for seed in range(config.seeds) for fold in range(max(1, config.folds))]
-    found, scores, outcome = [], [], None
-    channels = data.train.sequences[0].shape[-1]
-    for seed, fold in runs:
-        training = replace(config.training, seed=config.training.seed + seed)
+    seeds = range(config.training.seed, config.training.seed + config.seeds)
+    channels, found, scores, outcome = data.train.sequences[0].shape[-1], [], [], None
+
+    def init(key: jax.Array) -> Params:
+        keys = jax.random.split(key, config.members)
+        return jax.vmap(lambda key: model.init(key, channels))(keys)
+
+    for fold in range(max(1, config.folds)):
         train, held_out = split(config, data, fold)
-        keys = jax.random.split(jax.random.key(training.seed), config.members)
-        outcome = fit(
-            make_task(replace(config, training=training), model, train),
-            jax.jit(jax.vmap(lambda key: model.init(key, channels)))(keys),
-            (),
-            options=training,
-            folder=folder / f"seed-{training.seed}{f'-fold-{fold}' if config.folds else ''}",
-            identity=same | {"seed": training.seed, "fold": fold},
+        outcome = fit_seeds(
+            make_task(config, model, train),
+            init,
+            lambda params: (),
+            seeds=seeds,
+            options=config.training,
+            folder=folder / f"fold-{fold}" if config.folds else folder,
+            identity=same | {"fold": fold},
             console=console,
         )
         if outcome.signal is not None:
             console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
             return Result(outcome, tuple(scores))
-        probabilities, values = score(model, outcome.params, held_out)
-        found.append(_classify_report.Answers(probabilities, held_out.labels))
-        scores.append(values | {"seed": training.seed, "seconds": outcome.seconds})
-        console.print(
-            f"seed {training.seed}{f', fold {fold}' if config.folds else ''}: "
-            f"{values['accuracy']:.2%} of {len(held_out.labels)} right, loss {values['loss']:.4f}"
-        )
+        for number, seed in enumerate(seeds):
+            probabilities, values = score(model, one_seed(outcome.params, number), held_out)
+            found.append(_classify_report.Answers(probabilities, held_out.labels))
+            scores.append(values | {"seed": seed, "fold": fold})
+            console.print(
+                f"seed {seed}{f', fold {fold}' if config.folds else ''}: "
+                f"{values['accuracy']:.2%} of {len(held_out.labels)} right, "
+                f"loss {values['loss']:.4f}"
+            )
     assert outcome is not None
     (folder / "scores.json").write_text(json.dumps(scores) + "\n", encoding="utf-8")
     part = "held out by cross-validation" if config.folds else "test"

@@ -36,8 +36,9 @@ from experiments._memory_model import Model, Params, cell_for, losses, weighted_
 from experiments._memory_suite import ROWS, SEEDS, Run, report
 from experiments._memory_tasks import TASKS, Batch
 from experiments._options import Options, identity, run_folder
+from experiments._seeds import fit_seeds, one_seed
 from experiments._terminal import command
-from experiments._training import Outcome, Task, fit
+from experiments._training import Outcome, Task
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,11 @@ class Config:
     (LSTM, GRU), a ring of eigenvalues (LRU), a short time step (LEM). Otherwise as always."""
     engine: EngineName = "sequential"
     """The engine that runs the cell over time."""
+    seeds: int = 1
+    """How many seeds are trained side by side, from the training's seed on."""
     suite: bool = False
     """Train all rows of the table, each with three seeds, and draw it. Each has settings of its
-    own: the options above, the steps, the learning rate and the seed do not matter then."""
+    own: the options above, the steps and the learning rate do not matter then."""
     suite_steps: int | None = None
     """At most so many steps a row of the suite, to try it out."""
     training: Options = Options(
@@ -78,7 +81,7 @@ class Config:
     )
 
     def __post_init__(self):
-        for name, least in (("hidden", 1), ("rows", 1), ("length", 3)):
+        for name, least in (("hidden", 1), ("rows", 1), ("seeds", 1), ("length", 3)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -158,11 +161,11 @@ class Result(NamedTuple):
 
     Fields:
         outcome: that of the last run.
-        test: its scores; of `--suite`, those of all rows and seeds, by row.
+        test: the scores of each seed; of `--suite`, of each row and seed.
     """
 
     outcome: Outcome
-    test: dict[str, Any]
+    test: tuple[dict[str, float], ...]
 
 
 def main(config: Config) -> Result:
@@ -175,13 +178,12 @@ def main(config: Config) -> Result:
     same = identity(config, reporting=("suite", "suite_steps"))
     folder = run_folder(config.training, "long_memory", same)
     console.print(f"{config.task} with {model.cell}; results go to {folder}")
-    params = jax.jit(model.init, static_argnums=1)(
-        jax.random.key(config.training.seed), config.generated.inputs
-    )
-    outcome = fit(
+    inputs, seed = config.generated.inputs, config.training.seed
+    outcome = fit_seeds(
         make_task(config, model),
-        params,
-        (),
+        lambda key: model.init(key, inputs),
+        lambda params: (),
+        seeds=range(seed, seed + config.seeds),
         options=config.training,
         folder=folder,
         identity=same,
@@ -189,38 +191,36 @@ def main(config: Config) -> Result:
     )
     if outcome.signal is not None:
         console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
-        return Result(outcome, {})
-    scores = test(config, model, outcome.params)
+        return Result(outcome, ())
+    scores = tuple(test(config, model, one_seed(outcome.params, i)) for i in range(config.seeds))
     (folder / "test.json").write_text(json.dumps(scores) + "\n", encoding="utf-8")
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    for number, values in enumerate(scores, seed):
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        console.print(f"seed {number}, on fresh sequences: {shown}")
     console.print(
-        f"on fresh sequences: {shown} ({outcome.seconds:.0f} s of training, "
-        f"{time.perf_counter() - began:.0f} s in all)"
+        f"{outcome.seconds:.0f} s of training, {time.perf_counter() - began:.0f} s in all"
     )
     return Result(outcome, scores)
 
 
 def _suite(config: Config, console: Console) -> Result:
-    """Every row and seed is a run of its own, so that a suite that was stopped goes on."""
+    """Every row is a run of its own, so that a suite that was stopped goes on."""
     base = config.training.out or Path("runs/long_memory/suite")
     runs, result = [], None
     for row in ROWS:
-        for seed in range(SEEDS):
-            training = dataclasses.replace(
-                config.training,
-                steps=min(row.steps, config.suite_steps or row.steps),
-                learning_rate=row.learning_rate,
-                seed=seed,
-                out=base / f"{row.name}-{seed}",
-            )
-            result = main(Config(**row.options, training=training))
-            if result.outcome.signal is not None:
-                return result
-            seconds = result.outcome.seconds
-            runs.append(Run(row, seed, result.test, base / f"{row.name}-{seed}", seconds))
+        training = dataclasses.replace(
+            config.training,
+            steps=min(row.steps, config.suite_steps or row.steps),
+            learning_rate=row.learning_rate,
+            out=base / row.name,
+        )
+        result = main(Config(**row.options, seeds=SEEDS, training=training))
+        if result.outcome.signal is not None:
+            return result
+        runs.append(Run(row, result.test, base / row.name, result.outcome.seconds))
     assert result is not None
     report(runs, base, console)
-    return Result(result.outcome, {run.folder.name: run.test for run in runs})
+    return Result(result.outcome, tuple(scores for run in runs for scores in run.test))
 
 
 if __name__ == "__main__":
