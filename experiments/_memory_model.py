@@ -86,10 +86,10 @@ class Model:
         encoded: Any = self._encoder.apply(params.encoder, xs) if self.linear else xs
         return encoded
 
-    def apply(self, params: Params, xs: jax.Array, *, last: int | None = None) -> jax.Array:
-        """Answers ``[time, rows, outputs]``, or those of the last steps only."""
+    def apply(self, params: Params, xs: jax.Array) -> jax.Array:
+        """Answers ``[time, rows, outputs]``."""
         _, ys = rnn.unroll(self.cell, params.cell, self.encode(params, xs), engine=self.engine)
-        answers: Any = self._readout.apply(params.readout, ys if last is None else ys[-last:])
+        answers: Any = self._readout.apply(params.readout, ys)
         return answers
 
     @property
