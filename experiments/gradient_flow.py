@@ -30,6 +30,7 @@ from rich.console import Console
 
 import jaxrnn as rnn
 from experiments import _gradient_flow_picture, long_memory
+from experiments._choices import EngineName, make_engine
 from experiments._memory_model import Model, Params, cell_for
 from experiments._memory_tasks import Adding
 from experiments._options import Options, identity, run_folder
@@ -48,6 +49,8 @@ class Config:
     """Hidden size."""
     rows: int = 32
     """Sequences of a batch."""
+    engine: EngineName = "sequential"
+    """The engine that runs the cells over time."""
     measured: int = 16
     """Sequences along which gradients are measured; their median is drawn."""
     forget_biases: tuple[float, ...] = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
@@ -109,7 +112,8 @@ def main(config: Config) -> Result:
     key = jax.random.key(config.training.seed)
     flows, outcome = [], None
     for name, make in CELLS.items():
-        model = Model(make(config.hidden, config.length), 1, config.hidden)
+        engine = make_engine(config.engine)
+        model = Model(make(config.hidden, config.length), 1, config.hidden, engine)
         run = long_memory.Config(
             "adding",
             length=config.length,
