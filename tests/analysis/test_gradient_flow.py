@@ -85,8 +85,8 @@ def test_nothing_underflows_or_overflows():
         flow = gradient_flow(cell, jax.tree.map(jnp.float32, params), jnp.zeros((time, 1), "f4"))
         assert flow.log_rms.dtype == jnp.float32
         expected = np.log(factor) * np.arange(time + 1)
-        np.testing.assert_allclose(flow.log_rms, expected, rtol=1e-5)
-        np.testing.assert_allclose(flow.log_largest, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(flow.log_rms, expected, rtol=1e-4)
+        np.testing.assert_allclose(flow.log_largest, expected, rtol=1e-4, atol=1e-6)
 
 
 def linear(x):
@@ -129,7 +129,7 @@ def test_counters_have_no_derivative_and_states_and_any_inputs_are_taken():
         return Counted(jnp.zeros(batch, jnp.int32), jnp.zeros((*batch, 2)))
 
     cell, rate = rnn.from_step(leaky, init_state=zeros), jnp.array([0.5, 0.25])
-    state = Counted(jnp.full((2, 1), 1), inputs(2, 1, 2))
+    state = Counted(jnp.ones((2, 1), jnp.int32), inputs(2, 1, 2))
     flow = gradient_flow(cell, rate, {"in": inputs(6, 2, 1, 2)}, state)
     expected = [log_sizes(np.diag(np.asarray(rate) ** lag)) for lag in range(7)]
     np.testing.assert_allclose(flow.log_rms[:, 1, 0], [e[0] for e in expected], atol=1e-12)
