@@ -6,10 +6,14 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import optax
+
+from experiments._schedules import ScheduleName, make_schedule
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -17,19 +21,31 @@ class Options:
     """How to train."""
 
     steps: int = 1000
-    """Training steps; warm-up and cosine decay are laid out over them."""
+    """Training steps; the learning rate's schedule is laid out over them."""
     learning_rate: float = 1e-3
     """Peak learning rate of Adam, reached after the warm-up."""
+    schedule: ScheduleName = "cosine"
+    """What follows the warm-up: a cosine down to zero, or nothing (constant); one-cycle has a
+    warm-up of its own, 30 % of all steps."""
     warmup: int = 100
     """Steps over which the learning rate rises from zero (at most half of all)."""
     weight_decay: float = 0.0
     """AdamW's decay of the weight matrices; 0 is Adam."""
     clip: float = 1.0
     """Gradients with a larger global norm are scaled down to it."""
+    accumulate: int = 1
+    """Steps whose mean gradient makes one update, for batches that do not fit into memory."""
+    precision: Precision = "float32"
+    """What the loss is computed in. With bfloat16 parameters, moments and recurrent states stay
+    float32, and products accumulate in float32."""
+    devices: int = 1
+    """How many local devices share each batch; 0 is all of them."""
     seed: int = 0
     """Seed of the parameters and of all randomness in training."""
     minutes: float | None = None
     """Stop early, after so many minutes of training; the same command goes on from there."""
+    patience: int = 0
+    """Stop early, after so many validations without a better one; 0 never does."""
     out: Path | None = None
     """Folder for all that is written. None: one below runs/ for every configuration, so that a
     command finds its own run again."""
@@ -46,35 +62,51 @@ class Options:
 
     def __post_init__(self):
         least = {"steps": 1, "log_every": 1, "validate_every": 1, "checkpoint_every": 1, "keep": 2}
+        least |= {"accumulate": 1}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay"):
+        for name in ("warmup", "weight_decay", "devices", "patience"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.steps % self.accumulate:
+            raise ValueError(
+                f"steps must be a multiple of accumulate, got {self.steps} and {self.accumulate}: "
+                f"the last {self.steps % self.accumulate} would never make an update"
+            )
+        for name, choices in (("schedule", ScheduleName), ("precision", Precision)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}"
+                )
 
 
-# These say when a run reports, saves or stops, and change nothing of what it computes.
+# These say where a run computes, when it reports, saves or stops, and change nothing of what it
+# computes, but for the rounding of sums over devices.
 _REPORTING = frozenset(
-    ("minutes", "out", "fresh", "log_every", "validate_every", "checkpoint_every", "keep")
+    ("minutes", "patience", "out", "fresh", "log_every", "validate_every", "checkpoint_every")
+    + ("keep", "devices")
 )
 
 
 def make_optimizer(options: Options) -> optax.GradientTransformation:
-    """Adam or AdamW, with a linear warm-up, a cosine decay to zero, and clipping by global norm."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=options.learning_rate,
-        warmup_steps=min(options.warmup, options.steps // 2),
-        decay_steps=options.steps,
-    )
-    return optax.chain(
+    """Adam or AdamW, with clipping by global norm, a schedule, and accumulation of gradients.
+
+    The schedule counts updates: under accumulation fewer than steps.
+    """
+    updates = options.steps // options.accumulate
+    warmup = options.warmup // options.accumulate
+    schedule = make_schedule(options.schedule, options.learning_rate, warmup, updates)
+    optimizer = optax.chain(
         optax.clip_by_global_norm(options.clip),
         optax.adamw(schedule, weight_decay=options.weight_decay, mask=_is_matrix),
     )
+    if options.accumulate == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, options.accumulate).gradient_transformation()
 
 
 def identity(config: Any, *, reporting: Collection[str] = (), **more: Any) -> dict[str, Any]:

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from rich.console import Console
 
 from experiments import _checkpoint
 from experiments._errors import DivergedError, OtherRunError
 from experiments._metrics import Log, draw_curves
-from experiments._options import Options, make_optimizer
+from experiments._options import Options
+from experiments._sharding import layout
+from experiments._step import Loss, State, Trainer, make_trainer
 from experiments._terminal import ProgressBar, StopSignals
 
 PyTree = Any
@@ -46,23 +47,19 @@ class Task:
         units: how many units of work one batch holds.
         unit: what they are called, for the rate.
         loss_unit: what the loss counts, for the curves.
+        rows: the axis of a batch's leaves that devices can share, or a tree of such axes.
+        carry_rows: the same for what is carried.
     """
 
     name: str
-    loss: Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]]
+    loss: Loss
     batch: Callable[[int], PyTree]
     validate: Callable[[PyTree], Mapping[str, float]]
     units: int
     unit: str
     loss_unit: str
-
-
-class State(NamedTuple):
-    """All that changes from step to step."""
-
-    params: PyTree
-    optimizer: optax.OptState
-    carry: PyTree
+    rows: PyTree = 1
+    carry_rows: PyTree = 0
 
 
 class Outcome(NamedTuple):
@@ -110,22 +107,24 @@ def fit(
         DivergedError: the loss or its gradient is not finite; the last good checkpoint stays.
         OtherRunError: the folder holds a run with another identity.
     """
-    return _Run(task, options, folder, identity, console).train(params, carry)
+    trainer = make_trainer(task.loss, options)
+    return Run(task, trainer, options, folder, identity, console).train(params, carry)
 
 
-class _Run:
-    """One process's part of a run."""
+class Run:
+    """One process's part of a run: `fit` with another way to make a step."""
 
     def __init__(
         self,
         task: Task,
+        trainer: Trainer,
         options: Options,
         folder: Path,
         identity: Mapping[str, Any],
         console: Console,
     ):
-        self.task, self.options, self.identity, self.console = task, options, identity, console
-        self.folder = folder
+        self.task, self.trainer, self.options = task, trainer, options
+        self.folder, self.identity, self.console = folder, identity, console
         self.log = Log(folder / "metrics.jsonl")
         self.checkpoints = _checkpoint.Folder(folder, options.keep)
         self.best: dict[str, float] = {"step": 0, "loss": math.inf}
@@ -134,15 +133,15 @@ class _Run:
         self.began: float | None = None
 
     def train(self, params: PyTree, carry: PyTree) -> Outcome:
-        optimizer = make_optimizer(self.options)
-        step, state = self._resume(State(params, optimizer.init(params), carry))
+        """Trains, as `fit` does."""
+        step, state = self._resume(self.trainer.init(params, carry))
         # Copies: the step donates its state, and must neither eat the caller's arrays nor be given
         # one buffer twice.
         state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
         compile_seconds, seconds, received = 0.0, self.seconds_before, None
-        if step < self.options.steps:
+        if step < self.options.steps and not self._is_stale(step):
             began = time.perf_counter()
-            train_step = self._compile(optimizer, state)
+            train_step, state = self._compile(state)
             first = self.task.validate(state.params)
             self.began = time.perf_counter()
             compile_seconds = self.began - began
@@ -188,19 +187,16 @@ class _Run:
                     f"{now!r}; name another folder with --out, or begin anew with --fresh"
                 )
 
-    def _compile(self, optimizer: optax.GradientTransformation, state: State) -> Callable:
-        seed, loss = self.options.seed, self.task.loss
-
-        def train_step(state: State, batch: PyTree, step: jax.Array):
-            key = jax.random.fold_in(jax.random.key(seed), step)
-            differentiate = jax.value_and_grad(loss, has_aux=True)
-            (value, carry), gradient = differentiate(state.params, state.carry, batch, key)
-            updates, moments = optimizer.update(gradient, state.optimizer, state.params)
-            params = optax.apply_updates(state.params, updates)
-            return State(params, moments, carry), (value, optax.tree.norm(gradient))
-
-        jitted = jax.jit(train_step, donate_argnums=0)
-        return jitted.lower(state, self.task.batch(0), np.int32(0)).compile()
+    def _compile(self, state: State) -> tuple[Callable, State]:
+        """The compiled step, and the state where that wants it."""
+        batch, where = self.task.batch(0), {}
+        if self.options.devices != 1:
+            task = self.task
+            places = layout(self.options.devices, state, batch, task.rows, task.carry_rows)
+            state = jax.device_put(state, places[0])
+            where = {"in_shardings": places, "out_shardings": (places[0], places[2])}
+        jitted = jax.jit(self.trainer.step, donate_argnums=0, **where)
+        return jitted.lower(state, batch, np.int32(0)).compile(), state
 
     # Going on -------------------------------------------------------------------------------------
 
@@ -215,20 +211,21 @@ class _Run:
                 state, result = train_step(state, task.batch(step), np.int32(step))
                 step += 1
                 window.append(result)
-                last = step == options.steps
                 stop = signals.received is not None or self._out_of_time()
-                validates = last or step % options.validate_every == 0
-                saves = last or stop or step % options.checkpoint_every == 0
-                # What is saved has been logged: so a resumed run logs what it would have anyway.
-                logs = saves or step % options.log_every == 0
-                if logs or validates:
+                if validates := step == options.steps or step % options.validate_every == 0:
                     losses, norms = self._read_finite(step, window)
-                if logs:
+                    self._record_validation(step, state.params, task.validate(state.params))
+                    if self._is_stale(step) and step < options.steps:
+                        stop = True
+                        self._say(f"stops early: nothing better since step {self.best['step']}")
+                saves = stop or step == options.steps or step % options.checkpoint_every == 0
+                # What is saved has been logged: so a resumed run logs what it would have anyway.
+                if logs := saves or step % options.log_every == 0:
+                    if not validates:
+                        losses, norms = self._read_finite(step, window)
                     rate = len(window) * task.units / (time.perf_counter() - window_began)
                     bar.update(step, losses.mean(), rate)
                     self._record_training(step, losses, norms, rate)
-                if validates:
-                    self._record_validation(step, state.params, task.validate(state.params))
                 if saves:
                     self._save(step, state)
                 if logs:
@@ -240,12 +237,13 @@ class _Run:
 
         A finite gradient leaves finite parameters, so what is saved after this is sound.
         """
-        losses, norms = np.asarray(window, np.float64).T
-        bad = np.flatnonzero(~(np.isfinite(losses) & np.isfinite(norms)))
+        results = np.asarray(window, np.float64)
+        losses, norms = results.reshape(len(window), 2, -1).swapaxes(0, 1)  # [steps, seeds]
+        bad = np.argwhere(~(np.isfinite(losses) & np.isfinite(norms)))
         if bad.size:
-            first, options = bad[0], self.options
+            first, options = tuple(bad[0]), self.options
             raise DivergedError(
-                f"step {step - len(window) + first}: the loss is {losses[first]:.4g}, its "
+                f"step {step - len(window) + first[0]}: the loss is {losses[first]:.4g}, its "
                 f"gradient's norm {norms[first]:.4g}. Lower --learning-rate (now "
                 f"{options.learning_rate:g}) or --clip (now {options.clip:g}), or lengthen "
                 f"--warmup (now {options.warmup}). The last good checkpoint is kept: "
@@ -255,6 +253,11 @@ class _Run:
 
     def _out_of_time(self) -> bool:
         return self.options.minutes is not None and self._seconds() >= 60 * self.options.minutes
+
+    def _is_stale(self, step: int) -> bool:
+        """Whether the last validations brought nothing better: known from the best one's step."""
+        patience = self.options.patience * self.options.validate_every
+        return patience > 0 and step - self.best["step"] >= patience
 
     # Recording ------------------------------------------------------------------------------------
 

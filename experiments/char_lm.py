@@ -174,6 +174,7 @@ def make_task(config: Config, corpus: Corpus, model: Model) -> Task:
 
     def loss(params, state, tokens, key):
         state, logits = model.apply(params, state, tokens[:-1], key)
+        logits = logits.astype("float32")  # sums over time and rows are too long for bfloat16
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[1:])
         return losses.mean(), state
 

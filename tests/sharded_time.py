@@ -16,6 +16,7 @@ from tests.cases import Case, random_inputs, random_params, random_state
 from tests.helpers import assert_near, quick_jit, weighted_sum
 
 TIME, BATCH = 12, 4
+WHOLE, CUT = P(), P("time")
 
 
 def work(case):
@@ -51,7 +52,7 @@ def agrees(case, mesh, spec, engine, reverse, flags):
     return want
 
 
-def agrees_within_shard_map(case, mesh, engine, reverse, rows=P(), times=P("time")):
+def agrees_within_shard_map(case, mesh, engine, reverse, rows=WHOLE, times=CUT):
     params, state, xs, _ = work(case)
 
     def run(params, state, xs, engine):

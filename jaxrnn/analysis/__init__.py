@@ -1,5 +1,6 @@
-"""What a recurrent network does as a dynamical system."""
+"""Analysis: a recurrent network as a dynamical system, and how far gradients reach through it."""
 
+from jaxrnn.analysis.gradient_flow import GradientFlow, gradient_flow
 from jaxrnn.analysis.lyapunov import lyapunov_exponents
 
-__all__ = ["lyapunov_exponents"]
+__all__ = ["GradientFlow", "gradient_flow", "lyapunov_exponents"]

@@ -16,6 +16,7 @@ from experiments._errors import FetchError, UserError
 from experiments._metrics import Log
 from experiments._options import Options
 from experiments._samples import draw
+from experiments._step import in_precision
 from experiments._text import Corpus
 
 TEXT = "the cat sat on the mat; the dog sat on the cat. " * 20
@@ -101,6 +102,17 @@ def test_validation_is_the_mean_over_all_of_the_held_out_text(parts, rows):
     values = task.validate(params)
     np.testing.assert_allclose(values["loss"], losses.mean(), rtol=1e-5)
     np.testing.assert_allclose(values["bits"], losses.mean() / np.log(2), rtol=1e-5)
+
+
+def test_in_bfloat16_the_loss_is_the_same_but_for_rounding(parts):
+    config, corpus, model, params = parts
+    loss = char_lm.make_task(config, corpus, model).loss
+    batch = char_lm.make_task(config, corpus, model).batch(3)
+    work = (params, model.init_state(params, 4), batch, jax.random.key(0))
+    exact, _ = loss(*work)
+    low, state = in_precision(loss, "bfloat16")(*work)
+    assert low.dtype == np.float32 and 0 < abs(low - exact) < 0.01 * exact
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(state))
 
 
 def test_dropout_needs_a_key_and_keeps_the_expectation(parts):

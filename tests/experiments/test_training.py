@@ -11,78 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from rich.console import Console
 
 from experiments import _checkpoint
 from experiments._errors import DivergedError, OtherRunError
 from experiments._metrics import Log, draw_curves
 from experiments._options import Options, identity, make_optimizer, run_folder
-from experiments._training import Task, fit
-
-SIZE, ROWS, LENGTH = 3, 4, 5
-TARGET = np.random.default_rng(9).normal(size=(SIZE, SIZE)).astype(np.float32)
-
-
-def batch(step):
-    """A stretch of a noisy linear system for every row, from the step's number alone."""
-    xs = np.random.default_rng(step).normal(size=(LENGTH, ROWS, SIZE))
-    xs = xs.astype(np.float32)
-    return {"xs": xs, "ys": xs @ TARGET}
-
-
-def loss(params, carry, batch, key):
-    """A leaky average of the inputs goes through a matrix; dropout on what is carried."""
-    keep = jax.random.bernoulli(key, 0.9, carry.shape).astype(carry.dtype)
-
-    def step(carry, x):
-        carry = carry * 0.1 + x
-        return carry, carry @ params["matrix"] + params["bias"]
-
-    carry, ys = jax.lax.scan(step, carry * keep, batch["xs"])
-    return jnp.mean((ys - batch["ys"]) ** 2), carry
-
-
-def validate(params):
-    error = jnp.mean((params["matrix"] - TARGET) ** 2)
-    return {"loss": float(error), "twice": 2 * float(error)}
-
-
-def make_task(**changes):
-    parts = dict(name="tiny", loss=loss, batch=batch, validate=validate)
-    return Task(**(parts | changes), units=ROWS * LENGTH, unit="tokens", loss_unit="squares")
-
-
-def first_params():
-    return {"matrix": jnp.zeros((SIZE, SIZE)), "bias": jnp.zeros(SIZE)}
-
-
-def run(folder, task=None, params=None, identity=None, **changes):
-    defaults = dict(steps=24, learning_rate=0.1, warmup=4, log_every=4)
-    defaults |= dict(validate_every=8, checkpoint_every=6, seed=3)
-    options = Options(**(defaults | changes))
-    with open(os.devnull, "w") as nowhere:
-        return fit(
-            task or make_task(),
-            params or first_params(),
-            jnp.zeros((ROWS, SIZE)),
-            options=options,
-            folder=folder,
-            identity=identity or {"size": SIZE},
-            console=Console(file=nowhere),
-        )
-
-
-def final_state(folder):
-    """Everything in the newest checkpoint, name by name, and its step."""
-    loaded = _checkpoint.Folder(folder).load(report=pytest.fail)
-    return loaded.step, loaded.tensors
-
-
-def assert_same_state(first, second):
-    assert first[0] == second[0]
-    assert first[1].keys() == second[1].keys()
-    for name, value in first[1].items():
-        np.testing.assert_array_equal(value, second[1][name], err_msg=name)
+from tests.experiments.toy import (
+    ROWS,
+    SIZE,
+    assert_same_state,
+    batch,
+    final_state,
+    first_params,
+    loss,
+    make_task,
+    run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +121,32 @@ def test_clipping_is_by_the_global_norm_and_decay_spares_vectors():
     _, state = optimizer.update(huge, optimizer.init(params), params)
     moments = optax.tree.get(state, "mu")
     np.testing.assert_allclose(optax.tree.norm(moments), 0.1, rtol=1e-5)  # (1 - beta1) * clip
+
+
+def validations_of(values):
+    """A validation that gives these losses one after another, whatever the parameters."""
+    values = iter(values)
+    return make_task(validate=lambda params: {"loss": next(values)})
+
+
+def test_patience_ends_the_run_when_nothing_is_better_and_again_when_resumed(tmp_path):
+    changes = dict(steps=80, validate_every=8, checkpoint_every=100, patience=2)
+    outcome = run(tmp_path, validations_of([5, 3, 4, 2, 2, 3, 0]), **changes)
+    assert (outcome.step, outcome.best) == (40, {"loss": 2, "step": 24})
+    assert final_state(tmp_path)[0] == 40
+
+    def never(step):
+        raise AssertionError("it trained again")
+
+    again = run(tmp_path, make_task(batch=never), **changes)
+    assert (again.step, again.best, again.signal) == (40, outcome.best, None)
+    more = run(tmp_path, validations_of([9, 1, 1, 1, 0, 3]), **(changes | {"patience": 3}))
+    assert (more.step, more.best) == (80, {"loss": 0, "step": 72})
+
+
+def test_a_run_that_patience_would_not_end_is_the_run_without(whole, tmp_path):
+    run(tmp_path, patience=1)
+    assert_same_state(final_state(tmp_path), final_state(whole[0]))
 
 
 # Resuming -----------------------------------------------------------------------------------------
@@ -358,6 +328,12 @@ def test_a_validation_that_is_not_finite_stops_the_run(tmp_path):
         ({"clip": -1.0}, "clip must be greater than 0, got -1.0"),
         ({"warmup": -5}, "warmup must be 0 or more, got -5"),
         ({"weight_decay": -0.1}, "weight_decay must be 0 or more, got -0.1"),
+        ({"devices": -1}, "devices must be 0 or more, got -1"),
+        ({"patience": -1}, "patience must be 0 or more, got -1"),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"steps": 10, "accumulate": 4}, "multiple of accumulate, got 10 and 4: the last 2 would"),
+        ({"schedule": "cosinus"}, r"schedule must be one of \('cosine', .*, got 'cosinus'"),
+        ({"precision": "float16"}, r"precision must be one of \('float32', .*, got 'float16'"),
     ],
 )
 def test_bad_options_are_named(change, message):
@@ -384,6 +360,7 @@ class Config:
         Config(samples=(2.0,)),
         Config(training=Options(minutes=3, out=Path("b"), fresh=True, keep=5)),
         Config(training=Options(log_every=1, validate_every=1, checkpoint_every=1)),
+        Config(training=Options(patience=3, devices=2)),
     ],
 )
 def test_what_only_reports_does_not_make_another_run(same):
@@ -398,6 +375,9 @@ def test_what_only_reports_does_not_make_another_run(same):
         Config(folder=Path("c")),
         *(Config(training=Options(**{name: 7})) for name in ("steps", "seed", "warmup", "clip")),
         *(Config(training=Options(**{name: 7.0})) for name in ("learning_rate", "weight_decay")),
+        *(Config(training=Options(schedule=name)) for name in ("constant", "one-cycle")),
+        Config(training=Options(precision="bfloat16")),
+        Config(training=Options(accumulate=2)),
     ],
 )
 def test_what_decides_makes_another_run_with_a_folder_of_its_own(other):
