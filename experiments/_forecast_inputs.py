@@ -109,8 +109,8 @@ def calendar(series: Series) -> np.ndarray:
     minutes = series.times.astype("datetime64[m]").astype(np.int64)
     day = minutes // 1440
     year = (series.times - series.times.astype("datetime64[Y]")).astype(np.int64) / (365.25 * 1440)
-    waves = [k * (minutes % 1440) / 1440 for k in range(1, 7)] + [year, 2 * year]
-    angles = 2 * np.pi * np.stack(waves, -1)
+    turns = [k * (minutes % 1440) / 1440 for k in range(1, 7)] + [year, 2 * year]
+    angles = 2 * np.pi * np.stack(turns, -1)
     weekday = np.eye(7)[(day + 3) % 7]  # day 0 was a Thursday; here Monday is 0
     weekend = weekday[:, 5:].sum(-1, keepdims=True)
     return np.concatenate(

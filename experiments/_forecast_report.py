@@ -52,7 +52,7 @@ def scores(series: Series, begin: Split, forecast: Forecast) -> dict[str, float]
             values[f"pinball {step}"] = float(pinball.mean())
         squares = (actual - point) ** 2
         values[f"rmse {step}"] = float(np.sqrt(squares.mean()))
-        values[f"nmse {step}"] = float(squares.mean() / series.values.var())
+        values[f"nmse {step}"] = float(squares.mean() / series.variance)
         # A percentage means nothing of what is 0, as sunspots can be.
         if (actual > 0).all():
             values[f"mape {step}"] = float(100 * (np.abs(actual - median) / actual).mean())
@@ -115,38 +115,30 @@ def draw(
 def _draw_stretch(axes: Any, series: Series, begin: Split, forecast: Forecast) -> None:
     """Forecasts of the whole horizon, one after another, over about a long season."""
     assert forecast.quantiles is not None
-    horizon = forecast.point.shape[1]
-    count = max(1, min(7, (len(series.values) - begin.test) // horizon - 1))
-    # From the start of a day, a few weeks into the test where there is room.
-    first = min(begin.test + 2 * series.seasons[1], len(series.values) - count * horizon)
-    first = begin.test + (first - begin.test) // horizon * horizon
-    for number in range(count):
-        origin = first + number * horizon - 1
-        quantiles, point = forecast.quantiles[origin], forecast.point[origin]
-        times = series.times[origin + 1 : origin + 1 + horizon]
-        named = number == 0
-        for low, high, alpha in ((0, 4, 0.18), (1, 3, 0.35)):
-            label = f"{round(100 * (LEVELS[high] - LEVELS[low]))} % interval" if named else None
-            bounds = quantiles[:, low], quantiles[:, high]
-            axes.fill_between(
-                times, *bounds, color="#b3362d", alpha=alpha, linewidth=0, label=label
-            )
-        axes.plot(times, point, color="#b3362d", linewidth=1, label="forecast" if named else None)
-        axes.axvline(times[0], color="#cccccc", linewidth=0.6)
+    horizon, left = forecast.point.shape[1], len(series.values) - begin.test
+    count = min(max(1, series.seasons[1] // horizon), left // horizon)
+    # From the start of a day, two weeks into the test where there is room.
+    skipped = min(2 * series.seasons[1], left - count * horizon) // horizon * horizon
+    first = begin.test + skipped
     stretch = slice(first, first + count * horizon)
-    axes.plot(
-        series.times[stretch],
-        series.values[stretch],
-        color="#222222",
-        linewidth=1.2,
-        label="actual",
-    )
+    times, values = series.times[stretch], series.values[stretch]
+    origins = first + horizon * np.arange(count) - 1
+    point = forecast.point[origins].reshape(-1)
+    quantiles = forecast.quantiles[origins].reshape(-1, len(LEVELS))
+    for (name, (low, high)), alpha in zip(_INTERVALS.items(), (0.35, 0.18), strict=True):
+        bounds = quantiles[:, low], quantiles[:, high]
+        axes.fill_between(times, *bounds, color="#b3362d", alpha=alpha, linewidth=0, label=name)
+    axes.plot(times, point, color="#b3362d", linewidth=1, label="forecast")
+    if horizon > 1:
+        for time in times[::horizon]:
+            axes.axvline(time, color="#aaaaaa", linewidth=0.6)
+    axes.plot(times, values, color="#222222", linewidth=1.2, label="actual")
     locator = AutoDateLocator()
     axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
     axes.set(
-        title=f"{count} forecasts of {horizon} steps, each made at a grey line",
+        title=f"{count} forecasts, {horizon} ahead" + ", each made at a grey line" * (horizon > 1),
         ylabel=series.name,
-        xlim=(series.times[stretch][0], series.times[stretch][-1]),
+        xlim=(times[0], times[-1]),
     )
     axes.legend(loc="upper right", ncols=4, fontsize="small")
 

@@ -26,17 +26,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from rich.console import Console
 
 from experiments import _series
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._forecast_inputs import Split, Table, make_table, naive, split
+from experiments._forecast_model import Model, Params, losses
 from experiments._forecast_report import LEVELS, Forecast, draw, scores, show
 from experiments._linear_forecast import Linear, fit_linear
 from experiments._options import Options, identity, run_folder
@@ -143,66 +143,6 @@ def make_data(config: Config, table: Table, linear: Linear, begin: Split) -> Dat
 # Model --------------------------------------------------------------------------------------------
 
 
-class Params(NamedTuple):
-    """Parameters of `Model`."""
-
-    stack: Any
-    readout: Any
-    skip: Any
-
-
-@dataclass(frozen=True)
-class Model:
-    """Recurrent layers and a dense read-out, which sees the inputs, too.
-
-    Args:
-        stack: the recurrent layers.
-        horizon: how many steps to look ahead.
-        dropout: that of what the last layer gives to the read-out.
-    """
-
-    stack: Stack
-    horizon: int
-    dropout: float
-
-    def init(self, key: jax.Array, features: int) -> Params:
-        """Draws the parameters."""
-        keys = jax.random.split(key, 3)
-        return Params(
-            self.stack.init(keys[0], features),
-            self._readout.init(keys[1], jnp.zeros(self.stack.output_size)),
-            self._skip.init(keys[2], jnp.zeros(features)),
-        )
-
-    def apply(self, params: Params, xs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Reads `xs [time, rows, features]`; gives `[time, rows, horizon, 1 + levels]`.
-
-        The first is the mean, then come the quantiles, which cannot cross: each is so much above
-        the one before it.
-        """
-        stack_key, dropout_key = (None, None) if key is None else jax.random.split(key)
-        _, ys = self.stack.apply(params.stack, None, xs, key=stack_key)
-        ys = nn.Dropout(self.dropout, deterministic=key is None).apply({}, ys, rng=dropout_key)
-        raw: Any = self._readout.apply(params.readout, ys)
-        centre: Any = self._skip.apply(params.skip, xs)
-        raw = raw.reshape(*raw.shape[:-1], self.horizon, 1 + len(LEVELS)).astype("float32")
-        centre = centre[..., None].astype("float32")
-        middle = 1 + len(LEVELS) // 2
-        mean, median = raw[..., :1], raw[..., middle : middle + 1]
-        steps = jax.nn.softplus(raw)
-        below = median - jnp.cumsum(steps[..., 1:middle][..., ::-1], -1)[..., ::-1]
-        above = median + jnp.cumsum(steps[..., middle + 1 :], -1)
-        return centre + jnp.concatenate([mean, below, median, above], -1)
-
-    @property
-    def _readout(self) -> nn.Dense:
-        return nn.Dense(self.horizon * (1 + len(LEVELS)), kernel_init=nn.initializers.zeros)
-
-    @property
-    def _skip(self) -> nn.Dense:
-        return nn.Dense(self.horizon, use_bias=False, kernel_init=nn.initializers.zeros)
-
-
 def make_model(config: Config) -> Model:
     """The model that the configuration describes."""
     layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
@@ -221,18 +161,6 @@ def stretches(data: Data, origins: np.ndarray, lead: int) -> dict[str, np.ndarra
     before = origins[:1] - np.arange(lead, 0, -1)[:, None]
     read = np.clip(np.concatenate([before, origins]), data.first, len(data.xs) - 1)
     return {"xs": data.xs[read], "targets": data.targets[np.minimum(origins, len(data.xs) - 1)]}
-
-
-def losses(forecast: jax.Array, targets: jax.Array) -> jax.Array:
-    """Half the squared error of the mean and the pinball losses, summed; as `targets` are shaped.
-
-    Where the target is NaN, nothing came, and the loss is 0.
-    """
-    came = ~jnp.isnan(targets)
-    error = jnp.where(came, targets, 0.0)[..., None] - forecast
-    levels = jnp.array(LEVELS)
-    pinball = jnp.maximum(levels * error[..., 1:], (levels - 1) * error[..., 1:])
-    return jnp.where(came, 0.5 * error[..., 0] ** 2 + pinball.sum(-1), 0.0)
 
 
 def make_task(config: Config, data: Data, model: Model) -> Task:
