@@ -105,9 +105,7 @@ def draw(path: Path, series: Series, weeks: Weeks, network: Codes) -> None:
         red = odd[numbers[weeks.where[:, week]]]
         for day in np.unique(times[red].astype("datetime64[D]")):
             axes[name].axvspan(day, day + 1, color=_RED, alpha=0.12, linewidth=0)
-        axes[name].set_title(
-            f"held-out week of the {'median' if name == 'usual' else 'largest'} error"
-        )
+        axes[name].set_title(f"held-out week of the {error} error")
         axes[name].tick_params(axis="x", rotation=30)
         axes[name].legend(fontsize="small")
     axes["usual"].set_ylabel(f"{series.name}, standardised")
