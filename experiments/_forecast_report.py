@@ -32,12 +32,13 @@ class Forecast(NamedTuple):
 def scores(series: Series, begin: Split, forecast: Forecast) -> dict[str, float]:
     """Errors on every target of the test part: of each step ahead `h` as `rmse h`, `mape h`, ...
 
-    The percentage error is that of the median where there is one, since the median minimises
+    `rmse all` and the like are over all steps ahead. The percentage error is that of the median where there is one, since the median minimises
     absolute errors as the mean minimises squared ones.
     """
     values: dict[str, float] = {}
     actual = series.values[begin.test :]
-    for step in range(1, forecast.point.shape[1] + 1):
+    steps = range(1, forecast.point.shape[1] + 1)
+    for step in steps:
         origins = np.arange(begin.test, len(series.values)) - step
         point = median = forecast.point[origins, step - 1]
         if forecast.quantiles is not None:
@@ -56,17 +57,24 @@ def scores(series: Series, begin: Split, forecast: Forecast) -> dict[str, float]
         # A percentage means nothing of what is 0, as sunspots can be.
         if (actual > 0).all():
             values[f"mape {step}"] = float(100 * (np.abs(actual - median) / actual).mean())
+    for name in {key.rsplit(" ", 1)[0] for key in values}:
+        each = np.array([values[f"{name} {step}"] for step in steps])
+        # Squared errors are averaged, and not their roots.
+        together = np.sqrt((each**2).mean()) if name == "rmse" else each.mean()
+        values[f"{name} all"] = float(together)
     return values
 
 
 def show(series: Series, horizon: int, figures: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """A table: one method a row, the next step and the last one side by side."""
-    steps = sorted({1, horizon})
+    """A table for the next step, one for the last, and one over all; one method a row."""
+    steps = {"1": "1 ahead", str(horizon): f"{horizon} ahead", "all": f"1 to {horizon} ahead"}
+    if horizon == 1:
+        steps = {"1": "1 ahead"}
     columns = {"rmse": "RMSE", "nmse": "MSE/variance", "mape": "MAPE %", "pinball": "pinball"}
     columns |= {name: f"in {name}" for name in _INTERVALS}
     shown = [f"{series.name}, test part; mean over seeds ± standard deviation"]
-    for step in steps:
-        rows = [[f"{step} ahead", *columns.values()]]
+    for step, title in steps.items():
+        rows = [[title, *columns.values()]]
         for method, seeds in figures.items():
             rows.append(
                 [method, *(_spread([s.get(f"{c} {step}") for s in seeds]) for c in columns)]

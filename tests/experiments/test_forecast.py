@@ -205,6 +205,10 @@ def test_scores_are_those_of_every_target_of_the_test(series):
         assert values[f"nmse {step}"] == pytest.approx(np.mean(squares) / series.values.var())
         assert values[f"mape {step}"] == pytest.approx(100 * np.mean(shares))
         assert values[f"80 % {step}"] == np.mean(inside)
+    steps = range(1, HORIZON + 1)
+    assert values["mape all"] == pytest.approx(np.mean([values[f"mape {s}"] for s in steps]))
+    squares = [values[f"rmse {step}"] ** 2 for step in steps]
+    assert values["rmse all"] == pytest.approx(np.sqrt(np.mean(squares)))
     assert "mape 1" not in scores(
         series._replace(values=series.values - 100), begin, Forecast(point)
     )
