@@ -32,8 +32,9 @@ class Forecast(NamedTuple):
 def scores(series: Series, begin: Split, forecast: Forecast) -> dict[str, float]:
     """Errors on every target of the test part: of each step ahead `h` as `rmse h`, `mape h`, ...
 
-    `rmse all` and the like are over all steps ahead. The percentage error is that of the median where there is one, since the median minimises
-    absolute errors as the mean minimises squared ones.
+    `rmse all` and the like are over all steps ahead. The percentage error is that of the median
+    where there is one, since the median minimises absolute errors as the mean minimises squared
+    ones.
     """
     values: dict[str, float] = {}
     actual = series.values[begin.test :]
