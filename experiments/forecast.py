@@ -1,4 +1,4 @@
-"""Probabilistic forecasts of electricity demand, one step and a day ahead.
+r"""Probabilistic forecasts of electricity demand, one step and a day ahead.
 
 Half-hourly demand of Victoria, Australia, 2012 to 2014 (the `vic_elec` of Hyndman and
 Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition, 2021); the last year is held
@@ -17,7 +17,8 @@ The claim: one step ahead an RMSE 10 % below the linear autoregression's (32.9 M
 
     python -m experiments.forecast
     python -m experiments.forecast --future              # what a perfect weather forecast is worth
-    python -m experiments.forecast --series sunspots --test 88 --valid 40 --layers 1 --hidden 16
+    python -m experiments.forecast --series sunspots --horizon 1 --test 35 --valid 40 --time 24 \
+        --lead 11 --batch 8 --layers 1 --hidden 8 --steps 300
     python -m experiments.forecast --data mine.csv --target load --test 2000 --valid 1000
 """
 

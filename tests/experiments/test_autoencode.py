@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _series, _weeks, autoencode
+from experiments import _fetch, _series, _weeks, autoencode
 from experiments._autoencode_report import holidays, measure
 from experiments._errors import UserError
 from experiments._options import Options
@@ -178,6 +178,14 @@ def test_it_learns(path, tmp_path):
     training = dict(steps=120, learning_rate=0.01, validate_every=40, out=tmp_path)
     outcome = autoencode.main(small(path, hidden=16, batch=16, training=training)).outcome
     assert outcome.best["loss"] < 0.5
+
+
+def test_two_steps_on_the_real_weeks_where_they_are_cached(tmp_path):
+    if not (_fetch.cache_folder() / _series.ELECTRICITY.filename).is_file():
+        pytest.skip("the series is not in the cache folder")
+    config = small(None, test=17520, training=dict(steps=2, out=tmp_path))
+    figures = autoencode.main(config).figures
+    assert figures["mean week"][0].holidays == pytest.approx(0.956, abs=2e-3)
 
 
 def test_bad_options_are_named(path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import _forecast_inputs as inputs
-from experiments import _series, forecast
+from experiments import _fetch, _series, forecast
 from experiments._errors import UserError
 from experiments._forecast_model import losses
 from experiments._forecast_report import LEVELS, Forecast, scores
@@ -314,6 +314,22 @@ def test_stopped_and_resumed_it_is_the_same(path, tmp_path):
     early = dataclasses.replace(stopped.training, minutes=1e-9)
     forecast.main(dataclasses.replace(stopped, training=early))
     assert forecast.main(stopped).figures == whole.figures
+
+
+@pytest.mark.parametrize("name", ["electricity", "sunspots"])
+def test_two_steps_on_the_real_series_where_it_is_cached(tmp_path, name):
+    wheel = {"electricity": _series.ELECTRICITY, "sunspots": _series.SUNSPOTS}[name]
+    if not (_fetch.cache_folder() / wheel.filename).is_file():
+        pytest.skip("the series is not in the cache folder")
+    sizes = dict(horizon=2, hidden=4, test=17520, valid=3360, time=96)
+    if name == "sunspots":
+        sizes |= dict(horizon=1, test=35, valid=40, time=24)
+    config = small(None, series=name, training=dict(steps=2, out=tmp_path), **sizes)
+    figures = forecast.main(config).figures
+    expected = {"electricity": ("rmse 1", 151.634), "sunspots": ("nmse 1", 0.4158)}
+    measure, value = expected[name]
+    assert figures["last value"][0][measure] == pytest.approx(value, abs=1e-3)
+    assert np.isfinite(figures["network (gru)"][0]["rmse 1"])
 
 
 @pytest.mark.parametrize(
