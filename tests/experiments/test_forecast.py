@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _forecast_inputs as inputs
 from experiments import _fetch, _series, forecast
+from experiments import _forecast_inputs as inputs
 from experiments._errors import UserError
 from experiments._forecast_model import losses
 from experiments._forecast_report import LEVELS, Forecast, scores
