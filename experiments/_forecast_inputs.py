@@ -138,8 +138,8 @@ def naive(series: Series, horizon: int) -> dict[str, np.ndarray]:
 
     return {
         "last value": season(1),
-        "a short season before": season(short),
-        "a long season before": season(long),
+        f"{short} steps before": season(short),
+        f"{long} steps before": season(long),
     }
 
 
