@@ -13,7 +13,7 @@ Example:
     (50, 8, 16)
 """
 
-from jaxrnn import cells, convert, engines, export, initializers, layers, wrappers
+from jaxrnn import cells, convert, decoding, engines, export, initializers, layers, wrappers
 from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
 from jaxrnn._explain import Explanation, explain
 from jaxrnn._pack import Packed, pack
@@ -136,6 +136,7 @@ __all__ = [
     "UpdateGateRNN",
     "cells",
     "convert",
+    "decoding",
     "engines",
     "export",
     "explain",
