@@ -11,8 +11,9 @@ Panel = tuple[Sequence[str], Sequence[str], np.ndarray]
 
 
 def draw_attention(path: Path, panels: Sequence[Panel], title: str) -> None:
-    """Draws weights of attention, dark where they are large: what is read from left to right, what
-    is written from top to bottom.
+    """Draws weights of attention, dark where they are large.
+
+    What was read goes from left to right, what was written from top to bottom.
 
     Args:
         path: the picture.

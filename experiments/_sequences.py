@@ -1,7 +1,7 @@
 """Pairs of sequences: numbers for their symbols, and batches of pairs of much the same length."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -78,10 +78,10 @@ def pad(sources: Numbers, targets: Numbers, size: int) -> Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The batches of training: each of pairs that are alike in length, in an order drawn anew for
-    every pass over the data.
+    """The batches of training, each of pairs that are alike in length.
 
-    All have one shape, that of the longest; `sizes` are those to which a batch can be cut.
+    The order is drawn anew for every pass over the data. All have one shape, that of the longest;
+    `sizes` are those to which a batch can be cut.
 
     Args:
         sources: numbers of each source.
@@ -127,8 +127,12 @@ class Batches:
         group = np.searchsorted(self.sizes, self._lengths)
         return [np.flatnonzero(group == number) for number in range(len(self.sizes))]
 
-    @lru_cache(maxsize=2)  # noqa: B019: one object a process, which lives as long as it
-    def _order(self, number: int) -> list[np.ndarray]:
+    @cached_property
+    def _order(self) -> Callable[[int], list[np.ndarray]]:
+        """The batches of a pass; those of the last few passes are remembered."""
+        return lru_cache(maxsize=2)(self._draw)
+
+    def _draw(self, number: int) -> list[np.ndarray]:
         """The batches of a pass, each as numbers of pairs; a last one is filled up by repeats."""
         random = np.random.default_rng((self.seed, number))
         batches = []
