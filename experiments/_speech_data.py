@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -106,6 +106,39 @@ def pad(features: Sequence[np.ndarray], labels: Sequence[Sequence[int]], size: S
         xs[: len(frames), row] = frames
         letters[: len(text), row] = text
     return Batch(xs, np.array([[len(frames) for frames in features]], np.int32), letters)
+
+
+class Inputs(NamedTuple):
+    """From utterances to the network's inputs: what is subtracted, and what it is divided by."""
+
+    frontend: Frontend
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, frontend: Frontend, utterances: Sequence[Utterance]) -> "Inputs":
+        """Standardised by what is trained on."""
+        return cls(frontend, *_audio.standardise([frontend.features(u) for u in utterances]))
+
+    def features(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
+        """Inputs `[time, features]`."""
+        return (self.frontend.features(utterance, speed) - self.mean) / self.deviation
+
+    def batches(self, utterances: Sequence[Utterance], rows: int) -> list[tuple[Any, Batch]]:
+        """All utterances once, shortest first: their numbers, and a batch filled up by repeats."""
+        features = [self.features(utterance) for utterance in utterances]
+        labels = [encode(utterance.text) for utterance in utterances]
+        order = np.argsort([len(frames) for frames in features], kind="stable")
+        result = []
+        for begin in range(0, len(order), rows):
+            which = order[begin : begin + rows]
+            filled = np.resize(which, rows)
+            # Few sizes, for each is compiled.
+            longest, letters = len(features[which[-1]]), max(len(labels[i]) for i in which)
+            size = Size(*(1 << (number - 1).bit_length() for number in (longest, letters)))
+            chosen = [features[i] for i in filled]
+            result.append((which, pad(chosen, [labels[i] for i in filled], size)))
+        return result
 
 
 @dataclass(frozen=True, eq=False)

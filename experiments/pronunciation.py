@@ -126,21 +126,14 @@ def _digest(word: str) -> int:
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
 
 
-class Numbered(NamedTuple):
-    """A part as numbers, one pair for each pronunciation."""
-
-    sources: list[list[int]]
-    targets: list[list[int]]
-
-
-def number(dictionary: Dictionary, part: Part) -> Numbered:
-    """All pronunciations of a part."""
+def number(dictionary: Dictionary, part: Part) -> tuple[list[list[int]], list[list[int]]]:
+    """The numbers of a part's words and pronunciations, one pair for each pronunciation."""
     pairs = [
         (dictionary.letters.encode(word), dictionary.phonemes.encode(phonemes))
         for word, listed in zip(part.words, part.pronunciations, strict=True)
         for phonemes in listed
     ]
-    return Numbered([source for source, _ in pairs], [target for _, target in pairs])
+    return [source for source, _ in pairs], [target for _, target in pairs]
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -294,12 +287,10 @@ def draw(
     sources = [dictionary.letters.encode(word) for word in words]
     targets = [dictionary.phonemes.encode(phonemes) for phonemes in written]
     size = max(map(len, [*sources, *targets]))
-    ((_, pairs),) = chunks(sources, targets, len(words), (size,))
+    ((which, pairs),) = chunks(sources, targets, len(words), (size,))
     weights = np.asarray(look(model, params, pairs.source, pairs.target[1:]))
-    order = np.argsort([max(len(x), len(y)) for x, y in zip(sources, targets, strict=True)],
-                       kind="stable")  # fmt: skip
     panels: list[tuple[list[str], list[str], Any]] = []
-    for row, index in enumerate(order):
+    for row, index in enumerate(which):
         rows, columns = [*written[index], "end"], [*words[index], "end"]
         panels.append((rows, columns, weights[: len(rows), row, : len(columns)]))
     draw_attention(path, panels, "Where the decoder looks when it writes a phoneme")

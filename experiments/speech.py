@@ -19,15 +19,11 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import linen as nn
 from rich.console import Console
 
 from experiments import _audio, _prompts
@@ -37,19 +33,17 @@ from experiments._errors import UserError
 from experiments._options import Options, identity, run_folder
 from experiments._prompts import Utterance
 from experiments._speech_data import (
-    BLANK,
-    LETTERS,
     Batch,
     Batches,
     Frontend,
+    Inputs,
     Parts,
-    Size,
     decode,
     encode,
-    pad,
     some,
     split,
 )
+from experiments._speech_model import Model, Params, log_probabilities, losses
 from experiments._speech_plot import draw_alignment, draw_amounts
 from experiments._terminal import command
 from experiments._training import Outcome, Task, fit
@@ -123,103 +117,7 @@ def load_utterances(config: Config) -> Parts:
     return parts
 
 
-class Inputs(NamedTuple):
-    """From utterances to the network's inputs: what is subtracted, and what it is divided by."""
-
-    frontend: Frontend
-    mean: np.ndarray
-    deviation: np.ndarray
-
-    @classmethod
-    def of(cls, config: Config, utterances: Sequence[Utterance]) -> "Inputs":
-        """Standardised by what is trained on."""
-        frontend = Frontend(config.bands, config.stacked)
-        return cls(frontend, *_audio.standardise([frontend.features(u) for u in utterances]))
-
-    def features(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
-        """Inputs `[time, features]`."""
-        return (self.frontend.features(utterance, speed) - self.mean) / self.deviation
-
-    def batches(self, utterances: Sequence[Utterance], rows: int) -> list[tuple[Any, Batch]]:
-        """All utterances once, shortest first: their numbers, and a batch filled up by repeats."""
-        features = [self.features(utterance) for utterance in utterances]
-        labels = [encode(utterance.text) for utterance in utterances]
-        order = np.argsort([len(frames) for frames in features], kind="stable")
-        result = []
-        for begin in range(0, len(order), rows):
-            which = order[begin : begin + rows]
-            filled = np.resize(which, rows)
-            # Few sizes, for each is compiled.
-            longest, letters = len(features[which[-1]]), max(len(labels[i]) for i in which)
-            size = Size(*(1 << (number - 1).bit_length() for number in (longest, letters)))
-            chosen = [features[i] for i in filled]
-            result.append((which, pad(chosen, [labels[i] for i in filled], size)))
-        return result
-
-
 # Model --------------------------------------------------------------------------------------------
-
-
-class Params(NamedTuple):
-    """Parameters of `Model`."""
-
-    stack: Any
-    readout: Any
-
-
-@dataclass(frozen=True)
-class Model:
-    """A bidirectional stack, and a dense read-out to letters and the blank."""
-
-    stack: Stack
-    features: int
-    bands: int
-    dropout: float
-
-    def init(self, key: jax.Array) -> Params:
-        """Draws the parameters."""
-        keys = jax.random.split(key)
-        return Params(
-            self.stack.init(keys[0], self.features),
-            self._readout.init(keys[1], jnp.zeros(self.stack.output_size)),
-        )
-
-    def apply(
-        self, params: Params, xs: jax.Array, lengths: jax.Array, key: jax.Array | None = None
-    ) -> Any:
-        """Logits `[time, rows, labels]`; with a key, dropout and masks over time and frequency."""
-        keys = (None, None, None) if key is None else tuple(jax.random.split(key, 3))
-        if keys[0] is not None:
-            xs = _audio.mask_randomly(keys[0], xs, self.bands, lengths)
-        _, ys = self.stack.apply(params.stack, None, xs, lengths=lengths, key=keys[1])
-        drop = nn.Dropout(self.dropout, deterministic=key is None)
-        return self._readout.apply(params.readout, drop.apply({}, ys, rng=keys[2]))
-
-    def loss(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        """The CTC losses of all rows, for each letter of all texts."""
-        xs, (lengths,), labels = map(jnp.asarray, batch)
-        logits = self.apply(params, xs, lengths, key)
-        beyond = (jnp.arange(len(xs))[:, None] >= lengths).astype(logits.dtype)
-        absent = (labels == BLANK).astype(logits.dtype)
-        losses = optax.ctc_loss(jnp.swapaxes(logits, 0, 1), beyond.T, labels.T, absent.T, BLANK)
-        return losses.sum() / (1 - absent).sum()
-
-    def bucketed_loss(
-        self, params: Params, batch: Batch, key: jax.Array, sizes: tuple[Size, ...]
-    ) -> jax.Array:
-        """The loss of a batch, cut to the smallest of `sizes` that holds it."""
-
-        def cut_to(size, params, key):
-            features, labels = batch.features[: size.time], batch.labels[: size.letters]
-            return self.loss(params, Batch(features, batch.lengths, labels), key)
-
-        ends = jnp.asarray([size.time for size in sizes])
-        index = jnp.searchsorted(ends, batch.lengths.max())
-        return jax.lax.switch(index, [partial(cut_to, size) for size in sizes], params, key)
-
-    @property
-    def _readout(self) -> nn.Dense:
-        return nn.Dense(len(LETTERS) + 1)
 
 
 def make_model(config: Config) -> Model:
@@ -227,18 +125,6 @@ def make_model(config: Config) -> Model:
     layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
     stack = Stack((Bidirectional(layer, layer),) * config.layers, dropout=config.dropout)
     return Model(stack, config.bands * config.stacked, config.bands, config.dropout)
-
-
-@partial(jax.jit, static_argnums=0)
-def losses(model: Model, params: Params, batch: Batch) -> jax.Array:
-    """The loss of a batch for each letter."""
-    return model.loss(params, batch)
-
-
-@partial(jax.jit, static_argnums=0)
-def log_probabilities(model: Model, params: Params, batch: Batch) -> jax.Array:
-    """Those of the labels at every time step: `[time, rows, labels]`."""
-    return jax.nn.log_softmax(model.apply(params, batch.features, batch.lengths[0]))
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -357,7 +243,7 @@ def train_on(
     console: Console,
 ) -> tuple[Outcome, Scores | None]:
     """Trains one model, and tests it."""
-    inputs, model = Inputs.of(config, train), make_model(config)
+    inputs, model = Inputs.of(Frontend(config.bands, config.stacked), train), make_model(config)
     task = make_task(config, train, parts, inputs)
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
     outcome = fit(

@@ -15,11 +15,10 @@ one (`_word_for_word.py`) by BLEU and by chrF (Post, "A call for clarity in repo
     python -m experiments.translation --data pairs.tsv --attention multiplicative
 """
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -32,10 +31,11 @@ from experiments._errors import UserError
 from experiments._options import Options, identity, run_folder
 from experiments._seq2seq import Params, Seq2Seq, look, sums, write
 from experiments._seq2seq_options import AttentionName, check_sizes, make_seq2seq
-from experiments._sequences import Batches, Vocabulary, chunks
-from experiments._subwords import SPACE, Subwords, join
+from experiments._sequences import Batches, chunks
+from experiments._subwords import SPACE, join
 from experiments._terminal import command
 from experiments._training import Outcome, Task, fit
+from experiments._translation_data import Symbols, Texts, digest, is_sentence, split
 from experiments._word_for_word import WordForWord
 
 
@@ -87,95 +87,19 @@ class Config:
 
 # Data ---------------------------------------------------------------------------------------------
 
-Text = tuple[str, str]
-
-
-class Texts(NamedTuple):
-    """Pairs of texts; those of `phrases` are for training, too."""
-
-    train: list[Text]
-    phrases: list[Text]
-    words: list[Text]
-    valid: list[Text]
-    test: list[Text]
-
 
 def load_texts(config: Config) -> Texts:
     """Reads the pairs that the configuration names, and splits them."""
     if config.data is None or config.data.suffix in (".deb", ""):
         pairs = _dictionaries.german_english(package=config.data)
-        is_sentence = _is_sentence
+        chosen = is_sentence
     else:
         pairs = _dictionaries.tab_separated(config.data)
-        is_sentence = lambda pair: True  # noqa: E731
+        chosen = lambda pair: True  # noqa: E731
     pairs = list(dict.fromkeys(pairs))
     if config.pairs:
-        pairs = sorted(pairs, key=lambda pair: _digest(" ".join(pair)))[: config.pairs]
-    return split(pairs, is_sentence)
-
-
-def split(pairs: list[Text], is_sentence: Any) -> Texts:
-    """Sentences to train, to choose (2.5 %) and to test (5 %), and what else there is to train."""
-    texts = Texts([], [], [], [], [])
-    sentences = [pair for pair in pairs if is_sentence(pair)]
-    for pair in sentences:
-        thousandth = _digest(_alike(pair[0])) % 1000
-        if thousandth < 75:
-            (texts.test if thousandth < 50 else texts.valid).append(pair)
-    if not texts.valid or not texts.test:
-        raise UserError(
-            f"data: of {len(sentences)} sentences none is left to choose or to test; give more"
-        )
-    held_out = texts.valid + texts.test
-    sides = [{_alike(pair[side]) for pair in held_out} for side in (0, 1)]
-    chosen = set(sentences)
-    for pair in pairs:
-        if any(_alike(text) in seen for text, seen in zip(pair, sides, strict=True)):
-            continue
-        if pair in chosen:
-            texts.train.append(pair)
-        else:
-            single = any(len(text.split()) == 1 for text in pair)
-            (texts.words if single else texts.phrases).append(pair)
-    # A sentence may also stand on both sides of the split by its translation.
-    test = {_alike(pair[1]) for pair in texts.test}
-    return texts._replace(valid=[pair for pair in texts.valid if _alike(pair[1]) not in test])
-
-
-def _is_sentence(pair: Text) -> bool:
-    return all(text[-1] in ".!?" for text in pair) and len(pair[0].split()) > 2
-
-
-def _alike(text: str) -> str:
-    """A text without what does not count when texts are compared."""
-    return "".join(letter for letter in text.lower() if letter.isalnum())
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-class Symbols(NamedTuple):
-    """How texts become numbers."""
-
-    subwords: Subwords
-    source: Vocabulary
-    target: Vocabulary
-
-    @classmethod
-    def of(cls, texts: Texts, merges: int) -> "Symbols":
-        """Learned from the pairs for training."""
-        pairs = texts.train + texts.phrases
-        subwords = Subwords.learn((text for pair in pairs for text in pair), merges)
-        sides = [[subwords.split(pair[side]) for pair in pairs] for side in (0, 1)]
-        return cls(subwords, *map(Vocabulary.of, sides))
-
-    def number(self, pairs: list[Text]) -> tuple[list[list[int]], list[list[int]]]:
-        """The numbers of both sides."""
-        return (
-            [self.source.encode(self.subwords.split(source)) for source, _ in pairs],
-            [self.target.encode(self.subwords.split(target)) for _, target in pairs],
-        )
+        pairs = sorted(pairs, key=lambda pair: digest(" ".join(pair)))[: config.pairs]
+    return split(pairs, chosen)
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -271,8 +195,7 @@ def main(config: Config) -> Result:
     symbols = Symbols.of(texts, config.merges)
     model = make_model(config, symbols)
     task = make_task(config, texts, symbols, model)
-    digest = hashlib.sha256(repr(texts).encode()).hexdigest()
-    same = identity(config, reporting=("data", "width"), texts=digest)
+    same = identity(config, reporting=("data", "width"), texts=f"{digest(repr(texts)):x}")
     folder = run_folder(config.training, "translation", same)
     console.print(
         f"{len(texts.train):,} sentences and {len(texts.phrases):,} phrases to train, "
