@@ -281,7 +281,7 @@ def draw(
     path: Path, config: Config, dictionary: Dictionary, model: Seq2Seq, params: Params
 ) -> None:
     """Draws where the decoder looks for some words that were not trained on."""
-    words = sorted(dictionary.test.words, key=lambda word: (abs(len(word) - 10), word))[:4]
+    words = sorted(dictionary.test.words, key=lambda word: (abs(len(word) - 10), _digest(word)))[:4]
     few = dataclasses.replace(config, batch=len(words))
     written = pronounce(few, dictionary, model, params, words, config.width)
     sources = [dictionary.letters.encode(word) for word in words]

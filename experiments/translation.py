@@ -116,7 +116,8 @@ def make_task(config: Config, texts: Texts, symbols: Symbols, model: Seq2Seq) ->
     both = zip(*symbols.number(texts.train * repeat + texts.phrases), strict=True)
     fitting = [pair for pair in both if max(map(len, pair)) <= config.longest]
     sources, targets = zip(*fitting, strict=True)
-    batches = Batches(sources, targets, rows=config.batch, seed=config.training.seed)
+    shares = (0.25, 0.5, 0.75, 0.9, 1.0)
+    batches = Batches(sources, targets, config.batch, config.training.seed, shares)
     held_out = list(chunks(*symbols.number(texts.valid), config.batch, batches.sizes))
 
     def loss(params, carry, pairs, key):
