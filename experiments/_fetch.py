@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from experiments._errors import FetchError
 
@@ -109,15 +110,29 @@ def fetch(wheel: Wheel, *, option: str) -> Path:
     return kept
 
 
-def check(wheel: Wheel, path: Path, remedy: str = "") -> None:
-    """Raises `FetchError` unless the file is there and has the wheel's SHA-256."""
+class Pinned(Protocol):
+    """A file that is known by its SHA-256, from wherever it comes."""
+
+    @property
+    def requirement(self) -> str:
+        """Its name and version."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """In hexadecimal."""
+        ...
+
+
+def check(pinned: Pinned, path: Path, remedy: str = "") -> None:
+    """Raises `FetchError` unless the file is there and has the pinned SHA-256."""
     if not path.is_file():
         raise FetchError(f"{path} is not a file. {remedy}".rstrip())
     found = _sha256(path)
-    if found != wheel.sha256:
+    if found != pinned.sha256:
         raise FetchError(
-            f"{path.name} is not the pinned {wheel.requirement}, or it is damaged: its SHA-256 is "
-            f"{found}, expected {wheel.sha256}. {remedy}".rstrip()
+            f"{path.name} is not the pinned {pinned.requirement}, or it is damaged: its SHA-256 is "
+            f"{found}, expected {pinned.sha256}. {remedy}".rstrip()
         )
 
 

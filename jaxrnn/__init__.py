@@ -13,7 +13,17 @@ Example:
     (50, 8, 16)
 """
 
-from jaxrnn import analysis, cells, convert, engines, export, initializers, layers, wrappers
+from jaxrnn import (
+    analysis,
+    cells,
+    convert,
+    decoding,
+    engines,
+    export,
+    initializers,
+    layers,
+    wrappers,
+)
 from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
 from jaxrnn._explain import Explanation, explain
 from jaxrnn._pack import Packed, pack
@@ -137,6 +147,7 @@ __all__ = [
     "analysis",
     "cells",
     "convert",
+    "decoding",
     "engines",
     "export",
     "explain",

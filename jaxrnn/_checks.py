@@ -188,7 +188,7 @@ def check_state(
     if state is None:
         return cell.init_state(params, batch_shape)
     remedy = "build it with cell.init_state(params, batch_shape), or cast it"
-    _check_same("state", state, wanted, f"as {name} gives it", remedy)
+    check_same("state", state, wanted, f"as {name} gives it", remedy)
     return state
 
 
@@ -216,7 +216,7 @@ def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
         )
     before = jax.eval_shape(lambda state: state, state)
     because = f"as {name} took it, and must return it"
-    _check_same("state", results[0], before, because, "mend the step, or init_state")
+    check_same("state", results[0], before, because, "mend the step, or init_state")
     return results[0]
 
 
@@ -233,7 +233,7 @@ def _check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
         return
     because = f"as {_name(cell)}.init gives it for the {size} features of xs"
     remedy = f"make params with init(key, input_size={size}), or mend the features of xs"
-    _check_same("params", params, wanted, because, remedy, dtypes=False)
+    check_same("params", params, wanted, because, remedy, dtypes=False)
 
 
 def _name(cell: Any) -> str:
@@ -259,7 +259,7 @@ class _Leaf:
         return "*"
 
 
-def _check_same(
+def check_same(
     name: str, tree: PyTree, wanted: PyTree, because: str, remedy: str, *, dtypes: bool = True
 ) -> None:
     if jax.tree.structure(tree) != jax.tree.structure(wanted):

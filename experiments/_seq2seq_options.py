@@ -1,0 +1,41 @@
+"""The encoder-decoder that an experiment's options describe."""
+
+from typing import Any, Literal, get_args
+
+from experiments._attention import Additive, Multiplicative
+from experiments._choices import make_cell, make_engine
+from experiments._seq2seq import Decoder, Seq2Seq
+from jaxrnn.layers import Bidirectional, Recurrent, Stack
+
+AttentionName = Literal["additive", "multiplicative"]
+_ATTENTIONS = {"additive": Additive, "multiplicative": Multiplicative}
+
+
+def check_sizes(config: Any) -> None:
+    """Raises `ValueError` for options that make no model."""
+    for name in ("layers", "hidden", "embed", "batch", "width"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
+    for name in ("dropout", "smoothing"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {getattr(config, name)}")
+    if config.attention not in get_args(AttentionName):
+        raise ValueError(
+            f"attention must be one of {get_args(AttentionName)}, got {config.attention!r}"
+        )
+
+
+def make_seq2seq(config: Any, sources: int, targets: int) -> Seq2Seq:
+    """The model of so many symbols on each side."""
+    cell, engine = make_cell(config.cell, config.hidden), make_engine(config.engine)
+    layer = Recurrent(cell, engine=engine)
+    encoder = Stack((Bidirectional(layer, layer),) * config.layers, dropout=config.dropout)
+    decoder = Decoder(
+        stack=Stack((cell,) * config.layers),
+        attention=_ATTENTIONS[config.attention](config.hidden),
+        symbols=targets,
+        embed=config.embed,
+        size=config.hidden,
+        dropout=config.dropout,
+    )
+    return Seq2Seq(sources, config.embed, encoder, decoder, config.dropout, config.smoothing)

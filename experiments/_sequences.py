@@ -1,0 +1,163 @@
+"""Pairs of sequences: numbers for their symbols, and batches of pairs of much the same length."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+PAD, END, BEGIN, UNKNOWN = range(4)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Numbers for symbols; the first four stand for padding, end, begin, and all others.
+
+    Args:
+        symbols: those that are known.
+
+    Example:
+        >>> letters = Vocabulary(("a", "b"))
+        >>> letters.encode("abc"), letters.decode([5, 4, END, 4])
+        ([4, 5, 3], ['b', 'a'])
+    """
+
+    symbols: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[str]], least: int = 1) -> "Vocabulary":
+        """All symbols that occur so often at least, in alphabetical order."""
+        counts = Counter(symbol for sequence in sequences for symbol in sequence)
+        return cls(tuple(sorted(symbol for symbol, count in counts.items() if count >= least)))
+
+    def __len__(self) -> int:
+        return len(self.symbols) + UNKNOWN + 1
+
+    def encode(self, sequence: Iterable[str]) -> list[int]:
+        """The numbers of symbols."""
+        return [self._numbers.get(symbol, UNKNOWN) for symbol in sequence]
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """The symbols of numbers, up to the first end."""
+        symbols = []
+        for number in numbers:
+            if number == END:
+                break
+            symbols.append(self.symbols[number - UNKNOWN - 1] if number > UNKNOWN else "<?>")
+        return symbols
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {symbol: number for number, symbol in enumerate(self.symbols, UNKNOWN + 1)}
+
+
+class Pairs(NamedTuple):
+    """A batch: numbers `[time, rows]`, filled up with `PAD`.
+
+    Sources end with `END`; targets begin with `BEGIN` and end with `END`.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+
+
+Numbers = Sequence[Sequence[int]]
+
+
+def pad(sources: Numbers, targets: Numbers, size: int) -> Pairs:
+    """Makes a batch of pairs, none of which has more than `size` symbols on either side."""
+    source = np.full((size + 1, len(sources)), PAD, np.int32)
+    target = np.full((size + 2, len(targets)), PAD, np.int32)
+    for row, (x, y) in enumerate(zip(sources, targets, strict=True)):
+        source[: len(x) + 1, row] = [*x, END]
+        target[: len(y) + 2, row] = [BEGIN, *y, END]
+    return Pairs(source, target)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The batches of training, each of pairs that are alike in length.
+
+    The order is drawn anew for every pass over the data. All have one shape, that of the longest;
+    `sizes` are those to which a batch can be cut.
+
+    Args:
+        sources: numbers of each source.
+        targets: numbers of each target.
+        rows: pairs of a batch.
+        seed: that of the order.
+        shares: which part of the pairs each size covers, the last of which is all.
+    """
+
+    sources: Numbers
+    targets: Numbers
+    rows: int
+    seed: int
+    shares: tuple[float, ...] = (0.5, 0.85, 1.0)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The most symbols of a pair's longer side, for each share."""
+        ordered = np.sort(self._lengths)
+        ends = [min(len(ordered), int(np.ceil(share * len(ordered)))) - 1 for share in self.shares]
+        return tuple(sorted({int(ordered[end]) for end in ends}))
+
+    @property
+    def a_pass(self) -> int:
+        """How many batches make one pass over the data."""
+        return sum(-(-len(group) // self.rows) for group in self._groups)
+
+    def __call__(self, step: int) -> Pairs:
+        """The batch of a step."""
+        number, place = divmod(step, self.a_pass)
+        chosen = self._order(number)[place]
+        return pad(
+            [self.sources[i] for i in chosen], [self.targets[i] for i in chosen], self.sizes[-1]
+        )
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        both = zip(self.sources, self.targets, strict=True)
+        return np.array([max(len(x), len(y)) for x, y in both])
+
+    @cached_property
+    def _groups(self) -> list[np.ndarray]:
+        group = np.searchsorted(self.sizes, self._lengths)
+        return [np.flatnonzero(group == number) for number in range(len(self.sizes))]
+
+    @cached_property
+    def _order(self) -> Callable[[int], list[np.ndarray]]:
+        """The batches of a pass; those of the last few passes are remembered."""
+        return lru_cache(maxsize=2)(self._draw)
+
+    def _draw(self, number: int) -> list[np.ndarray]:
+        """The batches of a pass, each as numbers of pairs; a last one is filled up by repeats."""
+        random = np.random.default_rng((self.seed, number))
+        batches = []
+        for group in self._groups:
+            shuffled = np.resize(random.permutation(group), -(-len(group) // self.rows) * self.rows)
+            batches += list(shuffled.reshape(-1, self.rows))
+        random.shuffle(batches)
+        return batches
+
+
+class Chunk(NamedTuple):
+    """Some pairs in a batch of full size; what fills it up is not among `which`."""
+
+    which: np.ndarray
+    pairs: Pairs
+
+
+def chunks(sources: Numbers, targets: Numbers, rows: int, sizes: Sequence[int]) -> Iterator[Chunk]:
+    """All pairs once, shortest first, each batch cut to the smallest of `sizes` that holds it."""
+    both = zip(sources, targets, strict=True)
+    lengths = np.array([max(len(x), len(y)) for x, y in both])
+    order = np.argsort(lengths, kind="stable")
+    for begin in range(0, len(order), rows):
+        which = order[begin : begin + rows]
+        fitting = [size for size in sizes if size >= lengths[which[-1]]]
+        filled = np.resize(which, rows)
+        size = fitting[0] if fitting else int(lengths[which[-1]])
+        yield Chunk(which, pad([sources[i] for i in filled], [targets[i] for i in filled], size))

@@ -1,0 +1,297 @@
+"""Speech to text: log-mel features, a bidirectional stack, CTC.
+
+Graves, Fernandez, Gomez and Schmidhuber, "Connectionist temporal classification", 2006: a network
+gives a letter or a blank for every frame, and learns from texts without knowing when each letter is
+said; Hannun et al., "Deep Speech", 2014: letters are enough. The data are 25 minutes of one
+speaker, the prompts of a telephone exchange; prompts that are nearly the same text stay on the same
+side of the split. No figure is published for them.
+
+The claim: below 25 % of the letters of held-out prompts wrong (edits a letter), by greedy and by
+prefix beam search without a language model, within 15 minutes of training on two CPU cores. What
+limits it is the amount of speech: rare words are spelled as they sound. The learning curve shows
+that: `--amounts 0.25 0.5 1`.
+
+    python -m experiments.speech
+    python -m experiments.speech --data LJSpeech-1.1 --layers 4 --hidden 320
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments import _audio, _prompts
+from experiments._choices import CellName, EngineName, make_cell, make_engine
+from experiments._edit import edit_distance
+from experiments._errors import UserError
+from experiments._options import Options, identity, run_folder
+from experiments._prompts import Utterance
+from experiments._speech_data import (
+    Batch,
+    Batches,
+    Frontend,
+    Inputs,
+    Parts,
+    decode,
+    encode,
+    some,
+    split,
+)
+from experiments._speech_model import Model, Params, log_probabilities, losses
+from experiments._speech_plot import draw_alignment, draw_amounts
+from experiments._terminal import command
+from experiments._training import Outcome, Task, fit
+from experiments._word_for_word import most_common
+from jaxrnn.decoding import ctc_beam_search, ctc_greedy
+from jaxrnn.layers import Bidirectional, Recurrent, Stack
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, and on what."""
+
+    cell: CellName = "lstm"
+    """The recurrent cell."""
+    engine: EngineName = "auto"
+    """The engine that runs it over time."""
+    layers: int = 3
+    """Number of bidirectional layers."""
+    hidden: int = 160
+    """Hidden size of each layer in each direction."""
+    dropout: float = 0.3
+    """Dropout between layers and before the read-out."""
+    bands: int = 40
+    """Bands of the spectrum."""
+    stacked: int = 3
+    """Frames of 10 milliseconds in one time step."""
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    """Speeds at which utterances are heard in training."""
+    batch: int = 16
+    """Utterances of a batch, which are alike in duration."""
+    longest: float = 32.0
+    """Utterances that last longer, in seconds, are left out."""
+    width: int = 16
+    """Width of the prefix beam."""
+    amounts: tuple[float, ...] = (1.0,)
+    """Parts of the audio to train on, one model each: more than one give a learning curve."""
+    data: Path | None = None
+    """A folder with metadata.csv (lines id|text) and wavs/, or one that holds the two Debian
+    packages of the prompts, if they cannot be fetched here. None: the prompts, fetched once."""
+    training: Options = Options(
+        steps=2500, learning_rate=3e-3, validate_every=250, checkpoint_every=250, log_every=25
+    )
+
+    def __post_init__(self):
+        for name in ("layers", "hidden", "bands", "stacked", "batch", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not self.amounts or not all(0 < amount <= 1 for amount in self.amounts):
+            raise ValueError(f"amounts must be in (0, 1], got {self.amounts}")
+        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            raise ValueError(f"speeds must be between 0.5 and 2, got {self.speeds}")
+
+
+# Data ---------------------------------------------------------------------------------------------
+
+
+def load_utterances(config: Config) -> Parts:
+    """Reads the speech that the configuration names, and splits it."""
+    if config.data is not None and (config.data / "metadata.csv").is_file():
+        utterances = _prompts.ljspeech(config.data)
+    else:
+        utterances = _prompts.asterisk(folder=config.data)
+    parts = split([each for each in utterances if each.seconds <= config.longest])
+    if min(map(len, parts)) == 0:
+        raise UserError(
+            f"data: of {len(utterances)} utterances {len(parts.train)} are left to train, "
+            f"{len(parts.valid)} to choose and {len(parts.test)} to test; give more"
+        )
+    return parts
+
+
+# Model --------------------------------------------------------------------------------------------
+
+
+def make_model(config: Config) -> Model:
+    """The model that the configuration describes."""
+    layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
+    stack = Stack((Bidirectional(layer, layer),) * config.layers, dropout=config.dropout)
+    return Model(stack, config.bands * config.stacked, config.bands, config.dropout)
+
+
+# Training -----------------------------------------------------------------------------------------
+
+
+def make_task(config: Config, train: list[Utterance], parts: Parts, inputs: Inputs) -> Task:
+    """What the loop shall train: see `Task`."""
+    features = [[inputs.features(each, speed) for speed in config.speeds] for each in train]
+    labels = [encode(each.text) for each in train]
+    batches = Batches(features, labels, rows=config.batch, seed=config.training.seed)
+    held_out, model = inputs.batches(parts.valid, config.batch), make_model(config)
+
+    def loss(params, carry, batch, key):
+        return model.bucketed_loss(params, batch, key, batches.sizes), carry
+
+    def validate(params):
+        found = recognise(model, params, held_out, len(parts.valid), None)
+        values = [float(losses(model, params, batch)) for _, batch in held_out]
+        return {"loss": float(np.mean(values)), "errors": error_rate(found, parts.valid)}
+
+    return Task(
+        name=f"speech: {config.cell}, {config.layers} x {config.hidden}",
+        loss=loss,
+        batch=batches,
+        validate=validate,
+        units=config.batch,
+        unit="utterances",
+        loss_unit="nats a letter",
+    )
+
+
+# Report -------------------------------------------------------------------------------------------
+
+
+def recognise(
+    model: Model,
+    params: Params,
+    batches: list[tuple[Any, Batch]],
+    count: int,
+    width: int | None,
+) -> list[str]:
+    """The texts of utterances: greedily, or by a prefix beam of a width."""
+    found = [""] * count
+    for which, batch in batches:
+        log_probs, lengths = log_probabilities(model, params, batch), batch.lengths[0]
+        if width is None:
+            decoded = ctc_greedy(log_probs, lengths=lengths)
+        else:
+            best = ctc_beam_search(log_probs, width=width, lengths=lengths)
+            decoded = jax.tree.map(lambda leaf: leaf[..., 0], best)
+        tokens, counts = np.asarray(decoded.tokens), np.asarray(decoded.lengths)
+        for row, index in enumerate(which):
+            found[index] = decode(tokens[: counts[row], row])
+    return found
+
+
+def error_rate(found: Sequence[str], utterances: Sequence[Utterance]) -> float:
+    """Edits for each letter of all texts."""
+    edits = sum(edit_distance(f, u.text) for f, u in zip(found, utterances, strict=True))
+    return edits / sum(len(utterance.text) for utterance in utterances)
+
+
+class Scores(NamedTuple):
+    """Character error rates on the held-out prompts, after training on so many minutes."""
+
+    minutes: float
+    greedy: float
+    beam: float
+
+
+class Result(NamedTuple):
+    """How the last training ended, the scores of all, and what the commonest text would get."""
+
+    outcome: Outcome
+    scores: tuple[Scores, ...]
+    baseline: float
+
+
+def main(config: Config) -> Result:
+    """Trains, and reports."""
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    parts = load_utterances(config)
+    digest = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
+    same = identity(config, reporting=("data", "width", "amounts"), utterances=digest)
+    folder = run_folder(config.training, "speech", same)
+    minutes = [sum(u.seconds for u in part) / 60 for part in parts]
+    console.print(
+        f"{len(parts.train)} utterances ({minutes[0]:.1f} minutes) to train, {len(parts.valid)} "
+        f"({minutes[1]:.1f}) to choose, {len(parts.test)} ({minutes[2]:.1f}) to test; "
+        f"results go to {folder}"
+    )
+    commonest = most_common([utterance.text for utterance in parts.train])
+    baseline = error_rate([commonest] * len(parts.test), parts.test)
+    console.print(
+        f"always {commonest!r}: {baseline:.1%} of the letters of the held-out texts wrong"
+    )
+    scores = []
+    for amount in sorted(config.amounts):
+        train = some(parts.train, amount)
+        place = folder if amount == 1 else folder / f"amount-{amount:g}"
+        outcome, result = train_on(config, train, parts, place, same | {"amount": amount}, console)
+        if result is None:
+            break
+        scores.append(result)
+    if len(scores) > 1:
+        draw_amounts(folder / "learning-curve.png", scores, baseline)
+    return Result(outcome, tuple(scores), baseline)
+
+
+def train_on(
+    config: Config,
+    train: list[Utterance],
+    parts: Parts,
+    folder: Path,
+    same: dict[str, Any],
+    console: Console,
+) -> tuple[Outcome, Scores | None]:
+    """Trains one model, and tests it."""
+    inputs, model = Inputs.of(Frontend(config.bands, config.stacked), train), make_model(config)
+    task = make_task(config, train, parts, inputs)
+    params = jax.jit(model.init)(jax.random.key(config.training.seed))
+    outcome = fit(
+        task, params, (), options=config.training, folder=folder, identity=same, console=console
+    )
+    console.print(f"{outcome.step} steps in {outcome.seconds:.1f} s of training")
+    if outcome.signal is not None:
+        console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
+        return outcome, None
+    began = time.perf_counter()
+    held_out = inputs.batches(parts.test, config.batch)
+    columns = [
+        recognise(model, outcome.params, held_out, len(parts.test), width)
+        for width in (None, config.width)
+    ]
+    minutes = sum(utterance.seconds for utterance in train) / 60
+    scores = Scores(minutes, *(error_rate(found, parts.test) for found in columns))
+    console.print(
+        f"{minutes:.1f} minutes of speech, {len(parts.test)} held-out prompts: {scores.greedy:.1%} "
+        f"of the letters wrong greedily, {scores.beam:.1%} by prefix beams of {config.width} "
+        f"(decoded in {time.perf_counter() - began:.1f} s)"
+    )
+    shown = describe(parts.test, columns[-1])
+    (folder / "texts.txt").write_text(shown, encoding="utf-8")
+    console.print(shown)
+    example = min(parts.test, key=lambda each: (abs(len(each.text) - 45), each.text))
+    ((_, batch),) = inputs.batches([example], 1)
+    log_probs = np.asarray(log_probabilities(model, outcome.params, batch))[:, 0]
+    spectrum = _audio.log_mel(example.samples, example.rate, config.bands)
+    seconds = _audio.HOP * config.stacked
+    draw_alignment(
+        folder / "alignment.png",
+        example.text,
+        example.seconds,
+        spectrum,
+        np.exp(log_probs[: int(batch.lengths[0, 0])]),
+        seconds,
+    )
+    return outcome, scores
+
+
+def describe(utterances: Sequence[Utterance], found: Sequence[str], count: int = 12) -> str:
+    """Some texts, with what was heard."""
+    pairs = list(zip(utterances, found, strict=True))
+    step = max(1, len(pairs) // count)
+    lines = [f"  {utterance.text}\n    heard: {text}" for utterance, text in pairs]
+    return "\n".join(["held-out prompts:", *lines[::step][:count]])
+
+
+if __name__ == "__main__":
+    command(main, Config, __doc__)

@@ -1,0 +1,123 @@
+"""CTC decoding against the enumeration of all paths."""
+
+import collections
+import itertools
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrnn import decoding
+
+LABELS, TIME = 3, 5
+
+
+def collapse(path, blank):
+    """What a path of labels says."""
+    return tuple(label for label, _ in itertools.groupby(path) if label != blank)
+
+
+def labellings(probabilities, blank):
+    """The probability of everything that can be said, over all paths ``[time, labels]``."""
+    totals = collections.Counter()
+    for path in itertools.product(range(probabilities.shape[1]), repeat=len(probabilities)):
+        probability = np.prod([p[label] for p, label in zip(probabilities, path, strict=True)])
+        totals[collapse(path, blank)] += probability
+    return totals
+
+
+def draw(shape, seed=0):
+    logits = 2 * np.random.default_rng(seed).normal(size=shape)
+    return logits, np.asarray(jax.nn.softmax(logits))
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_a_wide_beam_knows_the_probability_of_every_labelling(blank):
+    batch, width = (2, 2), 70
+    logits, probabilities = draw((TIME, *batch, LABELS))
+    lengths = np.array([[5, 3], [1, 0]])
+    logits[3:, 0, 1] = np.nan  # what padding holds changes nothing
+    beams = decoding.ctc_beam_search(logits, width=width, lengths=lengths, blank=blank)
+    assert beams.tokens.shape == (TIME, *batch, width)
+    for row in np.ndindex(batch):
+        want = labellings(probabilities[(slice(lengths[row]), *row)], blank)
+        best = sorted(want, key=lambda said: -want[said])
+        assert len(best) < width
+        for number, said in enumerate(best):
+            got = np.asarray(beams.tokens)[(slice(None), *row, number)]
+            assert tuple(got) == said + (blank,) * (TIME - len(said))
+            assert beams.lengths[row][number] == len(said)
+            np.testing.assert_allclose(np.exp(beams.scores[row][number]), want[said], rtol=1e-9)
+        assert (beams.scores[row][len(best) :] == -np.inf).all()
+
+
+def test_narrow_beams_never_claim_more_than_there_is():
+    logits, probabilities = draw((6, 8, LABELS), seed=3)
+    for width in (1, 2, 5):
+        beams = decoding.ctc_beam_search(logits, width=width)
+        assert (np.diff(beams.scores, axis=-1) <= 0).all()
+        for row in range(8):
+            want = labellings(probabilities[:, row], 0)
+            seen = set()
+            for number in range(width):
+                n = int(beams.lengths[row, number])
+                said = tuple(int(token) for token in beams.tokens[:n, row, number])
+                assert said not in seen, "the same beam twice"
+                seen.add(said)
+                assert np.exp(beams.scores[row, number]) <= want[said] * (1 + 1e-9)
+
+
+def test_a_limit_of_labels_leaves_the_short_ones():
+    logits, probabilities = draw((TIME, LABELS))
+    beams = decoding.ctc_beam_search(logits, width=20, length=2)
+    want = {said: p for said, p in labellings(probabilities, 0).items() if len(said) <= 2}
+    assert beams.tokens.shape == (2, 20)
+    found = {
+        tuple(int(t) for t in beams.tokens[: int(n), number]): np.exp(score)
+        for number, (n, score) in enumerate(zip(beams.lengths, beams.scores, strict=True))
+        if np.isfinite(score)
+    }
+    assert found.keys() == want.keys()
+    for said in want:
+        np.testing.assert_allclose(found[said], want[said], rtol=1e-9)
+
+
+@pytest.mark.parametrize("blank", [0, 1])
+def test_greedy_collapses_the_likeliest_path(blank):
+    logits, probabilities = draw((9, 4, 3, LABELS), seed=1)
+    lengths = np.random.default_rng(2).integers(0, 10, (4, 3))
+    decoded = decoding.ctc_greedy(logits, lengths=lengths, blank=blank)
+    for row in np.ndindex(4, 3):
+        n = lengths[row]
+        said = collapse(probabilities[(slice(n), *row)].argmax(-1), blank)
+        got = np.asarray(decoded.tokens)[(slice(None), *row)]
+        assert tuple(got) == said + (blank,) * (9 - len(said))
+        assert decoded.lengths[row] == len(said)
+        best = probabilities[(slice(n), *row)].max(-1)
+        np.testing.assert_allclose(decoded.scores[row], np.log(best).sum(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(0, 2, LABELS), (4, 0, LABELS)])
+def test_no_frames_and_no_rows(shape):
+    greedy = decoding.ctc_greedy(np.zeros(shape))
+    beams = decoding.ctc_beam_search(np.zeros(shape), width=2)
+    assert greedy.tokens.shape == shape[:2] and beams.tokens.shape == (*shape[:2], 2)
+    assert (np.asarray(beams.lengths) == 0).all() and (np.asarray(beams.scores[:, :1]) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"logits": np.zeros((3, 2), int)}, TypeError, "logits must be floating-point numbers"),
+        ({"logits": np.zeros(3)}, ValueError, "logits must have shape [time, *batch, labels]"),
+        ({"blank": 3}, ValueError, "blank must be one of the 3 labels, got 3"),
+        ({"lengths": [9]}, ValueError, "lengths must lie between 0 and the 4 steps"),
+        ({"width": 0}, ValueError, "width must be a positive int, got 0"),
+        ({"length": -1}, ValueError, "length must be a positive int, got -1"),
+    ],
+)
+def test_errors(change, error, message):
+    arguments = {"logits": np.zeros((4, 1, 3)), "width": 2} | change
+    with pytest.raises(error, match=re.escape(message)):
+        decoding.ctc_beam_search(**arguments)
