@@ -49,7 +49,7 @@ class Config:
     """Hidden size."""
     rows: int = 32
     """Sequences of a batch."""
-    engine: EngineName = "sequential"
+    engine: EngineName = "auto"
     """The engine that runs the cells over time."""
     measured: int = 16
     """Sequences along which gradients are measured; their median is drawn."""

@@ -67,7 +67,7 @@ class Config:
     paper_start: bool = True
     """Start a cell for as many steps as the task has, where its paper says how: chrono biases
     (LSTM, GRU), a ring of eigenvalues (LRU), a short time step (LEM). Otherwise as always."""
-    engine: EngineName = "sequential"
+    engine: EngineName = "auto"
     """The engine that runs the cell over time."""
     seeds: int = 1
     """How many seeds are trained side by side, from the training's seed on."""

@@ -1,0 +1,56 @@
+"""Runs every experiment for two steps on a small part of its real data, and fails if one fails.
+
+    python .ci/experiments.py FOLDER
+
+Where the data cannot be fetched (no network, or no apt-get), the experiment is reported as not run.
+"""
+
+import subprocess
+import sys
+import time
+
+TWO = "--steps 2 --warmup 1"
+COMMANDS = (
+    f"char_lm {TWO} --hidden 32 --batch 8 --sample 40",
+    f"forecast {TWO} --hidden 8 --layers 1 --test 2000 --valid 1000",
+    f"autoencode {TWO} --hidden 8 --test 2000",
+    f"classify {TWO} --hidden 8 --members 1 --seeds 1",
+    f"classify {TWO} --hidden 8 --members 1 --seeds 1 --data mnist-rows",
+    f"long_memory {TWO} --hidden 8 --length 20",
+    f"gradient_flow {TWO} --hidden 8 --length 20",
+    f"pronunciation {TWO} --hidden 16 --words 400",
+    f"translation {TWO} --hidden 16 --pairs 400",
+    f"speech {TWO} --hidden 16 --layers 1 --batch 4",
+    "parallel_in_time --quick",
+    "benchmark --grid tiny --rounds 2",
+    "from_flax --steps 2 --points",
+    "cells_by_hand --time 4 --batch 2 --rounds 1",
+)
+
+
+def main(folder: str) -> int:
+    failed = 0
+    for number, command in enumerate(COMMANDS):
+        name, *options = command.split()
+        out = ["--out", f"{folder}/{number}"] if name not in ("from_flax", "cells_by_hand") else []
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", f"experiments.{name}", *options, *out],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        seconds = time.perf_counter() - began
+        if done.returncode == 0:
+            print(f"{command}: {seconds:.0f} s", flush=True)
+        elif "cannot fetch" in done.stdout or "could not download" in done.stdout:
+            print(f"{command}: NOT RUN\n{done.stdout[-600:]}", flush=True)
+        else:
+            print(f"{command}: FAILED\n{done.stdout[-4000:]}", flush=True)
+            failed += 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
