@@ -7,10 +7,11 @@ sequence from the code; where it fails, the sequence is unlike those that it has
 
 Here: weeks of half-hourly demand in Victoria, one from every midnight, in a code of a few numbers.
 The decoder also knows the calendar (time of day, day of the week, time of the year) but not the
-holidays, and no label takes part in the training. The claim: held-out weeks come back better than
-from as many principal components, and the days of the largest error are the public holidays, by the
-area under the ROC curve (1/2 is chance), beside the same for principal components and for the mean
-week.
+holidays, and no label takes part in the training. It is compared with as many principal components
+and with the mean week: how well held-out weeks come back, and how well the error of a day tells the
+public holidays, by the area under the ROC curve (1/2 is chance). The linear references, measured:
+eight components leave 0.040 of the variance of held-out weeks and tell holidays at 0.90; the mean
+week leaves 0.39 and tells them at 0.96.
 
     python -m experiments.autoencode
     python -m experiments.autoencode --data mine.csv --target load --test 4000
