@@ -12,8 +12,8 @@ def groups(texts: Sequence[str], similarity: float = 0.5) -> list[int]:
     what either has (Jaccard).
 
     Example:
-        >>> groups(["press one now", "goodbye", "press two now", "please press one now"])
-        [0, 1, 0, 0]
+        >>> groups(["press one now", "goodbye", "please press one now"])
+        [0, 1, 0]
     """
     triples = [{f" {text} "[i : i + 3] for i in range(len(text))} for text in texts]
     numbers = {triple: number for number, triple in enumerate(sorted(set().union(*triples)))}

@@ -7,9 +7,10 @@ phrases, where those papers had millions of sentences; so what can be learned is
 figure is published for it. Each word is spelled with parts of words (`_subwords.py`). Sentences are
 split by a hash of the German side; what shares a side with one that is held out is not trained on.
 
-The claim: on sentences that were held out, above the words of the same dictionary put down one by
+The aim: on sentences that were held out, above the words of the same dictionary put down one by
 one (`_word_for_word.py`) by BLEU and by chrF (Post, "A call for clarity in reporting BLEU scores",
-2018: sacrebleu), within 15 minutes of training on two CPU cores.
+2018: sacrebleu). No full run has been made yet, so whether it gets there is not known. The baseline
+alone got BLEU 7.75 and chrF 32.5 on 1,000 sentences split much like these.
 
     python -m experiments.translation
     python -m experiments.translation --data pairs.tsv --attention multiplicative

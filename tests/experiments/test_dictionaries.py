@@ -142,7 +142,7 @@ def test_entries_become_pairs_of_plain_texts():
     assert _dictionaries.parse_german_english(text) == [
         ("Bank", "bank"),
         ("Banken", "banks"),
-        ("jdn. sehen", "to see sb."),
+        ("jdn./etw. sehen", "to see sb."),
         ("Er ist immer pünktlich!", "He is always on time."),
     ]
 
