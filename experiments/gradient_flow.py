@@ -56,7 +56,7 @@ class Config:
     forget_biases: tuple[float, ...] = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
     """Forget biases of the LSTMs that are measured at initialisation only."""
     training: Options = Options(
-        steps=600, learning_rate=5e-3, validate_every=50, checkpoint_every=100
+        steps=800, learning_rate=1e-2, validate_every=50, checkpoint_every=100
     )
 
     def __post_init__(self):

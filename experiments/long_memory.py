@@ -77,7 +77,7 @@ class Config:
     suite_steps: int | None = None
     """At most so many steps a row of the suite, to try it out."""
     training: Options = Options(
-        steps=1200, learning_rate=5e-3, validate_every=50, checkpoint_every=100
+        steps=800, learning_rate=1e-2, validate_every=50, checkpoint_every=100
     )
 
     def __post_init__(self):
