@@ -20,7 +20,7 @@ _STARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "lstm": lambda steps: {"bias_init": initializers.Chrono(steps)},
     "peephole-lstm": lambda steps: {"bias_init": initializers.Chrono(steps)},
     "gru": lambda steps: {"bias_init": initializers.Chrono(steps, input_gate=None)},
-    "lem": lambda steps: {"time_step": min(1.0, 12 / steps)},
+    "lem": lambda steps: {"time_step": min(1.0, 48 / steps)},
     "lru": lambda steps: {
         # A slow decay, and at most one turn over the whole sequence.
         "eigenvalue_init": initializers.UnitRing(

@@ -4,14 +4,21 @@ S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997, and the papers
 task in `_memory_tasks.py`. The data are generated: adding, copy, selective copy, temporal order,
 parity, aⁿbⁿ and associative recall.
 
-The claims, all in the one table of `--suite` (three seeds a row):
+The claims of theory and papers, which the one table of `--suite` tests with three seeds a row, and
+what has been measured so far:
 
-- adding, T = 500: LSTM with chrono initialisation, LRU and LEM get below a mean squared error of
-  0.01; a simple recurrent network stays at that of always answering 1, 0.167;
-- parity: LSTM and GRU solve it and go on beyond the length they were trained on, cells whose state
-  is multiplied by positive numbers only (MinGRU, RG-LRU) fall back to guessing there;
-- aⁿbⁿ: LSTM counts beyond the n it was trained on, GRU does not;
-- copy, T = 200: an orthogonal recurrent network gets below the loss of guessing, 10 ln 8 / 220.
+- adding, T = 500: LSTM with chrono initialisation, LEM and LRU get below a mean squared error of
+  0.01, a simple recurrent network stays at that of always answering 1, 0.167. Measured for one
+  seed, hidden 64, batches of 32, learning rate 0.01: below 0.01 on 200 held-out sequences from
+  step 400 (LSTM), 500 (LEM) and 1,100 (LRU); the simple recurrent network was not run yet;
+- parity: LSTM and GRU solve it and go on beyond the 40 bits they were trained on, cells whose state
+  is multiplied by positive numbers only (MinGRU, RG-LRU) guess there. Measured, three seeds: of
+  bits 41 to 200 LSTM and GRU get 100 % right, MinGRU 49.8 to 50.2 %, RG-LRU 49.8 to 49.9 %;
+- aⁿbⁿ: LSTM counts beyond the n it was trained on, GRU does not. Not shown yet: after 1,000 steps
+  the best of three LSTMs was right up to n = 65, the best GRU up to 54, and the others failed for
+  some small n; the suite now trains 4,000 steps, which was not run yet;
+- copy, T = 200: an orthogonal recurrent network gets below the loss of guessing, 10 ln 8 / 220. Not
+  run yet.
 
     python -m experiments.long_memory
     python -m experiments.long_memory --task copy --cell orthogonal-rnn --length 200
@@ -77,7 +84,7 @@ class Config:
     suite_steps: int | None = None
     """At most so many steps a row of the suite, to try it out."""
     training: Options = Options(
-        steps=1200, learning_rate=5e-3, validate_every=50, checkpoint_every=100
+        steps=800, learning_rate=1e-2, validate_every=50, checkpoint_every=100
     )
 
     def __post_init__(self):

@@ -88,7 +88,7 @@ def test_cells_are_started_as_their_papers_say():
     assert cell_for("elman", 4, 50) == rnn.Elman(4)
     gru = cell_for("gru", 4, 50).bias_init(key, (3, size), "float32")
     assert np.exp(gru[1]).max() == pytest.approx(49, rel=0.02) and not gru[0].any()
-    assert cell_for("lem", 4, 500).time_step == pytest.approx(0.024)
+    assert cell_for("lem", 4, 500).time_step == pytest.approx(0.096)
     radius, phase = cell_for("lru", 4, 100).eigenvalue_init(key, (2, size), "float32")
     assert radius.min() > 0.9899 and radius.max() < 0.9991 and phase.max() < 0.0629
 
