@@ -32,11 +32,12 @@ class Auto:
 
         - `Associative`, for the cells that it takes, on a CPU where time fills more than one of its
           chunks: 64 steps of a cell with a closed form for chunks, 1 MiB of states of an affine
-          cell. Against `Hoisted`, 1024×4×128×128 with 4 heads: GatedLinearAttention 1.9 times
-          faster, MLSTM 4.2, DeltaNet 3.3 times; MinGRU 4096×8×64×64 1.9 times, 4096×8×256×256 1.3
-          times, LRU 4096×8×64×64 1.5 times; with 13 to 65 times less temporary memory. Below one
-          chunk the two are alike. Forward only, matrix states are up to 2 times faster in a plain
-          scan.
+          cell. Against a plain scan, 1024×4×128×128 with 4 heads: GatedLinearAttention 1.8 times
+          faster, MLSTM 4.5, DeltaNet 3.5 times; MinGRU 4096×8×64×64 and 4096×8×256×256 3.5 times,
+          LRU 4096×8×64×64 2.5 times; with 6 to 35 times less temporary memory. `Hoisted` took 1.3
+          to 4.2 times as long when it still did all of time at once, was alike below one chunk, and
+          has not been timed against it since it goes in chunks. Forward only, matrix states are
+          faster in a plain scan: 2 times, and DeltaNet in one run of three 5 times.
         - `Associative`, for the cells that it takes, on every other backend. That is not measured:
           there a loop of one multiply-add a step leaves most of the machine idle.
         - else `Hoisted`, for every cell. It keeps in the loop what it cannot hoist, so where it
