@@ -1,5 +1,6 @@
 """The parallel solution of nonlinear recurrences: when it converges, and what it does when not."""
 
+import dataclasses
 import functools
 import re
 
@@ -427,7 +428,7 @@ def trained(cell, steps):
             for steps in (0, 150)
         ),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__ if dataclasses.is_dataclass(value) else str(value),
 )
 def test_converges_over_4096_steps(cell, steps):
     with jax.numpy_dtype_promotion("standard"):

@@ -40,7 +40,9 @@ def own_params(cell, weights):
     return like._replace(**found)
 
 
-@pytest.mark.parametrize("cell", [rnn.LSTM(4), rnn.GRU(4), rnn.MinGRU(4)], ids=repr)
+@pytest.mark.parametrize(
+    "cell", [rnn.LSTM(4), rnn.GRU(4), rnn.MinGRU(4)], ids=["LSTM", "GRU", "MinGRU"]
+)
 def test_the_layer_computes_what_unroll_computes(flax_, cell):
     layer = flax_.around(cell, return_carry=True)
     apply, weights = flax_.split(layer)
