@@ -29,6 +29,7 @@ COMMANDS = (
 
 
 def main(folder: str) -> int:
+    """Runs all of them, and returns how many failed."""
     failed = 0
     for number, command in enumerate(COMMANDS):
         name, *options = command.split()
