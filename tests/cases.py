@@ -153,13 +153,15 @@ class EngineCase:
     """An engine, the cells it says it takes, and how near it comes to ``Sequential()``.
 
     ``every=n`` keeps each n-th cell in the fast suite, for options that differ in little; the slow
-    suite runs all engines on all cells.
+    suite runs all engines on all cells. ``typed`` says whether it runs where types tell how arrays
+    are laid over a mesh: explicit axes, and `jax.shard_map`.
     """
 
     engine: Any
     takes: Callable[[Case], bool] = lambda case: True
     tolerance: float = 1e-10
     every: int = 1
+    typed: bool = True
 
     def __str__(self) -> str:
         return repr(self.engine)
@@ -183,7 +185,12 @@ ENGINES = (
     EngineCase(rnn.engines.Hoisted(unroll=2, checkpoint_every=2), every=4),
     EngineCase(rnn.engines.Associative(), has_parallel_form),
     EngineCase(rnn.engines.Associative(chunk_size=2, tree=True), has_parallel_form, every=3),
-    EngineCase(rnn.engines.Newton(), lambda case: has_float_state(case) and case.tangents, every=4),
+    EngineCase(
+        rnn.engines.Newton(),
+        lambda case: has_float_state(case) and case.tangents,
+        every=4,
+        typed=False,
+    ),
     EngineCase(rnn.engines.Auto(), every=20),
 )
 

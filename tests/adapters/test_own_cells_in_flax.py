@@ -108,10 +108,10 @@ def test_both_directions_inside_a_model():
             return both(xs, seq_lengths=LENGTHS)
 
     ys, variables = Model().init_with_output(jax.random.key(0), XS.swapaxes(0, 1))
-    weights = variables["params"]["both"]
+    weights = variables["params"]  # of the model that made the two layers, as Flax has it
     params = rnn.layers.BidirectionalParams(
-        rnn.cells.GRUParams(**weights["forward_rnn"]["cell"]),
-        rnn.cells.LSTMParams(**weights["backward_rnn"]["cell"]),
+        rnn.cells.GRUParams(**weights["RNN_0"]["cell"]),
+        rnn.cells.LSTMParams(**weights["RNN_1"]["cell"]),
     )
     layer = rnn.layers.Bidirectional(rnn.GRU(4), rnn.LSTM(4))
     _, want = layer.apply(params, None, XS, lengths=LENGTHS)

@@ -122,7 +122,7 @@ class Counted(NamedTuple):
 
 def test_counters_have_no_derivative_and_states_and_any_inputs_are_taken():
     def leaky(rate, state, x):
-        level = rate * state.level + x["in"] * (state.steps[..., None] < 2)
+        level = rate * state.level + jnp.where(state.steps[..., None] < 2, x["in"], 0)
         return Counted(state.steps + 1, level), level
 
     def zeros(rate, batch):
