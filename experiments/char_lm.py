@@ -68,7 +68,7 @@ class Config:
     """Temperatures of the samples; 0 always takes the likeliest character."""
     sample: int = 500
     """Characters of each sample."""
-    training: Options = Options(steps=1500, learning_rate=4e-3)
+    training: Options = Options(steps=1000, learning_rate=4e-3)
 
     def __post_init__(self):
         for name in ("layers", "hidden", "embed", "batch", "time", "sample"):
