@@ -87,4 +87,5 @@ def losses(model: Model, params: Params, batch: Batch) -> jax.Array:
 @partial(jax.jit, static_argnums=0)
 def log_probabilities(model: Model, params: Params, batch: Batch) -> jax.Array:
     """Those of the labels at every time step: `[time, rows, labels]`."""
-    return jax.nn.log_softmax(model.apply(params, batch.features, batch.lengths[0]))
+    features: Any = batch.features
+    return jax.nn.log_softmax(model.apply(params, features, batch.lengths[0]))
