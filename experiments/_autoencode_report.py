@@ -70,7 +70,8 @@ def show(series: Series, figures: Mapping[str, Sequence[Measured]]) -> str:
         f"{'':28}{'trained on':>16}{'held out':>16}{'marked days':>16}{'held out':>16}",
     ]
     for name, seeds in figures.items():
-        cells = [_spread([seed[column] for seed in seeds]) for column in range(4)]
+        # The four figures; what comes after them is no number.
+        cells = [_spread([seed[:4][column] for seed in seeds]) for column in range(4)]
         lines.append(f"{name:28}" + "".join(f"{cell:>16}" for cell in cells))
     network = list(figures.values())[-1][0]
     lines += ["", f"the network's oddest days (* marked): {_named(series, network.oddest)}"]

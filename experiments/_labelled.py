@@ -85,7 +85,7 @@ def own(folder: Path) -> Data:
             texts.append(found[0].read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise FetchError(f"cannot read {found[0]} as text: {error}") from error
-    return _data(*texts, str(folder))
+    return _data(texts[0], texts[1], str(folder))
 
 
 def mnist_5k(pixels: bool, wheel: Path | None = None) -> Data:
@@ -164,4 +164,4 @@ def _data(train: str, test: str, name: str) -> Data:
         Labelled([x for x, _ in part], np.array([numbers[label] for _, label in part], np.int32))
         for part in parts
     ]
-    return Data(*labelled, tuple(classes))
+    return Data(labelled[0], labelled[1], tuple(classes))

@@ -136,7 +136,7 @@ class TemporalOrder(_Task):
             low = max(1, int(begin * tenth))
             high = max(low + 1, int((begin + 1) * tenth))
             tokens[random.integers(low, high, rows), row] = 6 + symbol
-        targets, weights = np.zeros((2, *tokens.shape))
+        targets, weights = np.zeros(tokens.shape), np.zeros(tokens.shape)
         targets[-1], weights[-1] = 2 * symbols[0] + symbols[1], 1
         return Batch(_one_hot(tokens, 8), targets.astype(np.int32), weights.astype(np.float32))
 
@@ -225,7 +225,7 @@ class AssociativeRecall(_Task):
         pairs = np.stack([letters, 26 + digits], 1).reshape(2 * self.length, rows)
         question = np.stack([np.full(rows, 36), letters[asked, row]])
         tokens = np.concatenate([pairs, question])
-        targets, weights = np.zeros((2, *tokens.shape))
+        targets, weights = np.zeros(tokens.shape), np.zeros(tokens.shape)
         targets[-1], weights[-1] = digits[asked, row], 1
         return Batch(_one_hot(tokens, 37), targets.astype(np.int32), weights.astype(np.float32))
 

@@ -85,12 +85,13 @@ class Decoder:
     def init(self, key: Array, input_size: int, dtype: Any = None) -> DecoderParams:
         """Draws the parameters; `input_size` is the number of the memory's features."""
         keys = jax.random.split(key, 5)
-        h, one = jnp.zeros((1, self.stack.output_size)), jnp.zeros((1, 1, input_size))
+        hidden: Any = self.stack.output_size
+        h, one = jnp.zeros((1, hidden)), jnp.zeros((1, 1, input_size))
         return DecoderParams(
             self._embedding.init(keys[0], jnp.zeros((), jnp.int32)),
             self.stack.init(keys[1], self.embed + self.size),
             self.attention.init(keys[2], h, Memory(one, jnp.ones((1, 1), bool))),
-            self._combine.init(keys[3], jnp.zeros(self.stack.output_size + input_size)),
+            self._combine.init(keys[3], jnp.zeros(hidden + input_size)),
             self._readout.init(keys[4], jnp.zeros(self.size)),
             None,
         )
@@ -116,12 +117,13 @@ class Decoder:
         embedded = drop(self.dropout, self._embedding.apply(params.embedding, token), keys[0])
         x = jnp.concatenate([embedded, state.attentional], axis=-1)
         stack, h = self.stack.step(params.stack, state.stack, x)
-        weights = self.attention.apply(params.attention, h, params.memory)
-        context = jnp.einsum("bs,bsf->bf", weights, params.memory.features)
+        memory: Any = params.memory  # None until `encode` has given it
+        weights: Any = self.attention.apply(params.attention, h, memory)
+        context = jnp.einsum("bs,bsf->bf", weights, memory.features)
         both = jnp.concatenate([h, context], axis=-1)
-        attentional = jnp.tanh(self._combine.apply(params.combine, both))
-        attentional = drop(self.dropout, attentional, keys[1])
-        logits = self._readout.apply(params.readout, attentional)
+        combined: Any = self._combine.apply(params.combine, both)
+        attentional = drop(self.dropout, jnp.tanh(combined), keys[1])
+        logits: Any = self._readout.apply(params.readout, attentional)
         return DecoderState(stack, attentional), (logits, weights)
 
     @property
@@ -194,15 +196,16 @@ class Seq2Seq:
         features = jnp.swapaxes(jnp.concatenate([ys, xs], axis=-1), 0, 1)
         decoder = params.decoder._replace(memory=Memory(features, valid.T))
         state = self.decoder.init_state(decoder, source.shape[1:])
-        first = jnp.tanh(self._bridge.apply(params.bridge, mean))
-        return decoder, state._replace(attentional=first)
+        first: Any = self._bridge.apply(params.bridge, mean)
+        return decoder, state._replace(attentional=jnp.tanh(first))
 
     def loss(self, params: Params, pairs: Pairs, key: Array | None = None) -> tuple[Array, Array]:
         """The summed loss of all symbols of the targets, and their number; with a key: dropout."""
         keys = (None, None) if key is None else jax.random.split(key)
         source, target = map(jnp.asarray, pairs)
         decoder, state = self.encode(params, source, keys[0])
-        _, logits = rnn.unroll(self.decoder, decoder, target[:-1], state, key=keys[1])
+        cell: Any = self.decoder  # its step calls the input `token`, not `x` as the protocol does
+        _, logits = rnn.unroll(cell, decoder, target[:-1], state, key=keys[1])
         log_probs = jax.nn.log_softmax(logits)
         losses = -jnp.take_along_axis(log_probs, target[1:, :, None], axis=-1)[..., 0]
         if key is not None and self.smoothing:
@@ -218,7 +221,8 @@ class Seq2Seq:
         longest = jnp.maximum((source != PAD).sum(0).max() - 1, (target != PAD).sum(0).max() - 2)
 
         def cut_to(size, params, key):
-            total, count = self.loss(params, Pairs(source[: size + 1], target[: size + 2]), key)
+            cut = pairs._replace(source=source[: size + 1], target=target[: size + 2])
+            total, count = self.loss(params, cut, key)
             return total / count
 
         index = jnp.searchsorted(jnp.asarray(sizes), longest)

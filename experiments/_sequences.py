@@ -158,6 +158,6 @@ def chunks(sources: Numbers, targets: Numbers, rows: int, sizes: Sequence[int]) 
     for begin in range(0, len(order), rows):
         which = order[begin : begin + rows]
         fitting = [size for size in sizes if size >= lengths[which[-1]]]
-        filled = np.resize(which, rows)
+        filled = np.resize(which, rows).tolist()
         size = fitting[0] if fitting else int(lengths[which[-1]])
         yield Chunk(which, pad([sources[i] for i in filled], [targets[i] for i in filled], size))

@@ -1,7 +1,7 @@
 """Utterances as batches: features, labels, a split that keeps near-duplicates together."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ def encode(text: str) -> list[int]:
     return [LETTERS.index(letter) + 1 for letter in text]
 
 
-def decode(labels: Sequence[int]) -> str:
+def decode(labels: Iterable[int]) -> str:
     """The text of labels."""
     return "".join(LETTERS[label - 1] for label in labels)
 

@@ -55,7 +55,9 @@ class Model:
         logits = self.apply(params, xs, lengths, key)
         beyond = (jnp.arange(len(xs))[:, None] >= lengths).astype(logits.dtype)
         absent = (labels == BLANK).astype(logits.dtype)
-        losses = optax.ctc_loss(jnp.swapaxes(logits, 0, 1), beyond.T, labels.T, absent.T, BLANK)
+        losses = optax.ctc_loss(
+            jnp.swapaxes(logits, 0, 1), beyond.T, labels.T, absent.T, blank_id=BLANK
+        )
         return losses.sum() / (1 - absent).sum()
 
     def bucketed_loss(
@@ -85,4 +87,5 @@ def losses(model: Model, params: Params, batch: Batch) -> jax.Array:
 @partial(jax.jit, static_argnums=0)
 def log_probabilities(model: Model, params: Params, batch: Batch) -> jax.Array:
     """Those of the labels at every time step: `[time, rows, labels]`."""
-    return jax.nn.log_softmax(model.apply(params, batch.features, batch.lengths[0]))
+    features: Any = batch.features
+    return jax.nn.log_softmax(model.apply(params, features, batch.lengths[0]))

@@ -51,7 +51,7 @@ def cut(series: Series, test: int) -> Weeks:
     in_training = (where < begin).all(0)
     valid = in_training & eighth[0] & (days[where[0]] % (long // short) == 0)
     train = in_training & ~eighth.any(0)
-    after = (where >= begin).all(0)
+    after = np.asarray((where >= begin).all(0))
     minutes = series.times[where[0]].astype(np.int64)
     return Weeks(
         values[where].astype(np.float32),

@@ -153,7 +153,7 @@ class Model:
         self, params: Params, xs: jax.Array, lengths: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:
         """Logits ``[rows, classes]`` of sequences ``[time, rows, channels]``."""
-        keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+        keys: Any = (None,) * 3 if key is None else jax.random.split(key, 3)
         if keys[0] is not None:
             xs = xs + self.noise * jax.random.normal(keys[0], xs.shape)
         _, ys = self.layers.apply(params.layers, None, xs, lengths=lengths, key=keys[1])

@@ -137,7 +137,7 @@ def make_step(model: Adder, optimiser: optax.GradientTransformation) -> Callable
     """A compiled step of training."""
 
     def loss(params, batch):
-        scores = model.apply({"params": params}, **batch)
+        scores: Any = model.apply({"params": params}, **batch)
         targets = batch["answers"][:, 1:]
         real = 1 - targets[..., SYMBOLS.index(PADDING)]
         losses = optax.softmax_cross_entropy(scores, targets)
@@ -160,7 +160,7 @@ def train(config: Config) -> tuple[dict[str, list[float]], Ratio]:
         name: Adder(RNN, config.hidden_size)
         for name, RNN in (("flax", nn.RNN), ("ours", jaxrnn.linen.RNN))
     }
-    example = sums(rng, config.batch_size, config.digits)
+    example: dict[str, Any] = sums(rng, config.batch_size, config.digits)
     params = {
         n: m.init(jax.random.key(config.seed), **example)["params"] for n, m in models.items()
     }
@@ -182,8 +182,8 @@ def train(config: Config) -> tuple[dict[str, list[float]], Ratio]:
 
 
 def _ratio(what: str, times: dict[str, list[float]]) -> Ratio:
-    medians = [1e3 * statistics.median(times[name]) for name in ("flax", "ours")]
-    return Ratio(what, *medians, paired_ratio(times["flax"], times["ours"]))
+    flax_ms, ours_ms = (1e3 * statistics.median(times[name]) for name in ("flax", "ours"))
+    return Ratio(what, flax_ms, ours_ms, paired_ratio(times["flax"], times["ours"]))
 
 
 # Layers -------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def main(config: Config) -> Result:
         flows.append(Flow(name, before, after, error))
     by_bias = {}
     for bias in (*config.forget_biases, None):
-        start = {} if bias is None else {"forget_bias": bias}
+        start: dict[str, Any] = {} if bias is None else {"forget_bias": bias}
         if bias is None:
             start = {"bias_init": initializers.Chrono(config.length)}
         model = Model(rnn.LSTM(config.hidden, **start), 1, config.hidden)

@@ -40,7 +40,7 @@ def is_literal(var: Any) -> bool:
     return isinstance(var, jex.Literal)
 
 
-def nested_jaxprs(eqn: jex.JaxprEqn) -> list[jex.Jaxpr]:
+def nested_jaxprs(eqn: jex.JaxprEqn) -> list[Any]:
     """The jaxprs that an equation calls, wherever its parameters hold them."""
     leaves = jax.tree.leaves(
         list(eqn.params.values()), is_leaf=lambda p: isinstance(p, (jex.ClosedJaxpr, jex.Jaxpr))
@@ -84,7 +84,7 @@ def _add(a: Array, b: Array) -> Array:
     return jax.lax.add(jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape))
 
 
-def _rewrite(jaxpr: jex.Jaxpr, args: list[_Value], separate: bool) -> list[_Value]:
+def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
     """Evaluates a jaxpr (its constants first among ``args``) and makes the two rewrites."""
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
     uses = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if not is_literal(v))

@@ -10,7 +10,7 @@ import itertools
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -103,12 +103,12 @@ class ChunkedCell(Cell, Protocol, metaclass=_DeclaredByInstance):
         ...
 
 
-def input_rank(cell: Cell) -> int:
+def input_rank(cell: Any) -> int:
     """The number of non-batch axes of every leaf of one step's input."""
     return getattr(cell, "input_rank", 1)
 
 
-def is_stochastic(cell: Cell) -> bool:
+def is_stochastic(cell: Any) -> bool:
     """Whether the cell's step takes a key."""
     return bool(getattr(cell, "stochastic", False))
 
@@ -128,12 +128,12 @@ def step_with_key(cell: Cell, params: PyTree, state: PyTree, x: PyTree, key: Arr
 
 
 def bind_with_key(
-    cell: Cell, params: PyTree, key: Array | None, batch_shape: tuple[int, ...]
+    cell: Any, params: PyTree, key: Array | None, batch_shape: tuple[int, ...]
 ) -> PyTree:
     """What any cell draws once a sequence; without a key, or for most cells, the params as is."""
     if key is None or not hasattr(cell, "bind"):
         return params
-    return cell.bind(params, key, batch_shape)  # pyright: ignore[reportAttributeAccessIssue]
+    return cell.bind(params, key, batch_shape)
 
 
 # Arithmetic -------------------------------------------------------------------------------------
@@ -191,9 +191,14 @@ def check_size(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive int, got {value!r}")
 
 
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether ``value`` is a real number, and no bool; type checkers may call it a float."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raises unless ``value`` is a positive real number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not is_number(value):
         raise TypeError(f"{name} must be a positive number, got {value!r}")
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number, got {value!r}")
@@ -202,7 +207,7 @@ def check_positive(name: str, value: Any) -> None:
 def check_key(key: Any, name: str = "key") -> None:
     """Raises unless ``key`` is one JAX random key (new style, or uint32 of shape [2])."""
     dtype = getattr(key, "dtype", None)
-    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         is_key = key.ndim == 0
     else:
         is_key = dtype == jnp.uint32 and key.shape == (2,)

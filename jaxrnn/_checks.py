@@ -47,7 +47,7 @@ def check_engine(engine: Any) -> engines.Engine:
             f"engine must be an instance, got the class {engine.__name__}; "
             f"write engine={engine.__name__}()"
         )
-    if not callable(engine) or not callable(getattr(engine, "why_not", None)):
+    if not all(map(callable, (engine, getattr(engine, "why_not", None)))):
         raise TypeError(
             f"engine must be a value from jaxrnn.engines, got {_brief(engine)}; "
             "write e.g. engine=jaxrnn.engines.Sequential(), or leave it out"

@@ -13,7 +13,6 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,7 +33,7 @@ CONTROL_FLOW = frozenset("scan while cond".split())
 
 
 def dependence(
-    jaxpr: jex.Jaxpr, labels: list[Labels], diagonal: Collection[int] = frozenset()
+    jaxpr: Any, labels: list[Labels], diagonal: Collection[int] = frozenset()
 ) -> list[Labels]:
     """The labels of a jaxpr's results, given those of its inputs.
 
@@ -60,7 +59,7 @@ def dependence(
     return [None if is_literal(v) else env.get(v) for v in jaxpr.outvars]
 
 
-def _results(eqn: Any, reads: list[Labels]) -> list[Labels]:
+def _results(eqn: Any, reads: list[Any]) -> list[Labels]:
     name = eqn.primitive.name
     rule = _RULES.get(name)
     if name in ELEMENTWISE:

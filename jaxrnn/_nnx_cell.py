@@ -1,7 +1,7 @@
 """A cell of Flax nnx as a cell of jaxrnn."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +170,6 @@ def from_nnx_cell(
         tuple(streams),
         tuple(input_shape),
         getattr(cell, "hidden_features", None),
-        cell.num_feature_axes,
+        cast(Any, cell).num_feature_axes,
     )
     return made, weights

@@ -62,7 +62,7 @@ class Product:
     """
 
     jaxpr: jex.Jaxpr
-    eqn: jex.JaxprEqn
+    eqn: Any  # a jex.JaxprEqn, whose type does not tell the shapes of its operands
     operand: Any
     kernel: Any
     split: jex.JaxprEqn | None

@@ -113,6 +113,7 @@ class _Work(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _run(work: _Work, params, state, xs, lengths, mask, starts, key):
+    cell: Any  # the steps of the wrappers below call their input otherwise than `Cell` does
     cell, engine, reverse, time, batch_shape = work
     params, state, xs = jax.tree.map(_strong, (params, state, xs))
     if key is not None and hasattr(cell, "bind"):

@@ -169,7 +169,7 @@ class RNN(nnx.Module):
                     "drawn now; write e.g. RNN(cell, in_features=3, rngs=nnx.Rngs(0))"
                 )
             cell = Cell(cell, in_features, rngs=rngs)
-        self.cell = cell
+        self.cell: Any = cell
         self.time_major = time_major
         self.return_carry = return_carry
         self.reverse = reverse

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +143,7 @@ def _flow(cell: Cell, probes: int | None, axes: int, params, state, xs, key) -> 
     )
 
 
-def _first_rows(vector: Array, probes: int | None, key: Array | None) -> Array:
+def _first_rows(vector: Array, probes: int | None, key: Any) -> Array:
     """The identity, or random directions, as ``[rows, *batch, n]``."""
     if probes is not None:
         rows = jax.random.normal(key, (probes, *vector.shape), vector.dtype)

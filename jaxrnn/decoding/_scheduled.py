@@ -1,13 +1,12 @@
 """Training on a mixture of what is right and what the model itself would have said."""
 
 import dataclasses
-import numbers
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree, check_key, check_positive
+from jaxrnn._cell import Array, PyTree, check_key, check_positive, is_number
 from jaxrnn._unroll import unroll
 from jaxrnn.decoding._sample import draw
 from jaxrnn.decoding._step import Work, check_logits, prepare_step
@@ -75,7 +74,7 @@ def scheduled_sampling(
     check_logits(function, params, state, tokens[0] if len(tokens) else tokens.sum(0))
     check_positive("temperature", temperature)
     if not isinstance(rate, jax.Array):
-        if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+        if not is_number(rate):
             raise TypeError(f"rate must be a number, got {rate!r}")
         if not 0 <= rate <= 1:
             raise ValueError(f"rate must be in [0, 1], got {rate}")

@@ -64,8 +64,10 @@ class Loop:
         def rule(primals, tangents):
             # Asking the function that keeps for its values, and not the scan below it, is what
             # makes the second and all further derivatives right.
-            state, emitted, kept = self._differentiable(keep=True)(*primals)
-            dstate, (demitted, dkept) = self._tangent(*primals, *tangents, kept, keep)
+            (operands,), (moved,) = primals, tangents
+            kept: Any
+            state, emitted, kept = self._differentiable(keep=True)(operands)
+            dstate, (demitted, dkept) = self._tangent(operands, moved, kept, keep)
             out = (state, emitted, kept if keep else ())
             return out, _with_integers(out, (dstate, demitted, dkept))
 

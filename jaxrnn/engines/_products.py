@@ -7,14 +7,13 @@ written here decides how fast its gradient is.
 from typing import Any
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 
 from jaxrnn._canonical import evaluate
 from jaxrnn._schedule import Product
 
 
-def is_plain_product(eqn: jex.JaxprEqn) -> bool:
+def is_plain_product(eqn: Any) -> bool:
     """Whether an equation is ``x [*batch, n] @ kernel [n, m]``."""
     if eqn.primitive.name != "dot_general":
         return False
@@ -44,7 +43,7 @@ def cut(product: Product, whole) -> tuple[Any, ...]:
     return tuple(jax.lax.split(whole, tuple(map(int, params["sizes"])), params["axis"]))
 
 
-def _dot(eqn: jex.JaxprEqn, x, kernel, transposed: bool = False):
+def _dot(eqn: Any, x, kernel, transposed: bool = False):
     """``x @ kernel``, or ``x @ kernel.T``.
 
     In 16 bits the result is rounded before it is widened, so that the transpose rounds the
@@ -73,7 +72,7 @@ def flatten(xs):
     return xs.reshape(-1, xs.shape[-1])
 
 
-def multiply_flat(eqn: jex.JaxprEqn, flat, kernel, leading: tuple[int, ...]):
+def multiply_flat(eqn: Any, flat, kernel, leading: tuple[int, ...]):
     """A plain product at all time steps at once; the transpose is the gradient of the kernel."""
     return _dot(eqn, flat, kernel).reshape(*leading, kernel.shape[1])
 

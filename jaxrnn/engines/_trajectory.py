@@ -86,8 +86,9 @@ class Trajectory:
             # Asking the function itself for the states makes further derivatives right, too.
             states, info = solve(*primals)
             dstates = self._tangent(primals[0], tangents[0], states, info.converged)
-            zeros = (np.zeros((), jax.dtypes.float0),) * 2
-            return (states, info), (dstates, NewtonInfo(*zeros, jnp.zeros_like(info.residual)))
+            none: Any = np.zeros((), jax.dtypes.float0)  # the tangent of what is no number
+            moved = NewtonInfo(none, none, jnp.zeros_like(info.residual))
+            return (states, info), (dstates, moved)
 
         solve.defjvp(rule, symbolic_zeros=True)
         return solve(knowns, guess)

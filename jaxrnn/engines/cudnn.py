@@ -1,6 +1,7 @@
 """NVIDIA's own kernel for LSTM."""
 
 import dataclasses
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -60,14 +61,15 @@ class CuDNN:
         from jax.experimental import rnn as binding
 
         time, batch, features = xs.shape
-        ys, hidden, cell_state = binding.lstm(
+        lstm: Any = binding.lstm  # jax.custom_vjp loses the type of what it returns
+        ys, hidden, cell_state = lstm(
             jnp.swapaxes(xs, 0, 1),
             state.hidden[None],
             state.cell[None],
             flat_weights(params),
             jnp.full((batch,), time, jnp.int32),
             features,
-            cell.hidden_size,
+            cast(LSTM, cell).hidden_size,
             num_layers=1,
             dropout=0.0,
             bidirectional=False,

@@ -128,7 +128,7 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
     time = next(iter(stacked.values())).shape[0]
     over_time(plan.inputs, once, stacked)
     loop = Loop(plan, time, reverse, engine.unroll)
-    state, emitted = loop(
+    final, emitted = loop(
         Operands(
             kernels=tuple(once[product.kernel] for product in plan.products),
             constants=tuple(once[v] for v in plan.constants),
@@ -145,7 +145,7 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
         value = jnp.asarray(v.val, v.aval.dtype) if is_literal(v) else once[v]
         return jnp.broadcast_to(value, (time, *value.shape))
 
-    return list(state), [output(v) for v in plan.outputs]
+    return list(final), [output(v) for v in plan.outputs]
 
 
 # Forward and backward of an LSTM on two cores with 1 MiB of second-level cache each, in ms, by the

@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
-import numbers
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn._canonical import INPUTS, PARAMS, Step, canonical_step, is_literal, nested_jaxprs
-from jaxrnn._cell import Array, Cell, PyTree, check_size
+from jaxrnn._cell import Array, Cell, PyTree, check_size, is_number
 from jaxrnn._flat_state import FlatState, batch_rank
 from jaxrnn._schedule import Schedule, schedule
 from jaxrnn._structure import Blocks, rows_are_apart, state_blocks
@@ -97,7 +96,7 @@ class Newton:
             value = getattr(self, name)
             if value is None and name != "damping":
                 continue
-            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            if not is_number(value):
                 raise TypeError(f"{name} must be a number, got {value!r}")
             if not 0 <= value <= (1 if name == "damping" else math.inf):
                 wanted = "in [0, 1]" if name == "damping" else "0 or more"

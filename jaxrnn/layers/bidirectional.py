@@ -144,7 +144,8 @@ class Bidirectional:
         if key is not None:
             check_key(key)
         finals, outputs = [], []
-        for i, layer in enumerate((self.forward, reverse_layer(self.backward))):
+        forward: Any = self.forward  # a layer, since __post_init__ has made one of a bare cell
+        for i, layer in enumerate((forward, reverse_layer(self.backward))):
             final, ys = layer.apply(
                 params[i],
                 None if state is None else state[i],

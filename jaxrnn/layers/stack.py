@@ -1,7 +1,7 @@
 """Layers on top of each other."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +139,7 @@ class Stack:
                     f"layers[{i}] cannot be given parameters, since layers[{i - 1}].output_size is "
                     "None; name it, e.g. jaxrnn.from_step(..., output_size=16)"
                 )
-            if self.residual[i] and layer.output_size != size:
+            if self._residual[i] and layer.output_size != size:
                 self._refuse_residual(i, f"{size} features", layer.output_size)
             drawn = layer.init(keys[i, 0], size, dtype)
             if i > 0 and self.normalisation is not None:
@@ -220,7 +220,7 @@ class Stack:
             layer_state, y = run(layer, own[i], state[i], u, keys[i][0])
             if i == 0:
                 valid = valid_steps(h, lengths, mask)  # after the first layer has checked them
-            if self.residual[i]:
+            if self._residual[i]:
                 shapes = [jax.tree.map(jnp.shape, tree) for tree in (h, y)]
                 if shapes[0] != shapes[1]:
                     self._refuse_residual(i, *shapes)
@@ -228,6 +228,11 @@ class Stack:
             new_state.append(layer_state)
             h = y
         return tuple(new_state), h
+
+    @property
+    def _residual(self) -> tuple[bool, ...]:
+        """One for each layer, as __post_init__ has spread them."""
+        return cast(tuple[bool, ...], self.residual)
 
     def _layer_params(self, params: Any) -> list[PyTree]:
         """The parameters of the layers alone."""
@@ -240,7 +245,7 @@ class Stack:
         raise ValueError(
             f"residual asks for a sum of layers[{i}]'s input and output, which have {incoming} "
             f"and {outgoing}; make the widths agree, or give a bool a layer, "
-            f"residual={tuple(flag and j != i for j, flag in enumerate(self.residual))}"
+            f"residual={tuple(flag and j != i for j, flag in enumerate(self._residual))}"
         )
 
 
