@@ -55,7 +55,9 @@ class Model:
         logits = self.apply(params, xs, lengths, key)
         beyond = (jnp.arange(len(xs))[:, None] >= lengths).astype(logits.dtype)
         absent = (labels == BLANK).astype(logits.dtype)
-        losses = optax.ctc_loss(jnp.swapaxes(logits, 0, 1), beyond.T, labels.T, absent.T, BLANK)
+        losses = optax.ctc_loss(
+            jnp.swapaxes(logits, 0, 1), beyond.T, labels.T, absent.T, blank_id=BLANK
+        )
         return losses.sum() / (1 - absent).sum()
 
     def bucketed_loss(
