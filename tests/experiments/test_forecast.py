@@ -299,13 +299,15 @@ def test_what_the_linear_model_gives_is_where_the_network_begins(path, tmp_path)
         assert got == pytest.approx(expected[f"rmse {step}"], rel=1e-4)
 
 
-def test_it_learns_what_the_linear_model_cannot(path, tmp_path):
+def test_it_learns_what_the_linear_model_cannot(tmp_path):
     """A week's end that is lower by a product of calendar columns, and a squared temperature."""
+    # 300 days, for with the 70 of the other tests a network overfits from its first steps.
+    longer = small_series.write(tmp_path / "longer.csv", days=300)
     training = dict(steps=150, learning_rate=0.01, validate_every=50, out=tmp_path, warmup=10)
-    config = small(path, hidden=16, batch=8, training=training)
+    config = small(longer, hidden=16, batch=8, test=200, valid=200, training=training)
     outcome = forecast.main(config).outcome
     first = Log(tmp_path / "metrics.jsonl").read()[0]["validation_loss"]
-    assert outcome.best["loss"] < first
+    assert outcome.best["loss"] < 0.95 * first
 
 
 def test_stopped_and_resumed_it_is_the_same(path, tmp_path):

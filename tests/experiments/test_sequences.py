@@ -44,7 +44,8 @@ def read(batch):
 def test_a_pass_over_the_data_sees_every_pair_and_few_twice():
     sources, targets = random_pairs()
     pairs = {(tuple(x), tuple(y)) for x, y in zip(sources, targets, strict=True)}
-    batches = Batches(sources, targets, rows=5, seed=3)
+    shares = (0.3, 0.6, 1.0)
+    batches = Batches(sources, targets, rows=5, seed=3, shares=shares)
     assert batches.sizes[-1] == 11 and len(batches.sizes) == 3
     orders = []
     for number in range(2):
@@ -56,8 +57,15 @@ def test_a_pass_over_the_data_sees_every_pair_and_few_twice():
             lengths = [max(map(len, pair)) for pair in rows]
             assert len(set(np.searchsorted(batches.sizes, lengths))) == 1
     assert orders[0] != orders[1]
-    again = Batches(sources, targets, rows=5, seed=3)
+    again = Batches(sources, targets, rows=5, seed=3, shares=shares)
     np.testing.assert_array_equal(again(7).source, batches(7).source)
+
+
+def test_shares_that_end_at_the_same_length_have_one_size():
+    batches = Batches([[4], [4, 5], [4, 5], [5, 5]], [[4]] * 4, rows=2, seed=0)
+    assert batches.sizes == (2,)
+    batches = Batches([[4], [5], [4, 5], [5] * 9], [[4]] * 4, rows=2, seed=0)
+    assert batches.sizes == (1, 9)
 
 
 def test_a_few_pairs_fill_a_batch_by_repeats():
