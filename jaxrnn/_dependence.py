@@ -171,6 +171,23 @@ def _concatenate(eqn, reads):
     return [np.concatenate(parts, axis)]
 
 
+def _stack(eqn, reads):
+    shape = np.broadcast_shapes(*(read.shape for read in reads if read is not None))
+    parts = [np.broadcast_to(np.uint8(0) if read is None else read, shape) for read in reads]
+    return [np.stack(parts, eqn.params["axis"])]
+
+
+def _unstack(eqn, reads):
+    (labels,), axis = reads, eqn.params["axis"]
+    alike = labels.shape[axis] == 1
+    return [np.take(labels, 0 if alike else n, axis) for n in range(len(eqn.outvars))]
+
+
+def _tile(eqn, reads):
+    pairs = zip(eqn.params["reps"], reads[0].shape[:-1], strict=True)
+    return [np.tile(reads[0], (*(1 if size == 1 else n for n, size in pairs), 1))]
+
+
 def _dot_general(eqn, reads):
     (contracted, batch) = eqn.params["dimension_numbers"]
     sides, ranks = [], [v.aval.ndim for v in eqn.invars]
@@ -252,6 +269,9 @@ _RULES = {
     "slice": _slice,
     "split": _split,
     "concatenate": _concatenate,
+    "stack": _stack,
+    "unstack": _unstack,
+    "tile": _tile,
     "dot_general": _dot_general,
     "conv_general_dilated": _convolution,
     "scan": _scan,

@@ -40,7 +40,10 @@ def test_every_engine_is_timed_on_the_same_work(run):
         assert all(title.startswith("Associative") for title in row.refused)  # a GRU is not affine
         assert row.iterations is not None and row.iterations < 32
         for entry in row.entries:
-            assert entry.error < 1e-5 and entry.milliseconds > 0 and entry.compile_seconds > 0
+            # Exact Jacobians leave far less than the tolerance of 2e-6 a state. The approximate
+            # ones leave about as much as that, and the loss adds up all states.
+            limit = 1e-4 if "quasi=True" in entry.title else 1e-5
+            assert entry.error < limit and entry.milliseconds > 0 and entry.compile_seconds > 0
 
 
 def test_iterations_are_counted_beside_the_exponent(run):
@@ -83,10 +86,18 @@ def test_backward_pass_is_that_of_all_that_goes_in():
     assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, work)
 
 
-def test_scaled_kernels_have_the_radius_that_they_should():
-    params = rnn.Elman(200).init(jax.random.key(0), 2)
-    kernel = parallel_in_time.scaled(params, rnn.Elman(200), 3.0, seed=0).recurrent_kernel
-    assert np.abs(np.linalg.eigvals(kernel)).max() == pytest.approx(3.0, rel=0.1)
+@pytest.mark.parametrize(("cell", "gates"), [(rnn.Elman(200), 1), (rnn.GRU(200), 3)])
+def test_scaled_kernels_have_the_radius_that_they_should(cell, gates):
+    """Eigenvalues fill a disc evenly, so that their mean size is 2/3 of its radius. The largest one
+    is out by some tenths, as few of 200 lie near the edge.
+    """
+    params = cell.init(jax.random.key(0), 2)
+    kernel = parallel_in_time.scaled(params, cell, 3.0, seed=0).recurrent_kernel
+    assert kernel.shape == params.recurrent_kernel.shape == (200, gates * 200)
+    for gate in np.split(np.asarray(kernel), gates, axis=1):
+        sizes = np.abs(np.linalg.eigvals(gate))
+        assert sizes.mean() == pytest.approx(2 / 3 * 3.0, rel=0.05)
+        assert sizes.max() == pytest.approx(3.0, rel=0.2)
 
 
 @pytest.mark.parametrize(
