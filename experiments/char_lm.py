@@ -246,7 +246,7 @@ def main(config: Config) -> Result:
     if outcome.signal is not None:
         console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return Result(outcome, ())
-    key = jax.random.key(config.training.seed)
+    key = jax.random.fold_in(jax.random.key(config.training.seed), 1)  # 0 drew the parameters
     samples = write(model, outcome.params, corpus, key, config.temperatures, config.sample)
     shown = describe(samples, corpus)
     (folder / "samples.txt").write_text(shown, encoding="utf-8")

@@ -154,9 +154,13 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
 #     128, 32, 128, 256                59.2     59.6     60.8     69.4    68.8
 #     512, 8, 64, 128                  16.7     15.8     15.4     15.3    16.2
 #     1000, 16, 32, 64                 27.0     23.6     21.4     34.0    45.0
-# What costs is memory touched for the first time: 0.25 ms a MiB.
+# What costs is memory touched for the first time: 0.25 ms a MiB. Of larger networks 8 steps are more
+# than that already, and the third level of cache decides: 8, 16 and 32 steps and all of time take
+#     256, 64, 512, 512  (10 MiB)      696    690    700    724
+#     64, 128, 256, 512  (21 MiB)      325    321    343    289
 CACHED_BYTES = 2 * 2**20
 CACHED_STEPS = 8  # at least: shorter chunks make the weight gradients' products too thin
+MOST_BYTES = 16 * 2**20
 
 
 def _steps_in_cache(plan: Schedule, time: int) -> int:
@@ -168,6 +172,8 @@ def _steps_in_cache(plan: Schedule, time: int) -> int:
         return time
     sums = [v for product in plan.products for v in product.outvars]
     step = sum(nbytes(v) for v in dict.fromkeys([*plan.stacked, *sums, *plan.state_in]))
+    if CACHED_STEPS * step > MOST_BYTES:
+        return time
     most = max(CACHED_STEPS, CACHED_BYTES // max(1, step))
     # Chunks that leave no rest save the compilation of a second loop.
     whole = [steps for steps in range(most // 2, most + 1) if steps and time % steps == 0]
