@@ -104,8 +104,8 @@ def to_stablehlo(
     Returns:
         The exported function ``(state_leaves, x) -> (state_leaves, y)``, where ``state_leaves`` is
         the tuple of the arrays of a state, ``tuple(jax.tree.leaves(state))``: no class of jaxrnn
-        is needed where it is called. ``.serialize()`` (with the package
-        flatbuffers) gives bytes for a file, which `jax.export.deserialize` reads; ``.mlir_module()`` is the StableHLO text.
+        is needed where it is called. ``.serialize()`` (with the package flatbuffers) gives bytes
+        for a file, which `jax.export.deserialize` reads; ``.mlir_module()`` is the StableHLO text.
 
     Raises:
         TypeError: the network has no step, because it needs the whole sequence.
