@@ -154,8 +154,8 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
 #     128, 32, 128, 256                59.2     59.6     60.8     69.4    68.8
 #     512, 8, 64, 128                  16.7     15.8     15.4     15.3    16.2
 #     1000, 16, 32, 64                 27.0     23.6     21.4     34.0    45.0
-# What costs is memory touched for the first time: 0.25 ms a MiB. Of larger networks 8 steps are more
-# than that already, and the third level of cache decides: 8, 16 and 32 steps and all of time take
+# What costs is memory touched for the first time: 0.25 ms a MiB. Of larger networks 8 steps are
+# more than that already; 8, 16 and 32 steps and all of time take
 #     256, 64, 512, 512  (10 MiB)      696    690    700    724
 #     64, 128, 256, 512  (21 MiB)      325    321    343    289
 CACHED_BYTES = 2 * 2**20
@@ -169,6 +169,11 @@ def _steps_in_cache(plan: Schedule, time: int) -> int:
     A GPU takes all of them at once.
     """
     if jax.default_backend() != "cpu":
+        return time
+    # The gradient of a convolution's kernel, taken within the loop over chunks, is not done by the
+    # fast kernel: 84 ms became 1,386 for a ConvLSTM on a line.
+    products = (*plan.inputs.eqns, *plan.loop_eqns)
+    if any(eqn.primitive.name == "conv_general_dilated" for eqn in products):
         return time
     sums = [v for product in plan.products for v in product.outvars]
     step = sum(nbytes(v) for v in dict.fromkeys([*plan.stacked, *sums, *plan.state_in]))
