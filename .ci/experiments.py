@@ -22,7 +22,7 @@ COMMANDS = (
     f"translation {TWO} --hidden 16 --pairs 4000 --merges 200",
     f"speech {TWO} --hidden 16 --layers 1 --batch 4 --longest 3",
     "parallel_in_time --quick",
-    "benchmark --grid tiny --rounds 2",
+    "benchmark --grid tiny --rounds 2 --points 1 --cells lstm --nets one-layer",
     "from_flax --steps 2 --points",
     "cells_by_hand --time 4 --batch 2 --rounds 1",
 )
