@@ -16,17 +16,19 @@ it stands above. `jaxrnn.unroll` finds out that the keys of the memory do not ch
 can be had for all steps at once; `jaxrnn.decoding` runs the same step to write.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 import jaxrnn as rnn
 from experiments._attention import Memory
-from experiments._sequences import BEGIN, END, PAD, Pairs
+from experiments._sequences import BEGIN, END, PAD, Chunk, Pairs
 from jaxrnn.decoding import Decoded, beam_search
 from jaxrnn.layers import Stack
 
@@ -241,6 +243,14 @@ class Seq2Seq:
 def sums(model: Seq2Seq, params: Params, pairs: Pairs) -> tuple[Array, Array]:
     """The summed loss of a batch, and the number of its symbols."""
     return model.loss(params, pairs)
+
+
+def mean_loss(model: Seq2Seq, params: Params, held_out: Sequence[Chunk], rows: int) -> float:
+    """The mean loss of a symbol, over the chunks that have all their rows (else the last one)."""
+    full = [chunk.pairs for chunk in held_out if len(chunk.which) == rows]
+    results = [sums(model, params, pairs) for pairs in full or [held_out[-1].pairs]]
+    total, count = np.sum(results, axis=0)
+    return float(total / count)
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))

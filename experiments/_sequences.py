@@ -134,13 +134,7 @@ class Batches:
 
     def _draw(self, number: int) -> list[np.ndarray]:
         """The batches of a pass, each as numbers of pairs; a last one is filled up by repeats."""
-        random = np.random.default_rng((self.seed, number))
-        batches = []
-        for group in self._groups:
-            shuffled = np.resize(random.permutation(group), -(-len(group) // self.rows) * self.rows)
-            batches += list(shuffled.reshape(-1, self.rows))
-        random.shuffle(batches)
-        return batches
+        return draw_batches(self._groups, self.rows, (self.seed, number))
 
 
 class Chunk(NamedTuple):
@@ -161,3 +155,16 @@ def chunks(sources: Numbers, targets: Numbers, rows: int, sizes: Sequence[int]) 
         filled = np.resize(which, rows).tolist()
         size = fitting[0] if fitting else int(lengths[which[-1]])
         yield Chunk(which, pad([sources[i] for i in filled], [targets[i] for i in filled], size))
+
+
+def draw_batches(
+    groups: Iterable[np.ndarray], rows: int, seed: tuple[int, int]
+) -> list[np.ndarray]:
+    """Batches of `rows` numbers out of one group each, in any order; a last one has repeats."""
+    random = np.random.default_rng(seed)
+    batches = []
+    for group in groups:
+        shuffled = np.resize(random.permutation(group), -(-len(group) // rows) * rows)
+        batches += list(shuffled.reshape(-1, rows))
+    random.shuffle(batches)
+    return batches

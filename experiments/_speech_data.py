@@ -11,6 +11,7 @@ import numpy as np
 from experiments import _audio
 from experiments._near_duplicates import groups
 from experiments._prompts import Utterance
+from experiments._sequences import draw_batches
 
 BLANK = 0
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
@@ -205,10 +206,4 @@ class Batches:
 
     def _draw(self, number: int) -> list[np.ndarray]:
         """The batches of a pass, each as numbers of utterances; a last one has repeats."""
-        random = np.random.default_rng((self.seed, number))
-        batches = []
-        for group in self._groups:
-            shuffled = np.resize(random.permutation(group), -(-len(group) // self.rows) * self.rows)
-            batches += list(shuffled.reshape(-1, self.rows))
-        random.shuffle(batches)
-        return batches
+        return draw_batches(self._groups, self.rows, (self.seed, number))

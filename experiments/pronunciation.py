@@ -31,7 +31,7 @@ from experiments._attention_plot import draw_attention
 from experiments._choices import CellName, EngineName
 from experiments._edit import edit_distance
 from experiments._options import Options, identity, run_folder
-from experiments._seq2seq import Params, Seq2Seq, look, sums, write
+from experiments._seq2seq import Params, Seq2Seq, look, mean_loss, write
 from experiments._seq2seq_options import AttentionName, check_sizes, make_seq2seq
 from experiments._sequences import Batches, Vocabulary, chunks
 from experiments._terminal import command
@@ -156,10 +156,7 @@ def make_task(config: Config, dictionary: Dictionary, model: Seq2Seq) -> Task:
     held_out = list(chunks(*valid, config.batch, batches.sizes))
 
     def validate(params):
-        full = [chunk.pairs for chunk in held_out if len(chunk.which) == config.batch]
-        results = [sums(model, params, pairs) for pairs in full or [held_out[-1].pairs]]
-        total, count = np.sum(results, axis=0)
-        return {"loss": float(total / count)}
+        return {"loss": mean_loss(model, params, held_out, config.batch)}
 
     return Task(
         name=f"letters to phonemes: {config.cell}, {config.attention} attention",

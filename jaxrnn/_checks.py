@@ -262,6 +262,7 @@ class _Leaf:
 def check_same(
     name: str, tree: PyTree, wanted: PyTree, because: str, remedy: str, *, dtypes: bool = True
 ) -> None:
+    """Raises unless a pytree has the structure, the shapes and, if asked, the dtypes of another."""
     if jax.tree.structure(tree) != jax.tree.structure(wanted):
         raise TypeError(
             f"{name} must have the structure {_layout(wanted)} ({because}), got {_layout(tree)}; "

@@ -1,6 +1,10 @@
 """What many tests share: quick compilation, real-valued objectives, comparison of pytrees."""
 
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -49,3 +53,16 @@ def assert_near(got, want, tolerance):
         assert (g.shape, g.dtype) == (w.shape, w.dtype), where
         scale = np.max(np.abs(w), initial=1.0)
         np.testing.assert_allclose(g, w, rtol=0, atol=tolerance * scale, err_msg=where)
+
+
+def on_four_devices(module: str) -> subprocess.CompletedProcess:
+    """Runs a module in a process of its own, which has four devices."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", module],
+        cwd=pathlib.Path(__file__).parent.parent,
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

@@ -1,10 +1,6 @@
 """Parallel in time: affine cells, and chunks of matrix-state cells."""
 
 import functools
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +11,7 @@ import jaxrnn as rnn
 from jaxrnn.engines import Associative, Hoisted, Sequential
 from jaxrnn.engines._linear import combine
 from tests.cases import CELLS, Case, Floats, random_inputs, random_params, random_state
-from tests.helpers import assert_near, quick_jit, weighted_sum
+from tests.helpers import assert_near, on_four_devices, quick_jit, weighted_sum
 
 AFFINE = Case(rnn.MinGRU(4)), Case(rnn.LRU(3, output_size=2))
 MATRIX = tuple(case for case in CELLS if isinstance(case.cell, rnn.ChunkedCell))
@@ -234,15 +230,7 @@ def test_says_why_it_refuses():
 
 def test_time_cut_over_devices():
     """On four devices of a process of its own."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.sharded_time"],
-        cwd=pathlib.Path(__file__).parent.parent,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = on_four_devices("tests.sharded_time")
     assert done.returncode == 0, done.stderr
 
 

@@ -1,10 +1,6 @@
 """Every transformation of JAX works through `unroll`, with every engine."""
 
 import functools
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +9,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.cases import CELLS, ENGINES, random_inputs, random_params, random_state
-from tests.helpers import assert_near, quick_jit, weighted_sum
+from tests.helpers import assert_near, on_four_devices, quick_jit, weighted_sum
 
 CASE = next(case for case in CELLS if isinstance(case.cell, rnn.GRU))
 TIME, BATCH, MEMBERS = 4, 3, 2
@@ -129,13 +125,5 @@ def test_cells_are_static_arguments_of_jit():
 
 def test_sharded_over_devices():
     """By `jax.sharding` and by `jax.shard_map`, on four devices of a process of its own."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.sharded"],
-        cwd=pathlib.Path(__file__).parent.parent,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = on_four_devices("tests.sharded")
     assert done.returncode == 0, done.stderr
