@@ -25,7 +25,7 @@ CHEAP = frozenset(
     "abs add and broadcast_in_dim ceil clamp concatenate convert_element_type copy cos div eq exp "
     "exp2 expand_dims expm1 floor ge gt imag integer_pow iota is_finite le log log1p logistic lt "
     "max min mul ne neg not or pad pow real rem reshape round rsqrt select_n sign sin slice split "
-    "sqrt square squeeze stop_gradient sub tan tanh transpose xor".split()
+    "sqrt square squeeze stack stop_gradient sub tan tanh tile transpose unstack xor".split()
 )
 PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
 # A predicate that varies over time would turn both branches into work at every step.
