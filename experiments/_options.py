@@ -33,6 +33,9 @@ class Options:
     """AdamW's decay of the weight matrices; 0 is Adam."""
     clip: float = 1.0
     """Gradients with a larger global norm are scaled down to it."""
+    average: float = 0.0
+    """Decay, each step, of a running average of the parameters, which is validated and kept in
+    their place; 0 takes them as they are."""
     accumulate: int = 1
     """Steps whose mean gradient makes one update, for batches that do not fit into memory."""
     precision: Precision = "float32"
@@ -72,6 +75,8 @@ class Options:
         for name in ("warmup", "weight_decay", "devices", "patience"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must be in [0, 1), got {self.average}")
         if self.steps % self.accumulate:
             raise ValueError(
                 f"steps must be a multiple of accumulate, got {self.steps} and {self.accumulate}: "

@@ -1,5 +1,6 @@
-"""One training step: gradient and update, for one seed or for several side by side."""
+"""One training step: gradient, update and average, for one seed or for several side by side."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,11 +15,24 @@ Loss = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]]
 
 
 class State(NamedTuple):
-    """All that changes from step to step."""
+    """All that changes from step to step.
+
+    Fields:
+        params: what the next gradient is taken at.
+        optimizer: its moments and counts.
+        carry: what the last batch leaves to the next.
+        average: the mean of the parameters after every step, None where there is none.
+    """
 
     params: PyTree
     optimizer: optax.OptState
     carry: PyTree
+    average: PyTree = None
+
+    @property
+    def judged(self) -> PyTree:
+        """The parameters to validate and to keep: their average, where there is one."""
+        return self.params if self.average is None else self.average
 
 
 class Trainer(NamedTuple):
@@ -76,18 +90,40 @@ def in_precision(loss: Loss, precision: Precision) -> Loss:
     return lower
 
 
+def average(mean: PyTree, params: PyTree, decay: float, number: jax.Array) -> PyTree:
+    """The mean of the parameters after each of the steps 0, ..., number.
+
+        mean_n = Σ_k decay^(n - k) params_k / Σ_k decay^(n - k),   k = 0, ..., n
+
+    So the parameters that were drawn at first have no part in it, and it needs no correction.
+
+    Args:
+        mean: the one before; it has no weight at step 0.
+        params: those after step `number`.
+        decay: the weight of each step's parameters by that of the next one's; in (0, 1).
+        number: the step, from 0 on.
+    """
+    # The newest one's share, 1 / Σ_k decay^(n - k), without rounding where decay is close to 1.
+    share = (1 - decay) / -jnp.expm1((number + 1) * math.log(decay))
+    return optax.incremental_update(params, mean, share)
+
+
 def _init_and_step(loss: Loss, options: Options) -> tuple[Callable, Callable]:
     optimizer = make_optimizer(options)
     differentiate = jax.value_and_grad(in_precision(loss, options.precision), has_aux=True)
 
     def init(params, carry):
-        return State(params, optimizer.init(params), carry)
+        mean = params if options.average else None
+        return State(params, optimizer.init(params), carry, mean)
 
     def step(state, batch, number, key):
         key = jax.random.fold_in(key, number)
         (value, carry), gradient = differentiate(state.params, state.carry, batch, key)
         updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, moments, carry), (value, optax.tree.norm(gradient))
+        mean = state.average
+        if options.average:
+            mean = average(mean, params, options.average, number)
+        return State(params, moments, carry, mean), (value, optax.tree.norm(gradient))
 
     return init, step

@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
     """How a run ended.
 
     Fields:
-        params: the best parameters by validation.
+        params: the best parameters by validation, or the best average of them.
         best: their validation, and its `step`.
         step: the number of steps done.
         seconds: of training with its validations and checkpoints, over all resumed parts.
@@ -134,6 +134,8 @@ class Run:
 
     def train(self, params: PyTree, carry: PyTree) -> Outcome:
         """Trains, as `fit` does."""
+        if decay := self.options.average:
+            self._say(f"validates and keeps the parameters' average, decay {decay:g} a step")
         step, state = self._resume(self.trainer.init(params, carry))
         # Copies: the step donates its state, and must neither eat the caller's arrays nor be given
         # one buffer twice.
@@ -142,12 +144,12 @@ class Run:
         if step < self.options.steps and not self._is_stale(step):
             began = time.perf_counter()
             train_step, state = self._compile(state)
-            first = self.task.validate(state.params)
+            first = self.task.validate(state.judged)
             self.began = time.perf_counter()
             compile_seconds = self.began - began
             self._say(f"compiled in {compile_seconds:.1f} s")
             if step == 0:
-                self._record_validation(step, state.params, first)
+                self._record_validation(step, state.judged, first)
             try:
                 step, state, received = self._loop(train_step, step, state)
             finally:
@@ -156,7 +158,7 @@ class Run:
                     self.folder / "curves.png", self.log.read(), self.task.name, self.task.loss_unit
                 )
         best = self._load_best()
-        params = best.restore({"params": state.params})["params"] if best else state.params
+        params = best.restore({"params": state.judged})["params"] if best else state.judged
         return Outcome(params, self.best, step, seconds, compile_seconds, received)
 
     # Starting -------------------------------------------------------------------------------------
@@ -214,7 +216,7 @@ class Run:
                 stop = signals.received is not None or self._out_of_time()
                 if validates := step == options.steps or step % options.validate_every == 0:
                     losses, norms = self._read_finite(step, window)
-                    self._record_validation(step, state.params, task.validate(state.params))
+                    self._record_validation(step, state.judged, task.validate(state.judged))
                     if self._is_stale(step) and step < options.steps:
                         stop = True
                         self._say(f"stops early: nothing better since step {self.best['step']}")

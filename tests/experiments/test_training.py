@@ -330,6 +330,9 @@ def test_a_validation_that_is_not_finite_stops_the_run(tmp_path):
         ({"weight_decay": -0.1}, "weight_decay must be 0 or more, got -0.1"),
         ({"devices": -1}, "devices must be 0 or more, got -1"),
         ({"patience": -1}, "patience must be 0 or more, got -1"),
+        ({"average": 1.0}, r"average must be in \[0, 1\), got 1.0"),
+        ({"average": -0.1}, r"average must be in \[0, 1\), got -0.1"),
+        ({"average": float("nan")}, r"average must be in \[0, 1\), got nan"),
         ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
         ({"steps": 10, "accumulate": 4}, "multiple of accumulate, got 10 and 4: the last 2 would"),
         ({"schedule": "cosinus"}, r"schedule must be one of \('cosine', .*, got 'cosinus'"),
@@ -378,6 +381,7 @@ def test_what_only_reports_does_not_make_another_run(same):
         *(Config(training=Options(schedule=name)) for name in ("constant", "one-cycle")),
         Config(training=Options(precision="bfloat16")),
         Config(training=Options(accumulate=2)),
+        Config(training=Options(average=0.5)),
     ],
 )
 def test_what_decides_makes_another_run_with_a_folder_of_its_own(other):
