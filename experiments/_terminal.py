@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -20,15 +20,36 @@ from rich.progress import (
 from experiments._errors import UserError
 
 
-def command(main: Callable[[Any], Any], config: type, description: str | None) -> None:
-    """Runs `main` on a configuration from the command line.
+def parse(
+    config: type,
+    arguments: Sequence[str],
+    description: str | None = None,
+    presets: Mapping[str, Any] | None = None,
+) -> Any:
+    """Reads a configuration from the arguments of a command.
+
+    The first may name a preset: a configuration in place of the defaults, of which the others
+    change what they name.
+    """
+    settings: dict[str, Any] = {"config": (tyro.conf.OmitArgPrefixes,), "description": description}
+    if presets and arguments and arguments[0] in presets:
+        settings["default"], arguments = presets[arguments[0]], arguments[1:]
+    return tyro.cli(config, args=arguments, **settings)
+
+
+def command(
+    main: Callable[[Any], Any],
+    config: type,
+    description: str | None,
+    presets: Mapping[str, Any] | None = None,
+) -> None:
+    """Runs `main` on a configuration from the command line, which `parse` reads.
 
     A `UserError` is printed without a traceback and ends the process with 1; a run that a signal
     stopped ends it with 128 and the signal's number, as a shell would say it.
     """
-    arguments = tyro.cli(config, description=description, config=(tyro.conf.OmitArgPrefixes,))
     try:
-        result = main(arguments)
+        result = main(parse(config, sys.argv[1:], description, presets))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tyro
 
 from experiments import _choices, char_lm, datasets
 from experiments._errors import FetchError, UserError
@@ -17,6 +16,7 @@ from experiments._metrics import Log
 from experiments._options import Options
 from experiments._samples import draw
 from experiments._step import in_precision
+from experiments._terminal import parse
 from experiments._text import Corpus
 
 TEXT = "the cat sat on the mat; the dog sat on the cat. " * 20
@@ -42,13 +42,14 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def plain_losses(params, tokens):
-    """Losses of one row from the zero state on, by a loop in NumPy and float64."""
+def plain_losses(params, tokens, state=None):
+    """Losses of one row from a state on, or zeros, by a loop in NumPy and float64."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     (lstm,) = params.stack
     embedding = params.embedding["params"]["embedding"]
     readout = params.readout["params"]
-    h = c = np.zeros(lstm.recurrent_kernel.shape[0])
+    zeros = np.zeros((2, lstm.recurrent_kernel.shape[0]))
+    h, c = zeros if state is None else np.asarray(state, np.float64)
     losses = []
     for now, following in zip(tokens[:-1], tokens[1:], strict=True):
         z = embedding[now] @ lstm.input_kernel + h @ lstm.recurrent_kernel + lstm.bias
@@ -236,7 +237,7 @@ def test_names_are_those_of_the_classes():
 
 
 def command_line(*arguments):
-    return tyro.cli(char_lm.Config, args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+    return parse(char_lm.Config, arguments, presets={"strong": char_lm.STRONG})
 
 
 def test_the_command_line_reaches_every_part():
@@ -270,6 +271,8 @@ def test_every_option_has_a_help_text(capsys):
         (["--engine", "fast"], "invalid choice 'fast' for argument '--engine'"),
         (["--layers", "0"], "layers must be at least 1, got 0"),
         (["--dropout", "1"], "dropout must be in \\[0, 1\\), got 1.0"),
+        (["strong", "--average", "1"], "average must be in \\[0, 1\\), got 1.0"),
+        (["stronk"], "stronk"),
         (["--temperatures", "-1"], "temperatures must be 0 or more, got \\(-1.0,\\)"),
         (["--steps", "0"], "steps must be at least 1, got 0"),
         (["--keep", "1"], "keep must be at least 2, got 1"),

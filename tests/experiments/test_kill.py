@@ -35,6 +35,7 @@ def start(folder: Path, steps: int, environment, **changes) -> subprocess.Popen:
     text.write_text("".join(f"{n * n} is the square of {n}.\n" for n in range(200)))
     options = dict(data=text, out=folder, steps=steps, hidden=24, embed=8, batch=8, time=16)
     options |= dict(layers=2, dropout=0.2, warmup=5, sample=40, seed=7, temperatures=1.0)
+    options |= dict(variational=0.1, weight_drop=0.2, learned_state=0.3, average=0.8)
     options |= dict(checkpoint_every=CHECKPOINT_EVERY, validate_every=7, log_every=2)
     options |= changes
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
