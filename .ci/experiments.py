@@ -12,6 +12,7 @@ import time
 TWO = "--steps 2 --warmup 1"
 COMMANDS = (
     f"char_lm {TWO} --hidden 32 --batch 8 --sample 40",
+    f"char_lm strong {TWO} --hidden 32 --batch 8 --sample 40",
     f"forecast {TWO} --hidden 8 --layers 1 --test 2000 --valid 1000",
     f"autoencode {TWO} --hidden 8 --test 2000",
     f"classify {TWO} --hidden 8 --members 1 --seeds 1",
