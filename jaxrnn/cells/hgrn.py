@@ -96,7 +96,7 @@ class HGRN:
 
     References:
         Z. Qin, S. Yang and Y. Zhong, "Hierarchically gated recurrent neural network for sequence
-        modeling", 2023.
+        modeling", 2023, section 3.
 
     Note:
         The output gate, the normalisation and the projection that follow in the paper are left to
