@@ -86,7 +86,7 @@ class BRC:
 
     References:
         N. Vecoven, D. Ernst and G. Drion, "A bio-inspired bistable recurrent cell allows for
-        long-lasting memory", 2020.
+        long-lasting memory", 2020. Code of the authors: nvecoven/BRC, cells/cells.py.
 
     Note:
         The paper's equations have no biases; the two of the gates are the authors' code. The paper
@@ -156,7 +156,7 @@ class NBRC:
 
     References:
         N. Vecoven, D. Ernst and G. Drion, "A bio-inspired bistable recurrent cell allows for
-        long-lasting memory", 2020.
+        long-lasting memory", 2020. Code of the authors: nvecoven/BRC, cells/cells.py.
 
     Note:
         Equals `BRC` for diagonal U. Biases as there.

@@ -75,11 +75,13 @@ class ClockworkRNN:
          [0 0 1 0 0]]
 
     References:
-        J. Koutník, K. Greff, F. Gomez and J. Schmidhuber, "A clockwork RNN", 2014.
+        J. Koutník, K. Greff, F. Gomez and J. Schmidhuber, "A clockwork RNN", 2014, eqs. 1, 3
+        and 4.
 
     Note:
         The paper computes the modules that move and no others; here all are computed in one
-        product, and those that rest keep their state. With all periods 1 this is `Elman`.
+        product, and those that rest keep their state. The biases, which it leaves out of its
+        equations, are here. With all periods 1 this is `Elman`.
     """
 
     hidden_size: int

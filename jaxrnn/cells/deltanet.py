@@ -131,7 +131,8 @@ class DeltaNet:
 
     References:
         S. Yang, B. Wang, Y. Zhang, Y. Shen and Y. Kim, "Parallelizing linear transformers with the
-        delta rule over sequence length", 2024.
+        delta rule over sequence length", 2024, section 2.2. Code of the authors:
+        fla-org/flash-linear-attention, fla/layers/delta_net.py.
 
     Note:
         The memory is the transpose of the paper's. The authors' code divides q by √d besides, d

@@ -75,7 +75,7 @@ class Elman:
         (2, 4)
 
     References:
-        J. L. Elman, "Finding structure in time", Cognitive Science 14, 1990.
+        J. L. Elman, "Finding structure in time", Cognitive Science 14, 1990, figure 2.
 
     Note:
         PyTorch's `nn.RNN` holds two biases, whose sum is b. Elman's own units are logistic.

@@ -86,7 +86,7 @@ class FastRNN:
 
     References:
         A. Kusupati, M. Singh, K. Bhatia, A. Kumar, P. Jain and M. Varma, "FastGRNN: a fast,
-        accurate, stable and tiny kilobyte sized gated recurrent neural network", 2018.
+        accurate, stable and tiny kilobyte sized gated recurrent neural network", 2018, eq. 2.
 
     Note:
         The initial values are the authors' code. Low-rank and sparse kernels are left out.
@@ -159,7 +159,7 @@ class FastGRNN:
 
     References:
         A. Kusupati, M. Singh, K. Bhatia, A. Kumar, P. Jain and M. Varma, "FastGRNN: a fast,
-        accurate, stable and tiny kilobyte sized gated recurrent neural network", 2018.
+        accurate, stable and tiny kilobyte sized gated recurrent neural network", 2018, eq. 6.
 
     Note:
         The initial values are the authors' code. Low-rank, sparse and quantised kernels are left

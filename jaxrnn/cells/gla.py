@@ -86,7 +86,7 @@ class GatedLinearAttention:
 
     References:
         S. Yang, B. Wang, Y. Shen, R. Panda and Y. Kim, "Gated linear attention transformers with
-        hardware-efficient training", 2023.
+        hardware-efficient training", 2023, eq. 3, and section 4.4 for the gate and the heads.
 
     Note:
         The recurrence is the paper's; the authors' code divides q by √d besides. The

@@ -91,11 +91,13 @@ class GRU:
 
     References:
         K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
-        machine translation", 2014, in the form of its first version and of cuDNN.
+        machine translation", 2014, eqs. 5 to 8 of its third version, with the reset gate as in
+        its first version and in cuDNN.
 
     Note:
         The same as PyTorch's `nn.GRU`, Keras' ``reset_after=True`` and ONNX's
-        ``linear_before_reset=1``. In the paper's final text z and 1 - z change places, as in Haiku.
+        ``linear_before_reset=1``. The paper has z h + (1 - z) n, as here, and no biases; in Haiku z
+        and 1 - z change places.
     """
 
     hidden_size: int

@@ -96,11 +96,13 @@ class HGRN:
 
     References:
         Z. Qin, S. Yang and Y. Zhong, "Hierarchically gated recurrent neural network for sequence
-        modeling", 2023.
+        modeling", 2023, section 3. Equations of the authors: OpenNLPLab/HGRN, README.md.
 
     Note:
         The output gate, the normalisation and the projection that follow in the paper are left to
-        the layers around the cell.
+        the layers around the cell. The authors' code takes the first layer's share off the sums
+        of `hgrn_lower_bounds`, in place of the layer's own: the same bounds from a matrix whose
+        rows are turned by one.
     """
 
     hidden_size: int

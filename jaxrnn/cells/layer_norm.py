@@ -90,14 +90,15 @@ class LayerNormLSTM:
         True
 
     References:
-        J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer normalization", 2016, the LSTM of the
-        supplementary material.
+        J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer normalization", 2016, eqs. 15, 16
+        and 20 to 22 (supplementary material).
 
     Note:
-        The paper adds a shift in each normalisation and b besides; of the three that meet in the
-        gates only the sum matters, and it is b here. ε = 1e-5 and normalising the four gates
-        together are the authors' code; TensorFlow's ``LayerNormBasicLSTMCell`` normalises the sum
-        of both products, each gate alone.
+        The paper calls α additive in words and multiplies by it in eq. 15, as here. It adds a
+        shift in each normalisation and b besides; of the three that meet in the gates only the
+        sum matters, and it is b here. ε = 1e-5 and normalising the four gates together are the
+        authors' code; TensorFlow's ``LayerNormBasicLSTMCell`` normalises the sum of both
+        products, each gate alone.
     """
 
     hidden_size: int
@@ -189,7 +190,7 @@ class LightGRU:
 
     References:
         M. Ravanelli, P. Brakel, M. Omologo and Y. Bengio, "Light gated recurrent units for speech
-        recognition", 2018.
+        recognition", 2018. Code of the authors: mravanelli/pytorch-kaldi, neural_networks.py.
 
     Note:
         The paper normalises x W over the batch and over time. That would make a step depend on

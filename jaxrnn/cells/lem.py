@@ -70,7 +70,7 @@ class LEM:
 
     References:
         T. K. Rusch, S. Mishra, N. B. Erichson and M. W. Mahoney, "Long expressive memory for
-        sequence modeling", 2022, eq. 3.
+        sequence modeling", 2022. Code of the authors: tk-rusch/LEM, src/adding/network.py.
 
     Note:
         The authors' code has a second bias beside each W, whose sum with b is this b, and packs the

@@ -199,7 +199,7 @@ class CfC:
 
     References:
         R. Hasani et al., "Closed-form continuous-time neural networks", Nature Machine Intelligence
-        4, 2022.
+        4, 2022. Code of the authors: raminmh/CfC, torch_cfc.py.
 
     Note:
         The paper's gate is σ(-f dt) on the first candidate; the offset t_b is the authors' code's,

@@ -114,7 +114,7 @@ class LMU:
 
     References:
         A. Voelker, I. Kajić and C. Eliasmith, "Legendre memory units: continuous-time
-        representation in recurrent neural networks", 2019, eqs. 1 to 7.
+        representation in recurrent neural networks", 2019, eqs. 4, 6 and 7.
 
     Note:
         Ā and B̄ are exact for an input held over the step, as in the authors' code; Euler's method

@@ -75,7 +75,8 @@ class LRU:
         (True, (2, 8), (7, 2, 4))
 
     References:
-        A. Orvieto et al., "Resurrecting recurrent neural networks for long sequences", 2023.
+        A. Orvieto et al., "Resurrecting recurrent neural networks for long sequences", 2023,
+        sections 3.2 to 3.4, eq. 7.
 
     Note:
         As in the paper, what is learned for the phase is its logarithm. Its pseudocode keeps only

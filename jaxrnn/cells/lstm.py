@@ -118,13 +118,15 @@ class LSTM:
         ((7, 2, 4), (2, 4))
 
     References:
-        S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9, 1997.
+        S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9, 1997,
+        section 4 and eqs. 3 to 9 (appendix A.1).
         F. Gers, J. Schmidhuber and F. Cummins, "Learning to forget: continual prediction with
         LSTM", Neural Computation 12, 2000 (the forget gate).
 
     Note:
-        PyTorch holds two biases, whose sum is b, and starts the forget gate near 0; Haiku adds 1
-        to f when it runs.
+        The paper of 1997 squashes g to (-2, 2) and c to (-1, 1) with shifted logistic functions;
+        here both are tanh, as everywhere since. PyTorch holds two biases, whose sum is b, and
+        starts the forget gate near 0; Haiku adds 1 to f when it runs.
     """
 
     hidden_size: int
@@ -195,8 +197,9 @@ class PeepholeLSTM:
         networks", Journal of Machine Learning Research 3, 2002.
 
     Note:
-        With p = 0 this is `LSTM`. Gers et al. stop the gradient at the peepholes; here, as in ONNX
-        and in every framework with automatic differentiation, it is exact.
+        With p = 0 this is `LSTM`. A block of the paper may hold several cells, all of which its
+        gates see; here every block is one cell. Gers et al. stop the gradient at the peepholes;
+        here, as in ONNX and in every framework with automatic differentiation, it is exact.
     """
 
     hidden_size: int

@@ -155,7 +155,7 @@ class MultiplicativeLSTM:
 
     References:
         B. Krause, I. Murray, S. Renals and L. Lu, "Multiplicative LSTM for sequence modelling",
-        2016.
+        2016. Code of the authors: benkrause/mLSTM, chainer/mLSTMWN.py.
 
     Note:
         This is the form of the authors' later code, with its biases. In their first code the

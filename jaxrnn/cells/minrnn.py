@@ -95,7 +95,7 @@ class MinGRU:
         True
 
     References:
-        L. Feng et al., "Were RNNs all we needed?", 2024.
+        L. Feng et al., "Were RNNs all we needed?", 2024, section 3, and appendix B for g.
 
     Note:
         z and 1 - z change places with those of `GRU`, as in the paper.
@@ -169,7 +169,7 @@ class MinLSTM:
         True
 
     References:
-        L. Feng et al., "Were RNNs all we needed?", 2024.
+        L. Feng et al., "Were RNNs all we needed?", 2024, section 3, and appendix B for g.
 
     Note:
         The two quotients are σ(d) and σ(-d) with d = log f - log i, and are computed so: they stay

@@ -98,13 +98,14 @@ class MLSTM:
         ((5, 2, 4, 4), (20, 5, 8))
 
     References:
-        M. Beck et al., "xLSTM: extended long short-term memory", 2024, eqs. 19 to 27.
+        M. Beck et al., "xLSTM: extended long short-term memory", 2024, eqs. 19 to 27,
+        and 15 to 17 for m (first version).
 
     Note:
         The paper also allows an exponential forget gate; its code, like this, has the logistic
         one. Its code scales the bias of k with the rest, as here, and adds 1e-6 to the
         denominator, which is left out. In its blocks the gates see q, k and v; here they see x, as
-        in the paper's equations.
+        in the paper's equations. The memory is the transpose of the paper's.
     """
 
     hidden_size: int

@@ -66,9 +66,10 @@ class OrthogonalRNN:
 
     References:
         M. Lezcano-Casado and D. Martínez-Rubio, "Cheap orthogonal constraints in neural networks: a
-        simple parametrization of the orthogonal and unitary group", 2019.
-        M. Arjovsky, A. Shah and Y. Bengio, "Unitary evolution recurrent neural networks", 2016
-        (modReLU).
+        simple parametrization of the orthogonal and unitary group", 2019. Code of the authors:
+        Lezcano/expRNN, orthogonal.py.
+        M. Arjovsky, A. Shah and Y. Bengio, "Unitary evolution recurrent neural networks", 2016,
+        eq. 8 (modReLU).
 
     Note:
         U and its product stay in float32 beside bfloat16 parameters: rounded, U would not be

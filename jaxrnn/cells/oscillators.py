@@ -87,8 +87,8 @@ class CoRNN:
 
     References:
         T. K. Rusch and S. Mishra, "Coupled oscillatory recurrent neural network (coRNN): an
-        accurate and (gradient) stable architecture for learning long time dependencies", 2021,
-        eq. 3.
+        accurate and (gradient) stable architecture for learning long time dependencies", 2021.
+        Code of the authors: tk-rusch/coRNN, adding/model.py.
 
     Note:
         The damping acts on the old z, as in the authors' code; the paper also allows the new one.
@@ -179,7 +179,7 @@ class UnICORNN:
 
     References:
         T. K. Rusch and S. Mishra, "UnICORNN: a recurrent model for learning very long time
-        dependencies", 2021.
+        dependencies", 2021. Code of the authors: tk-rusch/unicornn, psMNIST/network.py.
 
     Note:
         The paper stacks layers, the y of one being the x of the next; this is the recurrence of one

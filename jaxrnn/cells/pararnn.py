@@ -69,7 +69,8 @@ class ParaGRU:
 
     References:
         F. Danieli, P. Rodríguez, M. Sarabia, X. Suau and L. Zappella, "ParaRNN: unlocking parallel
-        training of nonlinear RNNs for large language models", 2025.
+        training of nonlinear RNNs for large language models", 2025. Code of the authors:
+        apple/ml-pararnn, pararnn/rnn_cell/gru_diag_mh.py.
 
     Note:
         z writes here, as in the authors' code; in `GRU` it keeps. They pack z, r, n, make B
@@ -151,7 +152,8 @@ class ParaLSTM:
 
     References:
         F. Danieli, P. Rodríguez, M. Sarabia, X. Suau and L. Zappella, "ParaRNN: unlocking parallel
-        training of nonlinear RNNs for large language models", 2025.
+        training of nonlinear RNNs for large language models", 2025. Code of the authors:
+        apple/ml-pararnn, pararnn/rnn_cell/lstm_cifg_diag_mh.py.
 
     Note:
         The authors pack f, o, g, and can make B block-diagonal by heads.

@@ -74,6 +74,7 @@ class QRNN:
 
     References:
         J. Bradbury, S. Merity, C. Xiong and R. Socher, "Quasi-recurrent neural networks", 2016.
+        Code of the authors: salesforce/pytorch-qrnn, torchqrnn/qrnn.py.
 
     Note:
         The paper's convolutions have no biases; the authors' code has, and in it f writes. With

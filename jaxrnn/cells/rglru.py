@@ -71,7 +71,7 @@ class RGLRU:
 
     References:
         S. De et al., "Griffin: mixing gated linear recurrences with local attention for efficient
-        language models", 2024, eqs. 1 to 4.
+        language models", 2024, eqs. 1 to 4 (section 2.4).
 
     Note:
         The paper writes both a = σ(Λ) and log a = -softplus(Λ), which are of opposite sign in Λ;

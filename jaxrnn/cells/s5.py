@@ -84,7 +84,7 @@ class S5:
 
     References:
         J. Smith, A. Warrington and S. Linderman, "Simplified state space layers for sequence
-        modeling", 2022.
+        modeling", 2022, eq. 2. Code of the authors: lindermanlab/S5, s5/ssm.py.
 
     Note:
         The authors' code draws real B and complex C and turns them by the eigenvectors of HiPPO-N;

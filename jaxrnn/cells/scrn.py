@@ -66,7 +66,8 @@ class SCRN:
 
     References:
         T. Mikolov, A. Joulin, S. Chopra, M. Mathieu and M. Ranzato, "Learning longer memory in
-        recurrent neural networks", 2014.
+        recurrent neural networks", 2014. Code of the authors: facebookarchive/SCRNNs,
+        mfactory.lua.
 
     Note:
         The paper's output layer reads h' and s', so y holds both. It has no biases. In the authors'

@@ -222,7 +222,7 @@ class JANET:
 
     References:
         J. van der Westhuizen and J. Lasenby, "The unreasonable effectiveness of the forget gate",
-        2018.
+        2018. Code of the authors: JosvanderWesthuizen/janet, aux_code/rnn_cells.py.
 
     Note:
         β = 1, and a bias of 1 where no lag is given, are the authors' code. With β = 0 this is

@@ -80,7 +80,8 @@ class SLSTM:
         ((2, 4, 16), True)
 
     References:
-        M. Beck et al., "xLSTM: extended long short-term memory", 2024, eqs. 8 to 17.
+        M. Beck et al., "xLSTM: extended long short-term memory", 2024, eqs. 8 to 17
+        (first version).
 
     Note:
         The forget gate is logistic, as in the authors' code; the paper allows an exponential one.

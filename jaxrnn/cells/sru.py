@@ -189,7 +189,7 @@ class PeepholeSRU:
 
     References:
         T. Lei, Y. Zhang, S. Wang, H. Dai and Y. Artzi, "Simple recurrent units for highly
-        parallelizable recurrence", 2018, eqs. 1 to 4.
+        parallelizable recurrence", 2018. Code of the authors: asappresearch/sru, sru/ops.py.
     """
 
     hidden_size: int

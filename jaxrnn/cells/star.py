@@ -59,7 +59,8 @@ class STAR:
 
     References:
         M. O. Turkoglu, S. D'Aronco, J. D. Wegner and K. Schindler, "Gating revisited: deep
-        multi-layer RNNs that can be trained", 2019.
+        multi-layer RNNs that can be trained", 2019. Code of the authors:
+        0zgur0/STAckable-Recurrent-network, star.py.
 
     Note:
         The authors' code holds the gate f = 1 - k, whose bias starts at 1 or by the chrono rule,
