@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -26,23 +27,34 @@ def agrees(case, engine, params, xs, mask, typed):
 
         return quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
 
+    def placed(mesh):
+        return [
+            jax.device_put(tree, NamedSharding(mesh, spec))
+            for tree, spec in ((params, P()), (xs, ROWS), (mask, ROWS))
+        ]
+
     want = results(run)(params, xs, mask)
-    for kind in (AxisType.Explicit, AxisType.Auto) if typed else (AxisType.Auto,):
+    for kind in (AxisType.Explicit, AxisType.Auto):
         mesh = jax.make_mesh((4,), ("batch",), axis_types=(kind,))
         with jax.set_mesh(mesh):
-            placed = [
-                jax.device_put(tree, NamedSharding(mesh, spec))
-                for tree, spec in ((params, P()), (xs, ROWS), (mask, ROWS))
-            ]
-            got = results(run)(*placed)
+            if kind == AxisType.Explicit and not typed:
+                refuses(results(run), placed(mesh))
+                continue
+            got = results(run)(*placed(mesh))
             assert_near(got, want, 1e-12)
             _, (_, ys) = got
             assert len(ys.sharding.device_set) == 4, "the outputs were gathered on fewer devices"
-    if not typed:
-        return
     mapped = jax.shard_map(run, mesh=mesh, in_specs=(P(), ROWS, ROWS), out_specs=(P("batch"), ROWS))
     with jax.set_mesh(mesh):
-        assert_near(results(mapped)(*placed), want, 1e-12)
+        if typed:
+            assert_near(results(mapped)(*placed(mesh)), want, 1e-12)
+        else:
+            refuses(results(mapped), placed(mesh))
+
+
+def refuses(run, work):
+    with pytest.raises(ValueError, match="laid over a mesh"):
+        run(*work)
 
 
 def main():

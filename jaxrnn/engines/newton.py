@@ -39,7 +39,8 @@ class Newton:
     Lyapunov exponent (`jaxrnn.analysis.lyapunov_exponents`): a few if it is negative, as many as
     there are steps if it is positive, so that a chaotic cell falls back.
 
-    Takes cells whose state is floating-point, real or complex. Every JAX transformation works.
+    Takes cells whose state is floating-point, real or complex. Every JAX transformation works, but
+    arrays may be laid over a mesh along axes of ``AxisType.Auto`` only.
 
     Args:
         quasi: let the iterations see of square recurrent kernels their diagonals only, so that J is
@@ -197,6 +198,12 @@ class _Work(NamedTuple):
 def _prepare(engine: Newton, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> _Work | str:
     """The analysis of a cell, or the reason why it is not taken."""
     leaves = jax.tree.leaves(state)
+    if _laid_by_type((params, state, xs)):
+        return (
+            "arrays are laid over a mesh in a way that types tell (axes of AxisType.Explicit, or "
+            "jax.shard_map), which the iterations do not keep; use axes of AxisType.Auto, or "
+            "engines.Hoisted()"
+        )
     if sum(leaf.size for leaf in leaves) == 0:
         return "the state has no elements to solve for; use engines.Hoisted()"
     for leaf in leaves:
@@ -231,6 +238,12 @@ def _prepare(engine: Newton, cell: Cell, params: PyTree, state: PyTree, xs: PyTr
             f"step and row, and {LARGEST_BLOCK} is the limit; use {remedy}engines.Hoisted()"
         )
     return _Work(step, plan, flat, blocks, iterated)
+
+
+def _laid_by_type(tree: PyTree) -> bool:
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        return True
+    return any(any(jax.typeof(leaf).sharding.spec) for leaf in jax.tree.leaves(tree))
 
 
 def _has_only_a_vjp(eqn: Any) -> bool:
