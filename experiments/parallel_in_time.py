@@ -8,7 +8,8 @@ Warrington, Smith and Linderman, "Towards scalable and stable parallelization of
 
 Here, for a cell with a dense Jacobian, one with a diagonal Jacobian and one that is affine: the
 loop (`Sequential`, with several steps unrolled, and `Hoisted`) against `Associative`, in one scan
-and in chunks, and `Newton`; forward, and forward with all gradients. And how many iterations
+and in chunks, and `Newton`, and against what JAX has for affine recurrences, `associative_scan`
+differentiated as it is; forward, and forward with all gradients. And how many iterations
 Newton's method needs, against the largest Lyapunov exponent of the cell.
 
 Expected: on an accelerator the parallel engines win from some length on, for small states and few
@@ -18,6 +19,7 @@ where the cell is chaotic.
 
     python -m experiments.parallel_in_time
     python -m experiments.parallel_in_time --cells gru --hidden 16 --lengths 1000 10000
+    python -m experiments.parallel_in_time --cells min-gru lru --lengths 4096 --batch 8 --hidden 64
     python -m experiments.parallel_in_time --quick
 """
 
@@ -39,6 +41,7 @@ from experiments import _parallel_report as report
 from experiments._choices import CellName, make_cell
 from experiments._parallel_report import PASSES, Entry, Pass, Point, Row
 from experiments._peers.engines import Ours
+from experiments._peers.scan_tree import ScanTree
 from experiments._timing import compile_program, interleave, machine
 
 # Configuration ------------------------------------------------------------------------------------
@@ -117,11 +120,9 @@ def contenders(config: Config) -> dict[str, Any]:
     """The engines, by what they are called."""
     engines = [rnn.engines.Sequential(unroll=n) for n in config.unrolls]
     engines += [rnn.engines.Hoisted(unroll=n) for n in config.unrolls]
-    associative = getattr(rnn.engines, "Associative", None)
-    if associative is not None:
-        engines += [associative(), associative(chunk_size=config.chunk)]
+    engines += [rnn.engines.Associative(), rnn.engines.Associative(chunk_size=config.chunk)]
     engines += [rnn.engines.Newton(), rnn.engines.Newton(quasi=True)]
-    return {Ours(engine).name: engine for engine in engines}
+    return {Ours(engine).name: engine for engine in engines} | {report.PEER: ScanTree()}
 
 
 def draw(config: Config, cell: Any, time: int) -> tuple[Any, Any, jax.Array]:

@@ -11,7 +11,8 @@ from rich.console import Console
 
 import jaxrnn as rnn
 from experiments import parallel_in_time
-from experiments._parallel_report import Entry, Row
+from experiments._parallel_report import PEER, Entry, Row
+from experiments._peers.scan_tree import ScanTree
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_every_engine_is_timed_on_the_same_work(run):
     for row in rows:
         titles = [entry.title for entry in row.entries]
         assert {"Sequential", "Sequential(unroll=4)", "Hoisted", "Newton"} <= set(titles)
-        assert all(title.startswith("Associative") for title in row.refused)  # a GRU is not affine
+        assert "Associative" in row.refused and PEER in row.refused  # a GRU is not affine
         assert row.iterations is not None and row.iterations < 32
         for entry in row.entries:
             # Exact Jacobians leave far less than the tolerance of 2e-6 a state. The approximate
@@ -70,9 +71,22 @@ def test_the_fastest_of_each_kind():
         return Entry(title, milliseconds, 0, 1.0, 0.0)
 
     entries = [("Sequential", 3.0), ("Hoisted", 2.0), ("Newton", 5.0), ("Associative", 4.0)]
+    entries += [(PEER, 1.0)]
     row = Row("gru", 10, "forward", tuple(entry(*e) for e in entries), {}, 3)
     assert row.walking().title == "Hoisted" and row.parallel().title == "Associative"
     assert row._replace(entries=row.entries[:2]).parallel() is None
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", [rnn.LRU(3), rnn.GatedLinearAttention(4, num_heads=2)], ids=str)
+def test_the_peer_for_affine_cells_computes_the_same(cell, reverse):
+    config = parallel_in_time.Config(inputs=2, batch=2)
+    params, state, xs = parallel_in_time.draw(config, cell, 7)
+    state = jax.tree.map(lambda leaf: leaf + 0.3, state)
+    want = rnn.engines.Sequential()(cell, params, state, xs, reverse=reverse)
+    got = ScanTree()(cell, params, state, xs, reverse=reverse)
+    for ours, theirs in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=0, atol=2e-6)
 
 
 def test_backward_pass_is_that_of_all_that_goes_in():
