@@ -17,6 +17,7 @@ import dataclasses
 from typing import Any
 
 import jax.extend.core as jex
+import jax.numpy as jnp
 
 from jaxrnn._canonical import INPUTS, PARAMS, STATE, Step, evaluate, is_literal, nbytes
 
@@ -195,20 +196,20 @@ def _keep_what_does_not_pay(eqns, place, kind, jaxpr) -> None:
                 continue
             kept = sum(nbytes(v) for v in eqn.outvars if v in read)
             moved = sum(nbytes(v) for v in set(_reads([eqn])) if v not in read)
-            if kept > moved and not _is_bias(eqn, place[number], eqns, place):
+            if kept > moved and not (place[number] == PARAMS and _spreads(eqn)):
                 place[number] = STATE
                 changed = True
                 read.update(_reads([eqn]))
 
 
-def _is_bias(eqn, where: int, eqns, place) -> bool:
-    """Whether this is a parameter spread over the batch to be added to something in the loop.
+def _spreads(eqn) -> bool:
+    """Whether this spreads floating-point numbers over the batch.
 
-    As the addend of a product its gradient is taken after the loop, not summed up in it.
+    The transpose of it is a sum over the batch: of a parameter's gradient that is done once, after
+    the loop, and only what is as large as a state is added up in it.
     """
-    out = eqn.outvars[0]
-    users = [e for n, e in enumerate(eqns) if place[n] == STATE and out in e.invars]
-    return where == PARAMS and all(user.primitive.name == "add" for user in users)
+    spread = eqn.primitive.name == "broadcast_in_dim" and not is_literal(eqn.invars[0])
+    return spread and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact)
 
 
 def _cut_after(eqns, state_out) -> tuple[list, list]:

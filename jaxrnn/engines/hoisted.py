@@ -1,6 +1,7 @@
 """The engine that finds an expert's schedule in a textbook step."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,7 @@ class Hoisted:
         if self.checkpoint_every is not None:
             state, ys = in_chunks(run, leaves, slices, self.checkpoint_every, reverse)
         else:
-            steps = _steps_in_cache(plan, slices[0].shape[0])
+            steps = _steps_at_a_time(plan, slices[0].shape[0])
             state, ys = in_chunks(run, leaves, slices, steps, reverse, again=False)
         return jax.tree.unflatten(step.out_tree, [*state, *ys])
 
@@ -148,38 +149,56 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
     return list(final), [output(v) for v in plan.outputs]
 
 
-# Forward and backward of an LSTM on two cores with 1 MiB of second-level cache each, in ms, by the
-# bytes of a chunk; the last column is for all of time at once:
-#     time, batch, input, hidden    1/2 MiB    1 MiB    2 MiB    4 MiB       ∞
-#     128, 32, 128, 256                59.2     59.6     60.8     69.4    68.8
-#     512, 8, 64, 128                  16.7     15.8     15.4     15.3    16.2
-#     1000, 16, 32, 64                 27.0     23.6     21.4     34.0    45.0
-# What costs is memory touched for the first time: 0.25 ms a MiB. Of larger networks 8 steps are
-# more than that already; 8, 16 and 32 steps and all of time take
-#     256, 64, 512, 512  (10 MiB)      696    690    700    724
-#     64, 128, 256, 512  (21 MiB)      325    321    343    289
-CACHED_BYTES = 2 * 2**20
-CACHED_STEPS = 8  # at least: shorter chunks make the weight gradients' products too thin
-MOST_BYTES = 16 * 2**20
+# How many steps at a time: forward and backward passes on two cores that share 32 MiB of cache, ms.
+#   steps                          1      2      4      8     16     32    128    all   weights
+#   128, 32, 128, 256 LSTM      53.0                 45.9   47.2                 61.2   1.5 MiB
+#   the same, GRU                                    33.0   42.1   46.3          48.4   1.1
+#   512, 8, 64, 128 LSTM                                           14.6   13.0   22.8   0.4
+#   100, 128, 64, 128 LSTM      58.6          53.4   54.5                        75.7   0.4
+#   256, 64, 512, 512 GRU        513                  490                               6
+#   64, 128, 256, 512 LSTM       273    307           325                         276   6
+#   the same, GRU                207    235           237                         222   4.5
+#   64, 256, 128, 256 GRU        132           174    191                         157   1.1
+#   64, 32, 768, 768 GRU         213                  159    150                  137   13.5
+#   64, 16, 1024, 1024 LSTM      408                  220    202                  175   32
+# Memory costs when it is touched for the first time, 0.25 ms a MiB, and again beyond the cache.
+# The C library of Linux keeps a block of up to 32 MiB for the next call, and returns a larger one
+# to the system: 1000 steps of a GRU, 16 rows of 64, took 14.8 ms with 31 MiB and 22.8 with 37.
+# Against that, each chunk adds up the gradient of all weights once more, and copies what it keeps;
+# but one step alone, if its rows are enough for a good product, copies nothing.
+LITTLE = 8 * 2**20  # bytes of all of time: no chunks
+CHUNK = (5 * 2**19, 5 * 2**20)  # bytes of a chunk, least and most
+BLOCK = 30 * 2**20
+WIDE = (3 * 2**18, 128)  # bytes and rows of a step: one at a time
+HEAVY = 10 * 2**20  # bytes of weights: no chunks
 
 
-def _steps_in_cache(plan: Schedule, time: int) -> int:
-    """How many steps a CPU takes at a time: what it hoists and keeps of them stays in its cache.
-
-    A GPU takes all of them at once.
-    """
+def _steps_at_a_time(plan: Schedule, time: int) -> int:
+    """How many steps a CPU takes at a time; a GPU takes all of them at once."""
     if jax.default_backend() != "cpu":
         return time
     # The gradient of a convolution's kernel, taken within the loop over chunks, is not done by the
     # fast kernel: 84 ms became 1,386 for a ConvLSTM on a line.
-    products = (*plan.inputs.eqns, *plan.loop_eqns)
-    if any(eqn.primitive.name == "conv_general_dilated" for eqn in products):
+    if any(
+        eqn.primitive.name == "conv_general_dilated" for eqn in (*plan.inputs.eqns, *plan.loop_eqns)
+    ):
         return time
+    products = [eqn for eqn in plan.inputs.eqns if is_plain_product(eqn)]
+    products += [product.eqn for product in plan.products]
+    rows = max((math.prod(eqn.outvars[0].aval.shape[:-1]) for eqn in products), default=0)
+    weights = sum(nbytes(eqn.invars[1]) for eqn in products)
     sums = [v for product in plan.products for v in product.outvars]
-    step = sum(nbytes(v) for v in dict.fromkeys([*plan.stacked, *sums, *plan.state_in]))
-    if CACHED_STEPS * step > MOST_BYTES:
+    addends = {v for product in plan.products for v in product.addends}
+    kept = sum(nbytes(v) for v in dict.fromkeys([*sums, *plan.state_in, *plan.emitted]))
+    kept += sum(nbytes(v) for v in plan.stacked if v not in addends)
+    step = sum(nbytes(v) for v in [*plan.stacked, *sums, *plan.state_in])
+    if time * step <= LITTLE or weights > HEAVY:
         return time
-    most = max(CACHED_STEPS, CACHED_BYTES // max(1, step))
+    if step >= WIDE[0] and rows >= WIDE[1]:
+        return 1
+    room = (BLOCK - time * kept) // 2
+    chunk = max(5 * weights // 4, min(max(room, CHUNK[0]), CHUNK[1]))
+    steps = max(1, chunk // step)
     # Chunks that leave no rest save the compilation of a second loop.
-    whole = [steps for steps in range(most // 2, most + 1) if steps and time % steps == 0]
-    return max(whole, default=most)
+    whole = [n for n in range(steps // 2, steps + 1) if n and time % n == 0]
+    return max(whole, default=steps)
