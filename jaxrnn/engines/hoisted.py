@@ -11,7 +11,7 @@ from jaxrnn._cell import Cell, PyTree, check_size
 from jaxrnn._schedule import Piece, Schedule, schedule
 from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._loop import Loop, Operands
-from jaxrnn.engines._products import flatten, is_plain_product, multiply_flat
+from jaxrnn.engines._products import is_plain_product, multiply_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +99,11 @@ def separates_gates() -> bool:
 
 def over_time(piece: Piece, once: dict, stacked: dict) -> None:
     """Evaluates a piece for all time steps at once."""
-    flat: dict = {}
     for eqn in piece.eqns:
         free = list(dict.fromkeys(v for v in eqn.invars if not is_literal(v)))
         args = [stacked[v] if v in stacked else once[v] for v in free]
         if is_plain_product(eqn) and eqn.invars[0] in stacked and eqn.invars[1] in once:
-            x = eqn.invars[0]
-            if x not in flat:
-                flat[x] = flatten(stacked[x])
-            leading = stacked[x].shape[:-1]
-            results = [multiply_flat(eqn, flat[x], once[eqn.invars[1]], leading)]
+            results = [multiply_all(eqn, stacked[eqn.invars[0]], once[eqn.invars[1]])]
         else:
             axes = [0 if v in stacked else None for v in free]
             if not any(v in stacked for v in free):
