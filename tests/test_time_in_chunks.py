@@ -34,7 +34,9 @@ def gradients(cell, engine, reverse):
 
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize(
-    ("cell", "reverse"), [(rnn.GRU(HIDDEN), False), (rnn.PeepholeLSTM(HIDDEN), True)], ids=str
+    ("cell", "reverse"),
+    [(rnn.GRU(HIDDEN), False), (rnn.PeepholeLSTM(HIDDEN), True)],
+    ids=["GRU", "PeepholeLSTM"],
 )
 def test_any_chunk_gives_the_same(cell, reverse, steps, monkeypatch):
     want = gradients(cell, rnn.engines.Sequential(), reverse)
@@ -70,7 +72,7 @@ def steps_at_a_time(cell, time, batch, *x_shape):
         (rnn.ConvLSTM(64, (3, 3), (32, 32)), (500, 4, 32, 32, 8), range(500, 501)),
         (rnn.LSTM(1024), (64, 16, 1024), range(64, 65)),  # weights too heavy to add up often
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, tuple) else type(value).__name__,
 )
 def test_the_rule(cell, shape, wanted):
     assert steps_at_a_time(cell, *shape) in wanted

@@ -78,7 +78,9 @@ def test_the_fastest_of_each_kind():
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("cell", [rnn.LRU(3), rnn.GatedLinearAttention(4, num_heads=2)], ids=str)
+@pytest.mark.parametrize(
+    "cell", [rnn.LRU(3), rnn.GatedLinearAttention(4, num_heads=2)], ids=["LRU", "GLA"]
+)
 def test_the_peer_for_affine_cells_computes_the_same(cell, reverse):
     config = parallel_in_time.Config(inputs=2, batch=2)
     params, state, xs = parallel_in_time.draw(config, cell, 7)
