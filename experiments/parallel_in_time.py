@@ -140,7 +140,12 @@ def run(cell: Any, engine: Any, which: Pass, params: Any, state: Any, xs: jax.Ar
 
     def loss(params, state, xs):
         final, ys = rnn.unroll(cell, params, xs, state, engine=engine)
-        return sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves((final, ys)))
+        parts = [
+            part
+            for leaf in jax.tree.leaves((final, ys))
+            for part in ((leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,))
+        ]
+        return sum(jnp.sin(part).sum() for part in parts)
 
     return jax.value_and_grad(loss, argnums=(0, 1, 2))(params, state, xs)
 

@@ -102,6 +102,16 @@ def test_backward_pass_is_that_of_all_that_goes_in():
     assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, work)
 
 
+def test_complex_states_have_a_gradient():
+    cell = rnn.LRU(3)
+    work = parallel_in_time.draw(parallel_in_time.Config(inputs=2), cell, 5)
+    value, _ = parallel_in_time.run(cell, rnn.engines.Sequential(), "forward+backward", *work)
+    final, ys = parallel_in_time.run(cell, rnn.engines.Sequential(), "forward", *work)
+    h = final.hidden
+    want = jnp.sin(h.real).sum() + jnp.sin(h.imag).sum() + jnp.sin(ys).sum()
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("cell", "gates"), [(rnn.Elman(200), 1), (rnn.GRU(200), 3)])
 def test_scaled_kernels_have_the_radius_that_they_should(cell, gates):
     """Eigenvalues fill a disc evenly, so that their mean size is 2/3 of its radius. The largest one
