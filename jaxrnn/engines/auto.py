@@ -33,18 +33,18 @@ class Auto:
         - `Associative`, for the cells that it takes, on a CPU where time fills more than one of its
           chunks: 64 steps of a cell with a closed form for chunks, 1 MiB of states of an affine
           cell. Against a plain scan, 1024×4×128×128 with 4 heads: GatedLinearAttention 1.8 times
-          faster, MLSTM 4.5, DeltaNet 3.5 times; MinGRU 4096×8×64×64 and 4096×8×256×256 3.5 times,
-          LRU 4096×8×64×64 2.5 times; with 6 to 35 times less temporary memory. `Hoisted` took 1.3
-          to 4.2 times as long when it still did all of time at once, was alike below one chunk, and
-          has not been timed against it since it goes in chunks. Forward only, matrix states are
-          faster in a plain scan: 2 times, and DeltaNet in one run of three 5 times.
+          faster, MLSTM 4.8, DeltaNet 3.8 times; MinGRU 4096×8×64×64 and 4096×8×256×256 3.2 and 3.0
+          times, LRU 4096×8×64×64 4.5 times; with 6 to 37 times less temporary memory. `Hoisted`
+          takes 1.4 to 1.9 times as long for the elementwise ones, 1.7 to 10 times for the others.
+          Forward only, matrix states of this size are faster in a plain scan: 1.2 to 1.9 times.
         - `Associative`, for the cells that it takes, on every other backend. That is not measured:
           there a loop of one multiply-add a step leaves most of the machine idle.
         - else `Hoisted`, for every cell. It keeps in the loop what it cannot hoist, so where it
           finds nothing it is `Sequential`. Against the fastest of a plain scan, Flax, Haiku,
-          Equinox and Keras, medians of interleaved runs of LSTM and GRU: 100×1×64×128 1.3 and 1.2
-          times faster, 128×32×128×256 1.3 and 1.2 times, 512×8×64×128 2.1 times each,
-          1000×16×32×64 1.7 and 1.1 times, 256×64×512×512 1.0 times each.
+          Equinox and Keras, medians of interleaved runs of LSTM and GRU: 100×1×64×128 1.4 and 1.1
+          times faster, 128×32×128×256 1.4 and 1.2 times, 512×8×64×128 2.6 and 2.4 times,
+          1000×16×32×64 1.5 and 1.7 times, 256×64×512×512 1.02 and 1.05 times, 64×128×256×512 1.00
+          and 1.01 times.
         - never `CuDNN`: its binding differentiates once, in reverse mode only, so it is not open to
           every transformation. Who wants it names it.
         """
