@@ -94,19 +94,21 @@ def _shown(entry: Entry) -> str:
 
 def table(rows: Sequence[Row]) -> Table:
     """Milliseconds (and megabytes beside arguments and results) of one cell."""
-    titles = [e.title for e in rows[0].entries]
+    titles = dict.fromkeys(e.title for row in rows for e in row.entries)
     table = Table(title=f"{rows[0].cell}: ms (temporary MB)", title_justify="left")
     for heading in ("engine", *(f"{row.time:,} {_short(row.which)}" for row in rows)):
         table.add_column(heading, justify="left" if heading == "engine" else "right")
     for title in titles:
-        found = [next(e for e in row.entries if e.title == title) for row in rows]
-        best = [min(e.milliseconds for e in row.entries) for row in rows]
-        cells = [
-            f"{'[bold]' if e.milliseconds == b else ''}{e.milliseconds:.3g} ({_megabytes(e)})"
-            for e, b in zip(found, best, strict=True)
-        ]
-        table.add_row(title, *cells)
+        table.add_row(title, *(_cell(row, title) for row in rows))
     return table
+
+
+def _cell(row: Row, title: str) -> str:
+    found = next((e for e in row.entries if e.title == title), None)
+    if found is None:
+        return "–"
+    best = found.milliseconds == min(e.milliseconds for e in row.entries)
+    return f"{'[bold]' if best else ''}{found.milliseconds:.3g} ({_megabytes(found)})"
 
 
 def _short(which: Pass) -> str:
@@ -154,7 +156,7 @@ def draw_times(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> None
         for axes, which in zip(panels[:, column], (*PASSES, "memory"), strict=True):
             chosen = PASSES[-1] if which == "memory" else which
             own = [row for row in rows if row.cell == cell and row.which == chosen]
-            for title in [entry.title for entry in own[0].entries]:
+            for title in dict.fromkeys(entry.title for row in own for entry in row.entries):
                 _curve(axes, own, title, memory=which == "memory")
             axes.set(xscale="log", yscale="log")
             axes.grid(alpha=0.3)
@@ -171,10 +173,10 @@ def draw_times(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> None
 
 def _curve(axes: Any, rows: Sequence[Row], title: str, *, memory: bool) -> None:
     kind = title.split("(")[0]
-    entries = [next(e for e in row.entries if e.title == title) for row in rows]
-    heights = [(e.temporary_bytes or 0) / 1e6 if memory else e.milliseconds for e in entries]
+    points = [(row.time, e) for row in rows for e in row.entries if e.title == title]
+    heights = [(e.temporary_bytes or 0) / 1e6 if memory else e.milliseconds for _, e in points]
     axes.plot(
-        [row.time for row in rows],
+        [time for time, _ in points],
         heights,
         color=_COLOURS[kind],
         linestyle="-" if title == kind else "--" if "quasi" in title or "chunk" in title else ":",

@@ -164,7 +164,13 @@ def measure(config: Config, name: str, time: int, which: Pass, console: Console)
         console.print(f"{name}, {time:,} steps, {which}: compiling {title}", end="\r")
         program = compile_program(functools.partial(run, cell, engine, which), work, exact=True)
         begin = clock.perf_counter()
-        values = program.values()
+        try:
+            values = program.values()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            refused[title] = f"{time:,} steps, {which}: out of memory"
+            continue
         once[title] = clock.perf_counter() - begin
         want = values if want is None else want
         errors[title] = max(
@@ -242,7 +248,8 @@ def main(config: Config, console: Console | None = None) -> Result:
         points += [count(config, name, scale) for scale in config.scales]
     for name in config.cells:
         console.print(report.table([row for row in rows if row.cell == name]))
-        for title, reason in next(row for row in rows if row.cell == name).refused.items():
+        reasons = [item for row in rows if row.cell == name for item in row.refused.items()]
+        for title, reason in dict.fromkeys(reasons):
             console.print(f"  {title}: {reason}", style="dim", soft_wrap=True)
     if points:
         console.print(report.iterations_table(points))

@@ -77,6 +77,30 @@ def test_the_fastest_of_each_kind():
     assert row._replace(entries=row.entries[:2]).parallel() is None
 
 
+def test_who_ran_out_of_memory_is_left_out(tmp_path, monkeypatch):
+    def compile_program(function, work, **options):
+        program = whole(function, work, **options)
+        _, engine, _ = function.args
+        if engine == rnn.engines.Newton() and len(work[-1]) > 10:
+            program = program._replace(values=exhausted)
+        return program
+
+    def exhausted():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    whole = parallel_in_time.compile_program
+    engines = {"Sequential": rnn.engines.Sequential(), "Newton": rnn.engines.Newton()}
+    monkeypatch.setattr(parallel_in_time, "compile_program", compile_program)
+    monkeypatch.setattr(parallel_in_time, "contenders", lambda config: engines)
+    console = Console(file=io.StringIO(), width=200)
+    config = parallel_in_time.Config(
+        cells=("elman",), lengths=(5, 12), driven=(), rounds=1, seconds=0.0, out=tmp_path
+    )
+    result = parallel_in_time.main(config, console)
+    assert [len(row.entries) for row in result.rows] == [2, 2, 1, 1]
+    assert "12 steps, forward: out of memory" in console.file.getvalue()
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(
     "cell", [rnn.LRU(3), rnn.GatedLinearAttention(4, num_heads=2)], ids=["LRU", "GLA"]
