@@ -70,7 +70,7 @@ def compile_program(
         return jax.block_until_ready(compiled(*arguments))
 
     def values():
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(run())]
+        leaves: list[Any] = [np.asarray(leaf) for leaf in jax.tree.leaves(run())]
         parts = [np.stack([x.real, x.imag]) if np.iscomplexobj(x) else x for x in leaves]
         return [np.asarray(part, np.float32) for part in parts]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +179,7 @@ def _steps_at_a_time(plan: Schedule, time: int) -> int:
         eqn.primitive.name == "conv_general_dilated" for eqn in (*plan.inputs.eqns, *plan.loop_eqns)
     ):
         return time
-    products = [eqn for eqn in plan.inputs.eqns if is_plain_product(eqn)]
+    products: list[Any] = [eqn for eqn in plan.inputs.eqns if is_plain_product(eqn)]
     products += [product.eqn for product in plan.products]
     rows = max((math.prod(eqn.outvars[0].aval.shape[:-1]) for eqn in products), default=0)
     weights = sum(nbytes(eqn.invars[1]) for eqn in products)
