@@ -22,8 +22,22 @@ PyTree = Any
 Initializer = Callable[..., Array]
 
 
+class _DeclaredByInstance(type(Protocol)):
+    """Lets ``isinstance`` ask the instance: a method that is None there is one it does not have.
+
+    Whether a wrapper is affine depends on the cell it wraps, and whether a layer has a step on its
+    direction, not on their classes. Newer Pythons look at the class first.
+    """
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        own = [name for name, member in vars(cls).items() if callable(member)]
+        return super().__instancecheck__(instance) and all(
+            getattr(instance, name, None) is not None for name in own if not name.startswith("_")
+        )
+
+
 @runtime_checkable
-class Cell(Protocol):
+class Cell(Protocol, metaclass=_DeclaredByInstance):
     """What every cell has: a step of a recurrence, as pure functions over pytrees.
 
     A cell is hashable and holds static hyper-parameters only; what is learned is in ``params``,
@@ -63,21 +77,8 @@ class Cell(Protocol):
         ...
 
 
-class _DeclaredByInstance(type(Protocol)):
-    """Lets ``isinstance`` ask the instance: a member that is None there is one it does not have.
-
-    Whether a wrapper is affine depends on the cell it wraps, not on its class.
-    """
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        own = [name for name in vars(cls) if not name.startswith("_")]
-        return super().__instancecheck__(instance) and all(
-            getattr(instance, name, None) is not None for name in own
-        )
-
-
 @runtime_checkable
-class AffineCell(Cell, Protocol, metaclass=_DeclaredByInstance):
+class AffineCell(Cell, Protocol):
     """A cell whose state moves by an elementwise affine map: ``state' = a * state + b``.
 
     Its ``step`` follows from the two functions below, and so does every schedule that is parallel
@@ -95,7 +96,7 @@ class AffineCell(Cell, Protocol, metaclass=_DeclaredByInstance):
 
 
 @runtime_checkable
-class ChunkedCell(Cell, Protocol, metaclass=_DeclaredByInstance):
+class ChunkedCell(Cell, Protocol):
     """A cell with a matrix-valued state and a closed form for a whole chunk of time."""
 
     def chunk(self, params: PyTree, state: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
