@@ -70,7 +70,7 @@ def live_and_die(folder: Path, steps: int, environment, chance: random.Random) -
     process = start(folder, steps, environment)
     try:
         if chance.random() < 0.2:
-            time.sleep(chance.uniform(0, 3))
+            time.sleep(chance.uniform(0, 1.5))
         else:
             for _ in range(chance.randint(1, MOST_CHECKPOINTS - 1)):
                 before = newest(folder)
@@ -98,7 +98,8 @@ def contents(folder: Path) -> tuple[dict, dict, list, str]:
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(
     tmp_path, environment, kills, seed
 ):
-    steps = CHECKPOINT_EVERY * MOST_CHECKPOINTS * (kills + 1)
+    # Twice what the lives should see: on a busy machine some checkpoints come and go unseen.
+    steps = 2 * CHECKPOINT_EVERY * MOST_CHECKPOINTS * (kills + 1)
     finish(tmp_path / "whole", steps, environment)
     chance = random.Random(seed)
     for _ in range(kills):
