@@ -105,7 +105,9 @@ def draw(path: Path, series: Series, weeks: Weeks, network: Codes) -> None:
         axes[name].plot(times, network.values[:, week], color=_RED, label="given back")
         red = odd[numbers[weeks.where[:, week]]]
         for day in np.unique(times[red].astype("datetime64[D]")):
-            axes[name].axvspan(day, day + np.timedelta64(1, "D"), color=_RED, alpha=0.12, linewidth=0)
+            axes[name].axvspan(
+                day, day + np.timedelta64(1, "D"), color=_RED, alpha=0.12, linewidth=0
+            )
         axes[name].set_title(f"held-out week of the {error} error")
         axes[name].tick_params(axis="x", rotation=30)
         axes[name].legend(fontsize="small")
