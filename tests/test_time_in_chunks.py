@@ -21,12 +21,13 @@ def noise(seed, tree):
 
 
 def gradients(cell, engine, reverse):
+    """By the engine itself: `unroll` would remember the first trace, and with it its chunks."""
     params = noise(0, cell.init(jax.random.key(0), INPUTS))
     state = noise(1, cell.init_state(params, (BATCH,)))
     xs = noise(2, jnp.zeros((TIME, BATCH, INPUTS)))
 
     def loss(params, state, xs):
-        out = rnn.unroll(cell, params, xs, state, engine=engine, reverse=reverse)
+        out = engine(cell, params, state, xs, reverse=reverse)
         return weighted_sum(out), out
 
     return quick_jit(jax.grad(loss, (0, 1, 2), has_aux=True))(params, state, xs)
@@ -40,8 +41,17 @@ def gradients(cell, engine, reverse):
 )
 def test_any_chunk_gives_the_same(cell, reverse, steps, monkeypatch):
     want = gradients(cell, rnn.engines.Sequential(), reverse)
+    chunks = []
+
+    def in_chunks(run, state, xs, every, reverse, **options):
+        chunks.append(every)
+        return whole(run, state, xs, every, reverse, **options)
+
+    whole = hoisted.in_chunks
+    monkeypatch.setattr(hoisted, "in_chunks", in_chunks)
     monkeypatch.setattr(hoisted, "_steps_at_a_time", lambda plan, time: steps)
     assert_near(gradients(cell, rnn.engines.Hoisted(), reverse), want, 1e-12)
+    assert chunks == [steps]
 
 
 def steps_at_a_time(cell, time, batch, *x_shape):
