@@ -71,6 +71,35 @@ class Model:
         return nn.Dense(self.horizon, use_bias=False, kernel_init=nn.initializers.zeros)
 
 
+@dataclass(frozen=True)
+class Ensemble:
+    """Several networks side by side, whose forecasts are averaged, quantile by quantile.
+
+    Each has learnt alone: what one got wrong by chance, the others did not.
+
+    Args:
+        model: each of them.
+        members: how many there are; their parameters are stacked.
+    """
+
+    model: Model
+    members: int
+
+    def init(self, key: jax.Array, features: int) -> Params:
+        """Draws the parameters of all."""
+        keys = jax.random.split(key, self.members)
+        return jax.vmap(lambda key: self.model.init(key, features))(keys)
+
+    def each(self, params: Params, xs: jax.Array, key: jax.Array) -> jax.Array:
+        """What each gives in training, `[members, time, rows, horizon, 1 + levels]`."""
+        keys = jax.random.split(key, self.members)
+        return jax.vmap(self.model.apply, in_axes=(0, None, 0))(params, xs, keys)
+
+    def apply(self, params: Params, xs: jax.Array) -> jax.Array:
+        """What they give together, `[time, rows, horizon, 1 + levels]`."""
+        return jax.vmap(self.model.apply, in_axes=(0, None))(params, xs).mean(0)
+
+
 def losses(forecast: jax.Array, targets: jax.Array) -> jax.Array:
     """Half the squared error of the mean and the pinball losses, summed; as `targets` are shaped.
 

@@ -38,9 +38,10 @@ import numpy as np
 from rich.console import Console
 
 from experiments import _series
+from experiments._calibration import calibrate
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._forecast_inputs import Split, Table, make_table, naive, split
-from experiments._forecast_model import Model, Params, losses
+from experiments._forecast_model import Ensemble, Model, Params, losses
 from experiments._forecast_report import LEVELS, Forecast, draw, scores, show
 from experiments._linear_forecast import Linear, fit_linear
 from experiments._options import Options, identity, run_folder
@@ -65,6 +66,8 @@ class Config:
     """Hidden size of each layer."""
     dropout: float = 0.2
     """Dropout of the outputs of each recurrent layer."""
+    members: int = 5
+    """Networks trained side by side, whose forecasts are averaged."""
     horizon: int = 48
     """How many steps to look ahead."""
     future: bool = False
@@ -95,7 +98,8 @@ class Config:
     )
 
     def __post_init__(self):
-        for name in ("layers", "hidden", "horizon", "batch", "time", "test", "valid", "seeds"):
+        names = ("layers", "hidden", "members", "horizon", "batch", "time", "test", "valid")
+        for name in (*names, "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
@@ -147,11 +151,11 @@ def make_data(config: Config, table: Table, linear: Linear, begin: Split) -> Dat
 # Model --------------------------------------------------------------------------------------------
 
 
-def make_model(config: Config) -> Model:
+def make_model(config: Config) -> Ensemble:
     """The model that the configuration describes."""
     layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
     stack = Stack((layer,) * config.layers, dropout=config.dropout)
-    return Model(stack, config.horizon, config.dropout)
+    return Ensemble(Model(stack, config.horizon, config.dropout), config.members)
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -167,7 +171,7 @@ def stretches(data: Data, origins: np.ndarray, lead: int) -> dict[str, np.ndarra
     return {"xs": data.xs[read], "targets": data.targets[np.minimum(origins, len(data.xs) - 1)]}
 
 
-def make_task(config: Config, data: Data, model: Model) -> Task:
+def make_task(config: Config, data: Data, model: Ensemble) -> Task:
     """What the loop shall train: see `Task`."""
     # Near steps are easier and fewer forecasts are about them: they get more weight.
     weights = 1 / np.sqrt(np.arange(1, config.horizon + 1))
@@ -179,7 +183,7 @@ def make_task(config: Config, data: Data, model: Model) -> Task:
         return stretches(data, starts + np.arange(config.time)[:, None], config.lead)
 
     def loss(params, carry, batch, key):
-        forecast = model.apply(params, batch["xs"], key)[config.lead :]
+        forecast = model.each(params, batch["xs"], key)[:, config.lead :]
         return (losses(forecast, batch["targets"]) * weights).mean(), carry
 
     held_out = side_by_side(data, data.begin.valid, data.begin.test - config.horizon, config)
@@ -216,19 +220,23 @@ def side_by_side(data: Data, begin: int, end: int, config: Config) -> dict[str, 
     return parts
 
 
-def predict(config: Config, data: Data, model: Model, params: Params) -> Forecast:
-    """Forecasts in the series' unit from every origin of the test, NaN from others."""
-    begin, end = data.begin.test - config.horizon, len(data.xs) - 1
+def predict(config: Config, table: Table, data: Data, model: Ensemble, params: Params) -> Forecast:
+    """Forecasts in the series' unit from every origin from the validation on, NaN before.
+
+    Their intervals are calibrated on the validation part.
+    """
+    begin, end = data.begin.valid, len(data.xs) - 1
     parts = side_by_side(data, begin, end, config)
     residual = np.array(_forward(model, params, parts["xs"])[config.lead :])
     rows = residual.swapaxes(0, 1).reshape(-1, *residual.shape[2:])[: end - begin]
     whole = np.full((len(data.xs), *rows.shape[1:]), np.nan)
     whole[begin:end] = data.base[begin:end, :, None] + rows * data.scale[:, None]
-    return Forecast(whole[..., 0], whole[..., 1:])
+    known = slice(begin, data.begin.test - config.horizon)
+    return calibrate(Forecast(whole[..., 0], whole[..., 1:]), table.actual, known)
 
 
 @partial(jax.jit, static_argnums=0)
-def _forward(model: Model, params: Params, xs: jax.Array) -> jax.Array:
+def _forward(model: Ensemble, params: Params, xs: jax.Array) -> jax.Array:
     return model.apply(params, xs)
 
 
@@ -275,7 +283,8 @@ def main(config: Config) -> Result:
         console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return Result(outcome, {})
     networks = [
-        predict(config, data, model, one_seed(outcome.params, seed)) for seed in range(config.seeds)
+        predict(config, table, data, model, one_seed(outcome.params, seed))
+        for seed in range(config.seeds)
     ]
     methods = {name: [Forecast(point)] for name, point in naive(series, config.horizon).items()}
     methods["linear autoregression"] = [Forecast(linear.point, linear.quantiles)]
