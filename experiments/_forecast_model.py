@@ -42,14 +42,17 @@ class Model:
             self._skip.init(keys[2], jnp.zeros(features)),
         )
 
-    def apply(self, params: Params, xs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Reads `xs [time, rows, features]`; gives `[time, rows, horizon, 1 + levels]`.
+    def apply(
+        self, params: Params, xs: jax.Array, at: slice, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Reads `xs [time, rows, features]`; gives `[time, rows, horizon, 1 + levels]` at some.
 
         The first is the mean, then come the quantiles, which cannot cross: each is so much above
         the one before it.
         """
         stack_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         _, ys = self.stack.apply(params.stack, None, xs, key=stack_key)
+        xs, ys = xs[at], ys[at]  # a forecast is many numbers: more work than the recurrence
         ys = nn.Dropout(self.dropout, deterministic=key is None).apply({}, ys, rng=dropout_key)
         raw: Any = self._readout.apply(params.readout, ys)
         centre: Any = self._skip.apply(params.skip, xs)
@@ -90,14 +93,14 @@ class Ensemble:
         keys = jax.random.split(key, self.members)
         return jax.vmap(lambda key: self.model.init(key, features))(keys)
 
-    def each(self, params: Params, xs: jax.Array, key: jax.Array) -> jax.Array:
+    def each(self, params: Params, xs: jax.Array, at: slice, key: jax.Array) -> jax.Array:
         """What each gives in training, `[members, time, rows, horizon, 1 + levels]`."""
-        keys = jax.random.split(key, self.members)
-        return jax.vmap(self.model.apply, in_axes=(0, None, 0))(params, xs, keys)
+        one = lambda params, key: self.model.apply(params, xs, at, key)  # noqa: E731
+        return jax.vmap(one)(params, jax.random.split(key, self.members))
 
-    def apply(self, params: Params, xs: jax.Array) -> jax.Array:
+    def apply(self, params: Params, xs: jax.Array, at: slice) -> jax.Array:
         """What they give together, `[time, rows, horizon, 1 + levels]`."""
-        return jax.vmap(self.model.apply, in_axes=(0, None))(params, xs).mean(0)
+        return jax.vmap(lambda params: self.model.apply(params, xs, at))(params).mean(0)
 
 
 def losses(forecast: jax.Array, targets: jax.Array) -> jax.Array:

@@ -28,6 +28,7 @@ from flax import linen as nn
 
 import jaxrnn as rnn
 from experiments._attention import Memory
+from experiments._buckets import switch_loss
 from experiments._sequences import BEGIN, END, PAD, Chunk, Pairs
 from jaxrnn.decoding import Decoded, beam_search
 from jaxrnn.layers import Stack
@@ -222,13 +223,14 @@ class Seq2Seq:
         source, target = map(jnp.asarray, pairs)
         longest = jnp.maximum((source != PAD).sum(0).max() - 1, (target != PAD).sum(0).max() - 2)
 
-        def cut_to(size, params, key):
-            cut = pairs._replace(source=source[: size + 1], target=target[: size + 2])
+        def cut_to(size, params, source, target, key):
+            cut = Pairs(source[: size + 1], target[: size + 2])
             total, count = self.loss(params, cut, key)
             return total / count
 
         index = jnp.searchsorted(jnp.asarray(sizes), longest)
-        return jax.lax.switch(index, [partial(cut_to, size) for size in sizes], params, key)
+        cut = [partial(cut_to, size) for size in sizes]
+        return switch_loss(index, cut, params, source, target, key)
 
     @property
     def _embedding(self) -> nn.Embed:

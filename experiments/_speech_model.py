@@ -10,6 +10,7 @@ import optax
 from flax import linen as nn
 
 from experiments import _audio
+from experiments._buckets import switch_loss
 from experiments._speech_data import BLANK, LETTERS, Batch, Size
 from jaxrnn.layers import Stack
 
@@ -65,13 +66,13 @@ class Model:
     ) -> jax.Array:
         """The loss of a batch, cut to the smallest of `sizes` that holds it."""
 
-        def cut_to(size, params, key):
+        def cut_to(size, params, batch, key):
             features, labels = batch.features[: size.time], batch.labels[: size.letters]
             return self.loss(params, Batch(features, batch.lengths, labels), key)
 
         ends = jnp.asarray([size.time for size in sizes])
         index = jnp.searchsorted(ends, batch.lengths.max())
-        return jax.lax.switch(index, [partial(cut_to, size) for size in sizes], params, key)
+        return switch_loss(index, [partial(cut_to, size) for size in sizes], params, batch, key)
 
     @property
     def _readout(self) -> nn.Dense:

@@ -80,6 +80,8 @@ class Config:
     """Steps of a stretch whose forecasts count."""
     lead: int = 96
     """Steps before them, in which the state warms up."""
+    every: int = 4
+    """Steps from one forecast that counts to the next, in training: neighbours differ little."""
     series: Literal["electricity", "sunspots"] = "electricity"
     """Which series, where --data is no CSV."""
     data: Path | None = None
@@ -98,8 +100,8 @@ class Config:
     )
 
     def __post_init__(self):
-        names = ("layers", "hidden", "members", "horizon", "batch", "time", "test", "valid")
-        for name in (*names, "seeds"):
+        names = ("layers", "hidden", "members", "horizon", "batch", "time", "every", "test")
+        for name in (*names, "valid", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
@@ -183,8 +185,9 @@ def make_task(config: Config, data: Data, model: Ensemble) -> Task:
         return stretches(data, starts + np.arange(config.time)[:, None], config.lead)
 
     def loss(params, carry, batch, key):
-        forecast = model.each(params, batch["xs"], key)[:, config.lead :]
-        return (losses(forecast, batch["targets"]) * weights).mean(), carry
+        at = slice(config.lead, None, config.every)
+        forecast = model.each(params, batch["xs"], at, key)
+        return (losses(forecast, batch["targets"][:: config.every]) * weights).mean(), carry
 
     held_out = side_by_side(data, data.begin.valid, data.begin.test - config.horizon, config)
 
@@ -193,7 +196,7 @@ def make_task(config: Config, data: Data, model: Ensemble) -> Task:
 
     @jax.jit
     def measure(params, held_out):
-        forecast = model.apply(params, held_out["xs"])[config.lead :]
+        forecast = model.apply(params, held_out["xs"], slice(config.lead, None))
         came = jnp.isfinite(held_out["targets"])
         squares = jnp.where(came, held_out["targets"] - forecast[..., 0], 0.0) ** 2
         errors = jnp.sqrt(squares.sum((0, 1)) / came.sum((0, 1)))
@@ -205,7 +208,7 @@ def make_task(config: Config, data: Data, model: Ensemble) -> Task:
         loss=loss,
         batch=batch,
         validate=validate,
-        units=config.batch * config.time,
+        units=config.batch * len(range(0, config.time, config.every)),
         unit="forecasts",
         loss_unit="squared error and pinball loss",
     )
@@ -227,7 +230,7 @@ def predict(config: Config, table: Table, data: Data, model: Ensemble, params: P
     """
     begin, end = data.begin.valid, len(data.xs) - 1
     parts = side_by_side(data, begin, end, config)
-    residual = np.array(_forward(model, params, parts["xs"])[config.lead :])
+    residual = np.array(_forward(model, config.lead, params, parts["xs"]))
     rows = residual.swapaxes(0, 1).reshape(-1, *residual.shape[2:])[: end - begin]
     whole = np.full((len(data.xs), *rows.shape[1:]), np.nan)
     whole[begin:end] = data.base[begin:end, :, None] + rows * data.scale[:, None]
@@ -235,9 +238,9 @@ def predict(config: Config, table: Table, data: Data, model: Ensemble, params: P
     return calibrate(Forecast(whole[..., 0], whole[..., 1:]), table.actual, known)
 
 
-@partial(jax.jit, static_argnums=0)
-def _forward(model: Ensemble, params: Params, xs: jax.Array) -> jax.Array:
-    return model.apply(params, xs)
+@partial(jax.jit, static_argnums=(0, 1))
+def _forward(model: Ensemble, lead: int, params: Params, xs: jax.Array) -> jax.Array:
+    return model.apply(params, xs, slice(lead, None))
 
 
 # Report -------------------------------------------------------------------------------------------
