@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments import _checkpoint
+from experiments._pictures import plain
 
 
 @dataclass(frozen=True)
@@ -57,23 +58,11 @@ def draw_curves(path: Path, lines: list[dict[str, float]], title: str, unit: str
     if training:
         axes.plot(*zip(*training, strict=True), color="#9db8d2", linewidth=1, label="training")
     if validation:
-        axes.plot(
-            *zip(*validation, strict=True),
-            color="#b3362d",
-            marker="o",
-            markersize=4,
-            label="validation",
-        )
         step, best = min(validation, key=lambda point: point[1])
         axes.axhline(best, color="#b3362d", linewidth=0.8, linestyle=":")
-        axes.annotate(
-            f"best {best:.3f} at step {step:,.0f}",
-            (step, best),
-            xytext=(0, -14),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            color="#b3362d",
-        )
-    axes.set(title=title, xlabel="step", ylabel=f"loss, {unit}")
+        named = dict(label=f"validation, best {best:.3f} at step {step:,.0f}")
+        axes.plot(*zip(*validation, strict=True), "o-", color="#b3362d", markersize=4, **named)
+    if training or validation:
+        axes.legend(frameon=False)
+    plain(axes, title=title, xlabel="step", ylabel=f"loss, {unit}")
     figure.savefig(path, dpi=120)

@@ -43,12 +43,13 @@ class Task:
             to the next, as the recurrent state does in truncated back-propagation; no gradient
             flows through it. Use `()` if nothing does.
         batch: the batch of a step, as NumPy arrays: a pure function of the step's number.
-        validate: `params -> values`; by `"loss"` among them the best parameters are chosen.
+        validate: `params -> values`, with a `"loss"` among them.
         units: how many units of work one batch holds.
         unit: what they are called, for the rate.
         loss_unit: what the loss counts, for the curves.
         rows: the axis of a batch's leaves that devices can share, or a tree of such axes.
         carry_rows: the same for what is carried.
+        choose_by: which value of the validation the best parameters have the least of.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Task:
     loss_unit: str
     rows: PyTree = 1
     carry_rows: PyTree = 0
+    choose_by: str = "loss"
 
 
 class Outcome(NamedTuple):
@@ -127,7 +129,7 @@ class Run:
         self.folder, self.identity, self.console = folder, identity, console
         self.log = Log(folder / "metrics.jsonl")
         self.checkpoints = _checkpoint.Folder(folder, options.keep)
-        self.best: dict[str, float] = {"step": 0, "loss": math.inf}
+        self.best: dict[str, float] = {"step": 0, task.choose_by: math.inf}
         self.best_path = folder / "best.safetensors"
         self.seconds_before = 0.0  # those of the parts before this one
         self.began: float | None = None
@@ -277,7 +279,7 @@ class Run:
         self.log.append(step, named | {"seconds": self._seconds()})
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         self._say(f"step {step:6d}  {self._seconds():6.1f} s  validation: {shown}")
-        if values["loss"] < self.best["loss"]:
+        if values[self.task.choose_by] < self.best[self.task.choose_by]:
             self.best = {**values, "step": step}
             header = {"identity": self.identity, "validation": self.best}
             _checkpoint.write(self.best_path, {"params": params}, step=step, header=header)

@@ -64,13 +64,13 @@ class Config:
     """Number of bidirectional layers."""
     hidden: int = 160
     """Hidden size of each layer in each direction."""
-    dropout: float = 0.3
+    dropout: float = 0.5
     """Dropout between layers and before the read-out."""
     bands: int = 40
     """Bands of the spectrum."""
     stacked: int = 3
     """Frames of 10 milliseconds in one time step."""
-    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    speeds: tuple[float, ...] = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
     """Speeds at which utterances are heard in training."""
     batch: int = 16
     """Utterances of a batch, which are alike in duration."""
@@ -84,7 +84,12 @@ class Config:
     """A folder with metadata.csv (lines id|text) and wavs/, or one that holds the two Debian
     packages of the prompts, if they cannot be fetched here. None: the prompts, fetched once."""
     training: Options = Options(
-        steps=2500, learning_rate=3e-3, validate_every=250, checkpoint_every=250, log_every=25
+        steps=2500,
+        learning_rate=3e-3,
+        average=0.995,
+        validate_every=250,
+        checkpoint_every=250,
+        log_every=25,
     )
 
     def __post_init__(self):
@@ -153,6 +158,7 @@ def make_task(config: Config, train: list[Utterance], parts: Parts, inputs: Inpu
         units=config.batch,
         unit="utterances",
         loss_unit="nats a letter",
+        choose_by="errors",  # which go on falling where the network grows too sure of itself
     )
 
 

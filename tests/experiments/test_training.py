@@ -1,5 +1,6 @@
 """The training loop: resumes exactly, stops cleanly, and says what is wrong."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -76,6 +77,14 @@ def test_the_best_parameters_are_those_of_the_best_validation(tmp_path):
     assert outcome.best == {"loss": 1.0, "step": 16}
     np.testing.assert_array_equal(outcome.params["matrix"], seen[2])
     assert not np.array_equal(seen[2], seen[3])
+
+
+def test_the_best_parameters_can_be_chosen_by_another_value(tmp_path):
+    errors = iter([0.9, 0.5, 0.7, 0.2])
+    losses = iter([5.0, 3.0, 1.0, 2.0])
+    task = make_task(validate=lambda _: {"loss": next(losses), "errors": next(errors)})
+    outcome = run(tmp_path, dataclasses.replace(task, choose_by="errors"))
+    assert outcome.best == {"loss": 2.0, "errors": 0.2, "step": 24}
 
 
 def test_what_is_written(whole):
