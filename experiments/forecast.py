@@ -175,8 +175,9 @@ def stretches(data: Data, origins: np.ndarray, lead: int) -> dict[str, np.ndarra
 
 def make_task(config: Config, data: Data, model: Ensemble) -> Task:
     """What the loop shall train: see `Task`."""
-    # Near steps are easier and fewer forecasts are about them: they get more weight.
-    weights = 1 / np.sqrt(np.arange(1, config.horizon + 1))
+    # Far steps are many, and little can be known of them: left alike, they would be learnt by heart
+    # before the near ones are learnt at all.
+    weights = 1 / np.arange(1, config.horizon + 1)
     weights = jnp.asarray(weights / weights.mean(), jnp.float32)
     last = data.begin.valid - config.horizon - config.time
 
