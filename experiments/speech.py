@@ -64,8 +64,10 @@ class Config:
     """Number of bidirectional layers."""
     hidden: int = 160
     """Hidden size of each layer in each direction."""
-    dropout: float = 0.5
+    dropout: float = 0.4
     """Dropout between layers and before the read-out."""
+    noise: float = 0.6
+    """Standard deviation of noise on the standardised inputs, while training."""
     bands: int = 40
     """Bands of the spectrum."""
     stacked: int = 3
@@ -98,6 +100,8 @@ class Config:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not self.noise >= 0:
+            raise ValueError(f"noise must be 0 or more, got {self.noise}")
         if not self.amounts or not all(0 < amount <= 1 for amount in self.amounts):
             raise ValueError(f"amounts must be in (0, 1], got {self.amounts}")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
@@ -129,7 +133,7 @@ def make_model(config: Config) -> Model:
     """The model that the configuration describes."""
     layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
     stack = Stack((Bidirectional(layer, layer),) * config.layers, dropout=config.dropout)
-    return Model(stack, config.bands * config.stacked, config.bands, config.dropout)
+    return Model(stack, config.bands * config.stacked, config.bands, config.dropout, config.noise)
 
 
 # Training -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import _fetch, _series, forecast
 from experiments import _forecast_inputs as inputs
+from experiments._calibration import calibrate
 from experiments._errors import UserError
 from experiments._forecast_model import losses
 from experiments._forecast_report import LEVELS, Forecast, scores
@@ -34,7 +35,7 @@ def small(path, **changes):
     training = dict(steps=6, warmup=1, validate_every=3, checkpoint_every=3, log_every=2)
     training |= changes.pop("training", {})
     defaults = dict(data=path, hidden=6, layers=1, horizon=HORIZON, batch=3, time=8, lead=3)
-    defaults |= dict(test=50, valid=40, dropout=0.0)
+    defaults |= dict(test=50, valid=40, dropout=0.0, members=2, every=2)
     return forecast.Config(**(defaults | changes), training=Options(**training))
 
 
@@ -225,29 +226,74 @@ def test_quantiles_never_cross(path):
     params = jax.tree.map(
         lambda leaf: jnp.asarray(leaf + random.normal(size=leaf.shape), jnp.float32), params
     )
-    given = model.apply(params, jnp.asarray(random.normal(size=(9, 3, 5)), jnp.float32))
+    xs = jnp.asarray(random.normal(size=(9, 3, 5)), jnp.float32)
+    given = model.apply(params, xs, slice(None))
     assert given.shape == (9, 3, HORIZON, 6)
     assert (np.diff(given[..., 1:], axis=-1) > 0).all()
     assert not np.allclose(given[..., 0], given[..., 3])
+    some = model.apply(params, xs, slice(2, None, 3))
+    np.testing.assert_allclose(some, given[2::3], rtol=1e-5, atol=1e-5)
+
+
+def test_an_ensemble_is_the_mean_of_networks_that_learn_alone(path):
+    config = small(path, members=3)
+    model = forecast.make_model(config)
+    params = jax.tree.map(
+        lambda leaf: (
+            leaf + 0.1 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
+        ),
+        model.init(jax.random.key(3), 5),
+    )
+    xs = jnp.asarray(np.random.default_rng(5).normal(size=(9, 2, 5)), jnp.float32)
+    members = [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(3)]
+    alone = [model.model.apply(member, xs, slice(None)) for member in members]
+    assert not np.allclose(alone[0], alone[1])
+    given = model.apply(params, xs, slice(None))
+    np.testing.assert_allclose(given, np.mean(alone, 0), rtol=1e-5, atol=1e-6)
+    # Without dropout, what each gives in training is what it gives alone.
+    each = model.each(params, xs, slice(None), jax.random.key(0))
+    np.testing.assert_allclose(each, np.stack(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_calibrated_quantiles_cover_what_they_say_where_they_are_calibrated():
+    random = np.random.default_rng(6)
+    median = random.normal(100, 10, size=(600, 2, 1))
+    width = random.uniform(0.5, 3, size=(600, 2, 1))
+    quantiles = median + width * np.array([-1.5, -1.0, 0.0, 0.7, 2.0])
+    actual = median[..., 0] + width[..., 0] * random.standard_t(4, size=(600, 2))
+    origins = slice(100, 500)
+    given = calibrate(Forecast(median[..., 0], quantiles), actual, origins)
+    below = (actual[origins, :, None] <= given.quantiles[origins]).mean(0)
+    wanted = np.delete(np.array(LEVELS), 2)
+    np.testing.assert_allclose(np.delete(below, 2, -1), np.tile(wanted, (2, 1)), atol=1 / 400)
+    np.testing.assert_array_equal(given.quantiles[..., 2], median[..., 0])
+    # A quantile keeps its distance from the median in proportion to what it was, for each step.
+    ratio = np.delete(
+        (given.quantiles - median) / (quantiles - median + (quantiles == median)), 2, -1
+    )
+    np.testing.assert_allclose(ratio, np.tile(ratio[:1], (600, 1, 1)), rtol=1e-9)
 
 
 def test_every_origin_of_the_test_is_forecast_once_and_as_in_training(path):
     """A forecast of `predict` is that of a stretch which ends at its origin."""
     config = small(path)
-    series, begin, _, _, data = parts(config)
+    series, begin, table, _, data = parts(config)
     model = forecast.make_model(config)
     params = model.init(jax.random.key(2), data.xs.shape[1])
     params = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape), params)  # fmt: skip  # noqa: E501
-    given = forecast.predict(config, data, model, params)
-    origins = np.arange(begin.test - HORIZON, len(series.values) - 1)
+    given = forecast.predict(config, table, data, model, params)
+    origins = np.arange(begin.valid, len(series.values) - 1)
     assert np.isfinite(given.point[origins]).all() and np.isnan(given.point[: origins[0]]).all()
-    for row in (0, 3):
-        first = origins[0] + row * config.time
+    raw = np.full((len(data.xs), HORIZON, 1 + len(LEVELS)), np.nan)
+    for first in range(begin.valid, len(series.values) - 1, config.time):
         xs = data.xs[first - config.lead : first + config.time][:, None]
-        alone = model.apply(params, jnp.asarray(xs))[config.lead :, 0]
-        expected = data.base[first : first + 8, :, None] + alone * data.scale[:, None]
-        np.testing.assert_allclose(given.point[first : first + 8], expected[..., 0], rtol=1e-5)
-        np.testing.assert_allclose(given.quantiles[first : first + 8], expected[..., 1:], rtol=1e-5)
+        alone = model.apply(params, jnp.asarray(xs), slice(config.lead, None))[:, 0]
+        stretch = slice(first, first + len(alone))
+        raw[stretch] = data.base[stretch, :, None] + alone * data.scale[:, None]
+    np.testing.assert_allclose(given.point[origins], raw[origins, :, 0], rtol=1e-5)
+    known = slice(begin.valid, begin.test - HORIZON)
+    expected = calibrate(Forecast(raw[..., 0], raw[..., 1:]), table.actual, known).quantiles
+    np.testing.assert_allclose(given.quantiles[origins], expected[origins], rtol=1e-4)
 
 
 def test_batches_stay_in_the_training_part_and_validation_in_its_own(path):
