@@ -86,22 +86,22 @@ def _learnt(axes: Any, flows: Sequence[Any], colours: Mapping[str, str]) -> None
     guess = Adding.guess
     axes.axhspan(1e-6, SOLVED, color="#009e73", alpha=0.07)
     axes.axhline(guess, color="#222222", linewidth=0.9, linestyle=":")
-    for flow in flows:
-        x, y = _size(flow.before[-1]), flow.error
-        axes.scatter(x, y, s=70, color=colours[flow.name], zorder=3, edgecolor="white")
-    low = min(1e-4, *(flow.error / 2 for flow in flows))
+    sizes = np.exp([max(flow.after[-1], -230.0) for flow in flows])  # 1e-100 stands for less
+    for flow, size in zip(flows, sizes, strict=True):
+        axes.scatter(size, flow.error, s=70, color=colours[flow.name], zorder=3, edgecolor="white")
+    left = min(FLOOR, *sizes) / 100
     plain(
         axes,
         xscale="log",
         yscale="log",
-        xlim=(FLOOR / 3, CEILING),
-        ylim=(low, 1),
-        xlabel=f"size at initialisation, lag {len(flows[0].before) - 1}",
+        xlim=(left, CEILING),
+        ylim=(min(1e-4, *(flow.error / 2 for flow in flows)), 1),
+        xlabel=f"size after training, lag {len(flows[0].before) - 1}",
         ylabel="mean squared error after training",
     )
-    axes.set_title("only those whose gradient arrives learn the task", loc="left", fontsize=12)
-    axes.text(FLOOR, guess * 1.08, "always answering 1", fontsize=9, color="#222222")
-    axes.text(FLOOR, SOLVED * 0.78, "solved", fontsize=9, color="#00734f")
+    axes.set_title("who has learnt the task is whom the gradient reaches", loc="left", fontsize=12)
+    axes.text(left * 10, guess * 1.08, "always answering 1", fontsize=9, color="#222222")
+    axes.text(left * 10, SOLVED * 0.78, "solved", fontsize=9, color="#00734f")
     label_ends(axes, [End(flow.error, flow.name, colours[flow.name]) for flow in flows])
 
 
