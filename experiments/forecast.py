@@ -64,7 +64,7 @@ class Config:
     """Number of recurrent layers."""
     hidden: int = 96
     """Hidden size of each layer."""
-    dropout: float = 0.2
+    dropout: float = 0.3
     """Dropout of the outputs of each recurrent layer."""
     members: int = 5
     """Networks trained side by side, whose forecasts are averaged."""
@@ -74,14 +74,15 @@ class Config:
     """Let the covariates be known in advance, as by a perfect weather forecast."""
     base: Literal["linear", "naive"] = "linear"
     """What the network adds to."""
-    batch: int = 32
+    batch: int = 16
     """Stretches of the series in a batch."""
     time: int = 192
     """Steps of a stretch whose forecasts count."""
     lead: int = 96
     """Steps before them, in which the state warms up."""
-    every: int = 4
-    """Steps from one forecast that counts to the next, in training: neighbours differ little."""
+    every: int | None = None
+    """Steps from one forecast that counts to the next, in training, where neighbours differ little.
+    None: a twelfth of the horizon, and at least 1."""
     series: Literal["electricity", "sunspots"] = "electricity"
     """Which series, where --data is no CSV."""
     data: Path | None = None
@@ -96,18 +97,29 @@ class Config:
     seeds: int = 1
     """How many networks to train side by side, for error bars."""
     training: Options = Options(
-        steps=600, learning_rate=3e-3, weight_decay=0.05, validate_every=50, checkpoint_every=50
+        steps=500,
+        learning_rate=3e-3,
+        weight_decay=0.05,
+        average=0.99,
+        validate_every=50,
+        checkpoint_every=50,
     )
 
     def __post_init__(self):
-        names = ("layers", "hidden", "members", "horizon", "batch", "time", "every", "test")
-        for name in (*names, "valid", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        names = ("layers", "hidden", "members", "horizon", "batch", "time", "test", "valid")
+        for name in (*names, "seeds", "every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.lead < 0:
             raise ValueError(f"lead must be 0 or more, got {self.lead}")
+
+    @property
+    def counted(self) -> slice:
+        """Which steps of a stretch have a forecast that counts in training."""
+        return slice(None, None, self.every or max(1, self.horizon // 12))
 
 
 # Data ---------------------------------------------------------------------------------------------
@@ -186,9 +198,9 @@ def make_task(config: Config, data: Data, model: Ensemble) -> Task:
         return stretches(data, starts + np.arange(config.time)[:, None], config.lead)
 
     def loss(params, carry, batch, key):
-        at = slice(config.lead, None, config.every)
+        at = slice(config.lead, None, config.counted.step)
         forecast = model.each(params, batch["xs"], at, key)
-        return (losses(forecast, batch["targets"][:: config.every]) * weights).mean(), carry
+        return (losses(forecast, batch["targets"][config.counted]) * weights).mean(), carry
 
     held_out = side_by_side(data, data.begin.valid, data.begin.test - config.horizon, config)
 
@@ -209,7 +221,7 @@ def make_task(config: Config, data: Data, model: Ensemble) -> Task:
         loss=loss,
         batch=batch,
         validate=validate,
-        units=config.batch * len(range(0, config.time, config.every)),
+        units=config.batch * len(range(config.time)[config.counted]),
         unit="forecasts",
         loss_unit="squared error and pinball loss",
     )

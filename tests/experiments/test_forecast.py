@@ -35,7 +35,7 @@ def small(path, **changes):
     training = dict(steps=6, warmup=1, validate_every=3, checkpoint_every=3, log_every=2)
     training |= changes.pop("training", {})
     defaults = dict(data=path, hidden=6, layers=1, horizon=HORIZON, batch=3, time=8, lead=3)
-    defaults |= dict(test=50, valid=40, dropout=0.0, members=2, every=2)
+    defaults |= dict(test=50, valid=40, dropout=0.0, members=2)
     return forecast.Config(**(defaults | changes), training=Options(**training))
 
 
