@@ -60,8 +60,9 @@ def draw_curves(path: Path, lines: list[dict[str, float]], title: str, unit: str
     if validation:
         step, best = min(validation, key=lambda point: point[1])
         axes.axhline(best, color="#b3362d", linewidth=0.8, linestyle=":")
-        named = dict(label=f"validation, best {best:.3f} at step {step:,.0f}")
-        axes.plot(*zip(*validation, strict=True), "o-", color="#b3362d", markersize=4, **named)
+        name = f"validation, best {best:.3f} at step {step:,.0f}"
+        points = zip(*validation, strict=True)
+        axes.plot(*points, "o-", color="#b3362d", markersize=4, label=name)
     if training or validation:
         axes.legend(frameon=False)
     plain(axes, title=title, xlabel="step", ylabel=f"loss, {unit}")

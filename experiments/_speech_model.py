@@ -44,7 +44,7 @@ class Model:
         self, params: Params, xs: jax.Array, lengths: jax.Array, key: jax.Array | None = None
     ) -> Any:
         """Logits `[time, rows, labels]`; with a key, noise, masks and dropout."""
-        keys = (None,) * 4 if key is None else tuple(jax.random.split(key, 4))
+        keys: Any = (None,) * 4 if key is None else tuple(jax.random.split(key, 4))
         if keys[0] is not None:
             xs = _audio.mask_randomly(keys[0], xs, self.bands)
             xs = xs + self.noise * jax.random.normal(keys[3], xs.shape, xs.dtype)

@@ -72,7 +72,7 @@ class Cell(Protocol, metaclass=_DeclaredByInstance):
         """Returns the state before the first step, leaves ``[*batch_shape, ...]``."""
         ...
 
-    def step(self, params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+    def step(self, params: PyTree, state: PyTree, x: PyTree, /) -> tuple[PyTree, PyTree]:
         """Takes one step: ``(params, state, x) -> (state, y)``."""
         ...
 
@@ -86,11 +86,11 @@ class AffineCell(Cell, Protocol):
     instance that has no such form, though others of its class have, holds None as ``affine``.
     """
 
-    def affine(self, params: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+    def affine(self, params: PyTree, x: PyTree, /) -> tuple[PyTree, PyTree]:
         """Returns ``(a, b)`` of ``state' = a * state + b`` for one step's input."""
         ...
 
-    def readout(self, params: PyTree, state: PyTree, x: PyTree) -> PyTree:
+    def readout(self, params: PyTree, state: PyTree, x: PyTree, /) -> PyTree:
         """Returns the output of a step from its NEW state."""
         ...
 
@@ -99,7 +99,7 @@ class AffineCell(Cell, Protocol):
 class ChunkedCell(Cell, Protocol):
     """A cell with a matrix-valued state and a closed form for a whole chunk of time."""
 
-    def chunk(self, params: PyTree, state: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+    def chunk(self, params: PyTree, state: PyTree, xs: PyTree, /) -> tuple[PyTree, PyTree]:
         """Does ``xs.shape[0]`` steps at once: ``(params, state, xs) -> (state, ys)``."""
         ...
 
