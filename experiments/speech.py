@@ -64,9 +64,9 @@ class Config:
     """Number of bidirectional layers."""
     hidden: int = 160
     """Hidden size of each layer in each direction."""
-    dropout: float = 0.4
+    dropout: float = 0.3
     """Dropout between layers and before the read-out."""
-    noise: float = 0.6
+    noise: float = 0.0
     """Standard deviation of noise on the standardised inputs, while training."""
     bands: int = 40
     """Bands of the spectrum."""
@@ -88,7 +88,7 @@ class Config:
     training: Options = Options(
         steps=2500,
         learning_rate=3e-3,
-        average=0.995,
+        average=0.99,
         validate_every=250,
         checkpoint_every=250,
         log_every=25,
