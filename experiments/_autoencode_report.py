@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from experiments._series import Series
@@ -109,8 +110,10 @@ def draw(path: Path, series: Series, weeks: Weeks, network: Codes) -> None:
                 day, day + np.timedelta64(1, "D"), color=_RED, alpha=0.12, linewidth=0
             )
         axes[name].set_title(f"held-out week of the {error} error")
-        axes[name].tick_params(axis="x", rotation=30)
         axes[name].legend(fontsize="small")
+    for name in ("days", *chosen):
+        locator = AutoDateLocator(maxticks=8)
+        axes[name].xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
     axes["usual"].set_ylabel(f"{series.name}, standardised")
     figure.savefig(path, dpi=120)
 

@@ -6,6 +6,7 @@ detection", 2016: one recurrent network reads a sequence into a short code, anot
 sequence from the code; where it fails, the sequence is unlike those that it has learnt from.
 
 Here: weeks of half-hourly demand in Victoria, one from every midnight, in a code of a few numbers.
+The network reads and writes departures from the mean week, as principal components do.
 The decoder also knows the calendar (time of day, day of the week, time of the year) but not the
 holidays, and no label takes part in the training. It is compared with as many principal components
 and with the mean week: how well held-out weeks come back, and how well the error of a day tells the
@@ -66,7 +67,7 @@ class Config:
     seeds: int = 1
     """How many networks to train side by side, for error bars."""
     training: Options = Options(
-        steps=1000, learning_rate=3e-3, validate_every=100, checkpoint_every=100
+        steps=1500, learning_rate=4e-3, average=0.99, validate_every=100, checkpoint_every=100
     )
 
     def __post_init__(self):
@@ -199,6 +200,8 @@ def main(config: Config) -> Result:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     series = load_series(config)
     weeks, model = cut(series, config.test), make_model(config)
+    mean = average(weeks)
+    departures = weeks._replace(values=weeks.values - mean)
     digest = hashlib.sha256(series.values.tobytes()).hexdigest()
     same = identity(config, reporting=("data",), series_digest=digest)
     folder = run_folder(config.training, "autoencode", same)
@@ -207,7 +210,7 @@ def main(config: Config) -> Result:
         f"validation, {weeks.test.sum()} held out; results go to {folder}"
     )
     outcome = fit_seeds(
-        make_task(config, weeks, model),
+        make_task(config, departures, model),
         lambda key: model.init(key, weeks.calendar.shape[-1]),
         lambda params: (),
         seeds=range(config.training.seed, config.training.seed + config.seeds),
@@ -224,11 +227,12 @@ def main(config: Config) -> Result:
         console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return Result(outcome, {})
     networks = [
-        Codes(*map(np.array, reconstruct(model, params, weeks.values, weeks.calendar)))
+        reconstruct(model, params, departures.values, weeks.calendar)
         for params in (one_seed(outcome.params, index) for index in range(config.seeds))
     ]
+    networks = [Codes(np.array(codes), mean + np.array(values)) for codes, values in networks]
     given_back = {
-        "mean week": [average(weeks)],
+        "mean week": [mean],
         f"{config.code} principal components": [principal(weeks, config.code)],
         f"network ({config.cell})": [codes.values for codes in networks],
     }
