@@ -6,9 +6,11 @@ a few bidirectional recurrent networks side by side, their states averaged over 
 probabilities averaged over the networks. `--folds` scores a choice by cross-validation on the 270
 training utterances, so that the 370 of the test need not be looked at.
 
-The number to reach is 98.9 % of the test, the mean of three seeds: as much as has been published
-for an ensemble of LSTMs (100 % for one of echo state networks). It is not measured yet, neither on
-the test nor by cross-validation: the defaults are a first guess.
+The number to reach was 98.9 % of the test, the mean of three seeds: as much as has been published
+for an ensemble of LSTMs (100 % for one of echo state networks). Reached: 98.38 % ± 0.27 (5, 7 and 6
+of 370 answers wrong). Every choice was made by `--folds 9`, before the test was looked at: 98.89 %
+there, 3 of 270 wrong, with noise of 0.3 or 0.6 alike (losses 0.0549 and 0.0554), 98.52 % with two
+layers. Three errors of 270 are too few to choose by.
 
 MNIST by rows and by pixels, 5,000 digits: the last 100 of each are held out, so that the figures
 are not those of the whole data set. Not measured yet.

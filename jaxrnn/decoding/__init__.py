@@ -26,13 +26,14 @@ copied nor moved when beams change places.
 """
 
 from jaxrnn.decoding._beam import beam_search
-from jaxrnn.decoding._ctc import ctc_beam_search, ctc_greedy
+from jaxrnn.decoding._ctc import LanguageModel, ctc_beam_search, ctc_greedy
 from jaxrnn.decoding._sample import greedy, sample
 from jaxrnn.decoding._scheduled import scheduled_sampling
 from jaxrnn.decoding._step import Decoded
 
 __all__ = [
     "Decoded",
+    "LanguageModel",
     "beam_search",
     "ctc_beam_search",
     "ctc_greedy",

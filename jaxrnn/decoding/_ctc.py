@@ -1,14 +1,43 @@
 """Connectionist temporal classification: from the labels of frames to a sequence of labels."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn import _checks as checks
-from jaxrnn._cell import Array, check_size
-from jaxrnn.decoding._step import Decoded, check_token, log_softmax
+from jaxrnn._cell import Array, PyTree, check_size, state_dtype
+from jaxrnn.decoding._step import (
+    Decoded,
+    Work,
+    check_logits,
+    check_token,
+    log_softmax,
+    prepare_step,
+)
+
+
+class LanguageModel(NamedTuple):
+    """What is likely to be said at all, as a model of sequences of labels.
+
+    The label that is CTC's blank is its boundary: it is read before the first label, and the
+    probability of it after the last is that of the end.
+
+    Fields:
+        step: ``(params, state, label) -> (state, logits)`` for any batch of labels, as for the
+            other decoders; or a cell that takes tokens and gives logits.
+        params: of the step; None for a step ``(state, label) -> (state, logits)``.
+        state: that of one sequence, before it has read anything; None for a cell's own.
+        weight: how much its log-probabilities count beside those of the frames.
+        bonus: what each label is worth, for a model of language likes short sequences best.
+    """
+
+    step: Any
+    params: PyTree
+    state: PyTree = None
+    weight: float = 1.0
+    bonus: float = 0.0
 
 
 def ctc_greedy(logits: Any, *, lengths: Any = None, blank: int = 0) -> Decoded:
@@ -50,13 +79,21 @@ def ctc_greedy(logits: Any, *, lengths: Any = None, blank: int = 0) -> Decoded:
 
 
 def ctc_beam_search(
-    logits: Any, *, width: int, lengths: Any = None, blank: int = 0, length: int | None = None
+    logits: Any,
+    *,
+    width: int,
+    lengths: Any = None,
+    blank: int = 0,
+    length: int | None = None,
+    language_model: LanguageModel | None = None,
 ) -> Decoded:
     """The likeliest labellings, each with the probability of all paths that give it.
 
     At each frame a beam (a prefix of a labelling) stays what it is, by a blank or a repeat, or is
     continued by a label; what comes out alike is one beam. The ``width`` likeliest are kept. A beam
-    as wide as there are labellings makes no mistake.
+    as wide as there are labellings makes no mistake. With a language model a labelling's score is
+
+        log p(labelling | frames) + weight · log p(labelling) + bonus · its length
 
     Args:
         logits: see `ctc_greedy`.
@@ -64,6 +101,7 @@ def ctc_beam_search(
         lengths: see `ctc_greedy`.
         blank: see `ctc_greedy`.
         length: the most labels that a labelling may have; None allows a label for every frame.
+        language_model: what is likely at all; None for none.
 
     Shapes:
         logits ``[time, *batch, labels]``, lengths int ``[*batch]``; tokens
@@ -71,8 +109,8 @@ def ctc_beam_search(
         ``[*batch, width]``.
 
     Returns:
-        The labellings kept at last, with the logarithms of their probabilities: -inf in a beam that
-        is empty, where there are fewer labellings than beams.
+        The labellings kept at last, with the logarithms of their probabilities (or their scores):
+        -inf in a beam that is empty, where there are fewer labellings than beams.
 
     Raises:
         TypeError: an argument has the wrong kind.
@@ -93,15 +131,45 @@ def ctc_beam_search(
     References:
         A. Graves et al., "Connectionist temporal classification", 2006, section 3.2.
         A. Hannun, A. Maas, D. Jurafsky and A. Ng, "First-pass large vocabulary continuous speech
-        recognition using bi-directional recurrent DNNs", 2014, algorithm 1, without its language
-        model.
+        recognition using bi-directional recurrent DNNs", 2014, algorithm 1.
+
+    Note:
+        The algorithm there asks a model of words at each space; here a model of labels is asked at
+        each label.
     """
     logits, lengths, blank = _prepare(logits, lengths, blank)
     check_size("width", width)
     if length is not None:
         check_size("length", length)
     most = len(logits) if length is None else int(length)
-    return _prefix_search(int(width), blank, most, logits, lengths)
+    work, fused = None, None
+    if language_model is not None:
+        work, fused = _prepare_model(language_model, logits.shape[-1], blank)
+    return _prefix_search(int(width), blank, most, work, logits, lengths, fused)
+
+
+class _Fused(NamedTuple):
+    """The arrays of a language model."""
+
+    params: PyTree
+    state: PyTree
+    weight: Array
+    bonus: Array
+
+
+def _prepare_model(model: LanguageModel, labels: int, blank: int) -> tuple[Work, _Fused]:
+    if not isinstance(model, LanguageModel):
+        raise TypeError(f"language_model must be a LanguageModel, got {model!r}")
+    step, params, state, weight, bonus = model
+    explicit, begin = params is not None, jnp.int32(blank)
+    function, params, state, _ = prepare_step(step, params, state, begin, "label", 0)
+    given = check_logits(function, params, state, begin).shape[-1]
+    if given != labels:
+        raise ValueError(
+            f"language_model must give logits for the {labels} labels of the frames, got {given}"
+        )
+    fused = _Fused(params, state, jnp.asarray(weight, float), jnp.asarray(bonus, float))
+    return Work(step, explicit, 1, None), fused
 
 
 def _prepare(logits: Any, lengths: Any, blank: Any) -> tuple[Array, Array, int]:
@@ -136,14 +204,32 @@ def _best_path(blank: int, logits: Array, lengths: Array) -> Decoded:
     return _over_rows(decode, logits, lengths, -1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _prefix_search(width: int, blank: int, most: int, logits: Array, lengths: Array) -> Decoded:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _prefix_search(
+    width: int,
+    blank: int,
+    most: int,
+    work: Work | None,
+    logits: Array,
+    lengths: Array,
+    fused: _Fused | None,
+) -> Decoded:
     labels = logits.shape[-1]
     beam, label_names, places = (jnp.arange(n, dtype=jnp.int32) for n in (width, labels, most))
 
+    def read(state, label):
+        """The language model's state after labels, and what it adds to each that may follow."""
+        if work is None or fused is None:
+            return None, None
+        state, next_logits = work.function()(fused.params, state, label)
+        worth = jnp.where(label_names == blank, 0, fused.bonus)
+        advice = fused.weight * log_softmax(next_logits) + worth
+        return state, advice.astype(state_dtype(logits.dtype))
+
     def extend(beams, frame):
         """One frame of one row: its log-probabilities, and whether it counts."""
-        prefixes, counts, blanks, said = beams  # log-probabilities of ending in a blank, or not
+        # Log-probabilities of ending in a blank, or not; the language model's state and advice.
+        prefixes, counts, blanks, said, state, advice = beams
         log_probs, valid = frame
         totals = jnp.logaddexp(blanks, said)
         before = jnp.concatenate([jnp.full((width, 1), blank, jnp.int32), prefixes], axis=1)
@@ -151,6 +237,7 @@ def _prefix_search(width: int, blank: int, most: int, logits: Array, lengths: Ar
         # A label that is said twice running needs a blank between.
         longer = jnp.where(label_names == last[:, None], blanks[:, None], totals[:, None])
         longer = jnp.where(label_names == blank, -jnp.inf, longer + log_probs)
+        longer = longer if advice is None else longer + advice
         longer = jnp.where(counts[:, None] < most, longer, -jnp.inf)
         # Beam i, continued by the last label of beam j, may be beam j.
         within = places < counts[:, None, None]
@@ -166,11 +253,14 @@ def _prefix_search(width: int, blank: int, most: int, logits: Array, lengths: Ar
         parent, label = chosen // labels, (chosen % labels).astype(jnp.int32)
         stays = label == blank
         where = jnp.where(stays, most, counts[parent])
+        known = jax.tree.map(lambda leaf: leaf[parent], (state, advice))
+        read_on = read(known[0], label)
         new = (
             prefixes[parent].at[beam, where].set(label, mode="drop"),
             jnp.where(stays, counts[parent], counts[parent] + 1),
             jnp.where(stays, stays_blank[parent], -jnp.inf),
             jnp.where(stays, stays_said[parent], longer[parent, label]),
+            *jax.tree.map(lambda old, new: _choose(stays, old, new), known, read_on),
         )
         return jax.tree.map(lambda new, old: jnp.where(valid, new, old), new, beams), None
 
@@ -178,17 +268,30 @@ def _prefix_search(width: int, blank: int, most: int, logits: Array, lengths: Ar
         """One row, ``[time, labels]``."""
         log_probs = log_softmax(logits)
         empty = jnp.full(width, -jnp.inf, log_probs.dtype)
+        alike = lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape))  # noqa: E731
+        first = jax.tree.map(alike, None if fused is None else fused.state)
         beams = (
             jnp.full((width, most), blank, jnp.int32),
             jnp.zeros(width, jnp.int32),
             empty.at[0].set(0),
             empty,
+            *read(first, jnp.full(width, blank, jnp.int32)),
         )
         valid = jnp.arange(len(logits), dtype=lengths.dtype) < length
-        (prefixes, counts, blanks, said), _ = jax.lax.scan(extend, beams, (log_probs, valid))
-        return Decoded(prefixes.T, counts, jnp.logaddexp(blanks, said))
+        beams, _ = jax.lax.scan(extend, beams, (log_probs, valid))
+        prefixes, counts, blanks, said, _, advice = beams
+        scores = jnp.logaddexp(blanks, said)
+        if advice is not None:  # that of the end comes last, and may change the order
+            scores, order = jax.lax.top_k(scores + advice[:, blank], width)
+            prefixes, counts = prefixes[order], counts[order]
+        return Decoded(prefixes.T, counts, scores)
 
     return _over_rows(decode, logits, lengths, -2)
+
+
+def _choose(old_ones: Array, old: Array, new: Array) -> Array:
+    """The old of some beams, the new of the others."""
+    return jnp.where(old_ones.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
 
 
 def _over_rows(decode: Any, logits: Array, lengths: Array, axis: int) -> Decoded:

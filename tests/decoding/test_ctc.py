@@ -5,9 +5,11 @@ import itertools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrnn as rnn
 from jaxrnn import decoding
 
 LABELS, TIME = 3, 5
@@ -50,6 +52,75 @@ def test_a_wide_beam_knows_the_probability_of_every_labelling(blank):
             assert beams.lengths[row][number] == len(said)
             np.testing.assert_allclose(np.exp(beams.scores[row][number]), want[said], rtol=1e-9)
         assert (beams.scores[row][len(best) :] == -np.inf).all()
+
+
+def of_labels(params, state, label):
+    """A model of language whose every probability depends on all that was read."""
+    state = jnp.tanh(state @ params["again"] + params["label"][label])
+    return state, state @ params["logits"]
+
+
+def draw_model(seed, weight, bonus):
+    random = np.random.default_rng(seed)
+    sizes = {"again": (4, 4), "label": (LABELS, 4), "logits": (4, LABELS)}
+    params = {name: 1.5 * random.normal(size=size) for name, size in sizes.items()}
+    return decoding.LanguageModel(of_labels, params, random.normal(size=4), weight, bonus)
+
+
+def likely(model, said, blank):
+    """The probability of labels and their end by the model."""
+    state, probability = model.state, 1.0
+    for label, following in itertools.pairwise((blank, *said, blank)):
+        state, logits = of_labels(model.params, state, label)
+        probability *= np.asarray(jax.nn.softmax(logits))[following]
+    return probability
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_with_a_language_model_a_wide_beam_knows_the_score_of_every_labelling(blank):
+    logits, probabilities = draw((TIME, 2, LABELS), seed=5)
+    model = draw_model(6, weight=0.7, bonus=0.4)
+    lengths = np.array([5, 2])
+    beams = decoding.ctc_beam_search(
+        logits, width=70, lengths=lengths, blank=blank, language_model=model
+    )
+    for row in range(2):
+        paths = labellings(probabilities[: lengths[row], row], blank)
+        want = {
+            said: p * likely(model, said, blank) ** 0.7 * np.exp(0.4 * len(said))
+            for said, p in paths.items()
+        }
+        best = sorted(want, key=lambda said: -want[said])
+        for number, said in enumerate(best):
+            n = int(beams.lengths[row, number])
+            assert tuple(np.asarray(beams.tokens)[:n, row, number]) == said
+            np.testing.assert_allclose(np.exp(beams.scores[row, number]), want[said], rtol=1e-8)
+        assert (beams.scores[row, len(best) :] == -np.inf).all()
+
+
+def test_a_cell_is_a_language_model_and_one_that_knows_nothing_changes_nothing():
+    logits, _ = draw((6, 3, LABELS), seed=7)
+    plain = decoding.ctc_beam_search(logits, width=4)
+
+    def even(state, label):
+        return state, jnp.zeros((*label.shape, LABELS))
+
+    # Every label costs log 3, which the bonus gives back; so does the end, to all alike.
+    model = decoding.LanguageModel(even, None, jnp.zeros(()), 1.0, np.log(3.0))
+    advised = decoding.ctc_beam_search(logits, width=4, language_model=model)
+    np.testing.assert_array_equal(advised.tokens, plain.tokens)
+    np.testing.assert_allclose(advised.scores, plain.scores - np.log(3.0), rtol=1e-6)
+
+    cell = rnn.GRU(LABELS)
+    params = cell.init(jax.random.key(0), LABELS)
+
+    def spelled(params, state, label):
+        return cell.step(params, state, jax.nn.one_hot(label, LABELS))
+
+    by_step = decoding.LanguageModel(spelled, params, cell.init_state(params))
+    found = decoding.ctc_beam_search(logits, width=4, language_model=by_step)
+    assert found.tokens.shape == plain.tokens.shape and np.isfinite(found.scores[:, 0]).all()
+    assert not np.allclose(found.scores, plain.scores)
 
 
 def test_narrow_beams_never_claim_more_than_there_is():
@@ -115,6 +186,12 @@ def test_no_frames_and_no_rows(shape):
         ({"lengths": [9]}, ValueError, "lengths must lie between 0 and the 4 steps"),
         ({"width": 0}, ValueError, "width must be a positive int, got 0"),
         ({"length": -1}, ValueError, "length must be a positive int, got -1"),
+        ({"language_model": 3}, TypeError, "language_model must be a LanguageModel, got 3"),
+        (
+            {"language_model": decoding.LanguageModel(lambda s, t: (s, jnp.ones(2)), None, 0.0)},
+            ValueError,
+            "must give logits for the 3 labels of the frames, got 2",
+        ),
     ],
 )
 def test_errors(change, error, message):
