@@ -30,6 +30,7 @@ from experiments import _audio, _prompts
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._edit import edit_distance
 from experiments._errors import UserError
+from experiments._letters import Letters, train_letters
 from experiments._options import Options, identity, run_folder
 from experiments._prompts import Utterance
 from experiments._speech_data import (
@@ -48,7 +49,7 @@ from experiments._speech_plot import draw_alignment, draw_amounts
 from experiments._terminal import command
 from experiments._training import Outcome, Task, fit
 from experiments._word_for_word import most_common
-from jaxrnn.decoding import ctc_beam_search, ctc_greedy
+from jaxrnn.decoding import LanguageModel, ctc_beam_search, ctc_greedy
 from jaxrnn.layers import Bidirectional, Recurrent, Stack
 
 
@@ -80,6 +81,8 @@ class Config:
     """Utterances that last longer, in seconds, are left out."""
     width: int = 16
     """Width of the prefix beam."""
+    letters: int = 128
+    """Hidden size of a model of the training texts' letters, which the beams listen to; 0: none."""
     amounts: tuple[float, ...] = (1.0,)
     """Parts of the audio to train on, one model each: more than one give a learning curve."""
     data: Path | None = None
@@ -100,6 +103,8 @@ class Config:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.letters < 0:
+            raise ValueError(f"letters must be 0 or more, got {self.letters}")
         if not self.noise >= 0:
             raise ValueError(f"noise must be 0 or more, got {self.noise}")
         if not self.amounts or not all(0 < amount <= 1 for amount in self.amounts):
@@ -175,6 +180,7 @@ def recognise(
     batches: list[tuple[Any, Batch]],
     count: int,
     width: int | None,
+    language_model: LanguageModel | None = None,
 ) -> list[str]:
     """The texts of utterances: greedily, or by a prefix beam of a width."""
     found = [""] * count
@@ -183,7 +189,9 @@ def recognise(
         if width is None:
             decoded = ctc_greedy(log_probs, lengths=lengths)
         else:
-            best = ctc_beam_search(log_probs, width=width, lengths=lengths)
+            best = ctc_beam_search(
+                log_probs, width=width, lengths=lengths, language_model=language_model
+            )
             decoded = jax.tree.map(lambda leaf: leaf[..., 0], best)
         tokens, counts = np.asarray(decoded.tokens), np.asarray(decoded.lengths)
         for row, index in enumerate(which):
@@ -203,6 +211,7 @@ class Scores(NamedTuple):
     minutes: float
     greedy: float
     beam: float
+    fused: float | None
 
 
 class Result(NamedTuple):
@@ -218,7 +227,7 @@ def main(config: Config) -> Result:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     parts = load_utterances(config)
     digest = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
-    same = identity(config, reporting=("data", "width", "amounts"), utterances=digest)
+    same = identity(config, reporting=("data", "width", "amounts", "letters"), utterances=digest)
     folder = run_folder(config.training, "speech", same)
     minutes = [sum(u.seconds for u in part) / 60 for part in parts]
     console.print(
@@ -264,17 +273,27 @@ def train_on(
         console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return outcome, None
     began = time.perf_counter()
+    advised = None
+    if config.letters:
+        advised = choose_advice(
+            config, model, outcome.params, train, parts, inputs, folder, same, console
+        )
+        if advised is None:
+            return outcome, None
     held_out = inputs.batches(parts.test, config.batch)
+    ways = [(None, None), (config.width, None), *([(config.width, advised)] if advised else [])]
     columns = [
-        recognise(model, outcome.params, held_out, len(parts.test), width)
-        for width in (None, config.width)
+        recognise(model, outcome.params, held_out, len(parts.test), width, language_model)
+        for width, language_model in ways
     ]
     minutes = sum(utterance.seconds for utterance in train) / 60
-    scores = Scores(minutes, *(error_rate(found, parts.test) for found in columns))
+    rates = [error_rate(found, parts.test) for found in columns]
+    scores = Scores(minutes, rates[0], rates[1], rates[2] if advised else None)
     console.print(
         f"{minutes:.1f} minutes of speech, {len(parts.test)} held-out prompts: {scores.greedy:.1%} "
-        f"of the letters wrong greedily, {scores.beam:.1%} by prefix beams of {config.width} "
-        f"(decoded in {time.perf_counter() - began:.1f} s)"
+        f"of the letters wrong greedily, {scores.beam:.1%} by prefix beams of {config.width}"
+        + (f", {scores.fused:.1%} by beams with a model of the letters" if advised else "")
+        + f" (decoded in {time.perf_counter() - began:.1f} s)"
     )
     shown = describe(parts.test, columns[-1])
     (folder / "texts.txt").write_text(shown, encoding="utf-8")
@@ -293,6 +312,51 @@ def train_on(
         seconds,
     )
     return outcome, scores
+
+
+def choose_advice(
+    config: Config,
+    model: Model,
+    params: Params,
+    train: list[Utterance],
+    parts: Parts,
+    inputs: Inputs,
+    folder: Path,
+    same: dict[str, Any],
+    console: Console,
+) -> LanguageModel | None:
+    """A model of the training texts' letters, weighed as suits the utterances to choose by."""
+    letters = Letters(make_cell(config.cell, config.letters), config.letters)
+    texts = [[utterance.text for utterance in part] for part in (train, parts.valid)]
+    outcome = train_letters(
+        letters,
+        *texts,
+        options=config.training,
+        folder=folder / f"letters-{config.letters}",
+        identity=same | {"letters": config.letters},
+        console=console,
+    )
+    if outcome.signal is not None:
+        console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
+        return None
+    held_out = inputs.batches(parts.valid, config.batch)
+    offers = [
+        LanguageModel(letters, outcome.params, None, weight, bonus)
+        for weight in (0.2, 0.4, 0.6, 0.9)
+        for bonus in (0.0, 0.5, 1.0, 1.5)
+    ]
+    rates = [
+        error_rate(
+            recognise(model, params, held_out, len(parts.valid), config.width, offer), parts.valid
+        )
+        for offer in offers
+    ]
+    chosen = offers[int(np.argmin(rates))]
+    console.print(
+        f"a model of the letters, {outcome.best['loss']:.3f} nats a letter on the texts to choose "
+        f"by: weight {chosen.weight}, {chosen.bonus} a letter ({min(rates):.1%} wrong there)"
+    )
+    return chosen
 
 
 def describe(utterances: Sequence[Utterance], found: Sequence[str], count: int = 12) -> str:

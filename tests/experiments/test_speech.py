@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
+import jaxrnn as rnn
 from experiments import _audio, _prompts, speech
 from experiments._errors import FetchError, UserError
+from experiments._letters import Letters, train_letters
 from experiments._options import Options
 from experiments._speech_data import Batches, Frontend, Inputs, encode, pad, some, split
 from experiments._speech_data import Size as Extent
@@ -196,7 +199,7 @@ def test_a_pass_hears_every_utterance_and_speeds_vary():
 
 
 def small(**changes):
-    options = dict(layers=1, hidden=3, bands=4, stacked=1, batch=3, width=3, dropout=0.0)
+    options = dict(layers=1, hidden=3, bands=4, stacked=1, batch=3, width=3, dropout=0.0, letters=0)
     return speech.Config(**(options | changes))
 
 
@@ -259,7 +262,33 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, cap
     assert 0.5 < result.baseline < 2 and "held-out prompts:" in out
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"alignment.png", "curves.png", "learning-curve.png", "texts.txt"} <= names
+    # The same run, decoded with a model of the letters, too.
+    again = speech.main(small(data=folder, letters=4, training=options))
+    assert again.outcome.compile_seconds == 0 and 0 < again.scores[0].fused < 2
+    assert again.scores[0][:3] == result.scores[1][:3] and result.scores[1].fused is None
+    assert (tmp_path / "run/letters-4/metrics.jsonl").is_file()
     assert (tmp_path / "run/amount-0.5/alignment.png").is_file()
+
+
+def test_letters_learn_what_follows_what(tmp_path):
+    """Of a text that says the same again and again, nothing is left to guess but its beginning."""
+    letters = Letters(rnn.GRU(24), 24)
+    outcome = train_letters(
+        letters,
+        ["abcd ab", "xyzz"] * 8,
+        ["xyzz", "abcd ab"],
+        options=Options(steps=300, out=tmp_path),
+        folder=tmp_path,
+        identity={},
+        console=Console(quiet=True),
+    )
+    # Two beginnings are one bit, over twelve letters and ends.
+    assert outcome.best["loss"] == pytest.approx(2 * np.log(2) / 13, abs=0.06)
+    state, label = letters.init_state(outcome.params), jnp.int32(0)
+    for letter in "xyzz":
+        state, logits = letters.step(outcome.params, state, label)
+        label = jnp.int32(encode(letter)[0])
+        assert jax.nn.softmax(logits)[label] > (0.4 if letter == "x" else 0.9)
 
 
 def test_a_folder_of_the_users_own_is_checked(folder):
@@ -295,6 +324,8 @@ def test_inputs_are_standardised_by_what_is_trained_on():
     [
         ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"letters": -1}, "letters must be 0 or more, got -1"),
+        ({"noise": -0.1}, "noise must be 0 or more, got -0.1"),
         ({"amounts": ()}, r"amounts must be in \(0, 1\], got \(\)"),
         ({"amounts": (2.0,)}, r"amounts must be in \(0, 1\], got \(2.0,\)"),
         ({"speeds": (0.1,)}, "speeds must be between 0.5 and 2"),

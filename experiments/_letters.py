@@ -1,0 +1,123 @@
+"""What texts are likely, letter by letter: a small model of language for the beams of speech.
+
+A recurrent network reads a letter and says which may follow; `BLANK` stands before each text and
+after it. It is a cell that reads labels, so that `unroll` trains it and the beams step it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from rich.console import Console
+
+import jaxrnn as rnn
+from experiments._options import Options
+from experiments._speech_data import BLANK, LETTERS, encode
+from experiments._training import Outcome, Task, fit
+
+_LABELS = len(LETTERS) + 1
+_TIME, _ROWS = 64, 32
+
+
+class Params(NamedTuple):
+    """Parameters of `Letters`."""
+
+    cell: Any
+    readout: Any
+
+
+@dataclass(frozen=True)
+class Letters:
+    """A cell that reads labels and gives logits of the label that follows.
+
+    Args:
+        cell: what remembers the text so far.
+        hidden: its size.
+    """
+
+    cell: rnn.Cell
+    hidden: int
+    input_rank: int = 0
+
+    @property
+    def output_size(self) -> int:
+        """The number of labels."""
+        return _LABELS
+
+    def init(self, key: jax.Array, input_size: int = _LABELS, dtype: Any = None) -> Params:
+        """Draws the parameters."""
+        keys = jax.random.split(key)
+        features = jnp.zeros(self.hidden, dtype)
+        return Params(
+            self.cell.init(keys[0], input_size, dtype), self._readout.init(keys[1], features)
+        )
+
+    def init_state(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Any:
+        """The state of the cell."""
+        return self.cell.init_state(params.cell, batch_shape)
+
+    def step(self, params: Params, state: Any, label: jax.Array) -> tuple[Any, Any]:
+        """Reads a label."""
+        state, y = self.cell.step(params.cell, state, jax.nn.one_hot(label, _LABELS))
+        return state, self._readout.apply(params.readout, y)
+
+    @property
+    def _readout(self) -> nn.Dense:
+        return nn.Dense(_LABELS)
+
+
+def train_letters(
+    model: Letters,
+    train: Sequence[str],
+    valid: Sequence[str],
+    *,
+    options: Options,
+    folder: Path,
+    identity: dict[str, Any],
+    console: Console,
+) -> Outcome:
+    """Trains on some texts; the best parameters are those for the others."""
+    steps = min(600, options.steps)
+    options = replace(options, steps=steps, learning_rate=4e-3, weight_decay=0.1, average=0.95)
+    options = replace(options, warmup=20, validate_every=100, checkpoint_every=100, out=None)
+    held_out = _stream(valid, range(len(valid)))[:, None]
+
+    def loss_of(params, labels):
+        before, after = labels[:-1], labels[1:]
+        _, logits = rnn.unroll(model, params, before, starts=before == BLANK)
+        logits = logits.astype("float32")
+        return optax.softmax_cross_entropy_with_integer_labels(logits, after).mean()
+
+    def batch(step: int) -> np.ndarray:
+        random = np.random.default_rng((options.seed, step))
+        order = [random.permutation(len(train)) for _ in range(1 + _ROWS * _TIME // len(train))]
+        stream = _stream(train, np.concatenate(order))
+        begins = random.integers(0, len(stream) - _TIME, _ROWS)
+        return stream[begins + np.arange(_TIME + 1)[:, None]]
+
+    validate = jax.jit(loss_of)
+    task = Task(
+        name="letters of the texts",
+        loss=lambda params, carry, batch, key: (loss_of(params, batch), carry),
+        batch=batch,
+        validate=lambda params: {"loss": float(validate(params, held_out))},
+        units=_TIME * _ROWS,
+        unit="letters",
+        loss_unit="nats a letter",
+    )
+    params = jax.jit(model.init)(jax.random.key(options.seed))
+    return fit(task, params, (), options=options, folder=folder, identity=identity, console=console)
+
+
+def _stream(texts: Sequence[str], order: Any) -> np.ndarray:
+    """The labels of texts, one after another, with `BLANK` before, between and after."""
+    labels = [BLANK]
+    for index in order:
+        labels += [*encode(texts[index]), BLANK]
+    return np.array(labels, np.int32)
