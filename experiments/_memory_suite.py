@@ -68,7 +68,7 @@ MEASURES = {
     "copy": Measure("loss", "nats a step", lambda test, row: test["loss"] < 0.9 * test["guess"]),
     "parity": Measure("beyond", "right beyond", lambda test, row: test["beyond"] > 0.99),
     "anbn": Measure(
-        "counts_to", "counts to", lambda test, row: test["counts_to"] >= 2 * row.length
+        "counts_to", "counts to", lambda test, row: test["counts_to"] >= 1.5 * row.length
     ),
 }
 
@@ -83,8 +83,8 @@ ROWS = (
     Row("parity", "gru", True, 40, 32, 1000, 1e-2),
     Row("parity", "min-gru", False, 40, 32, 1000, 5e-3),
     Row("parity", "rglru", False, 40, 32, 1000, 5e-3),
-    Row("anbn", "lstm", True, 50, 16, 4000, 1e-2),
-    Row("anbn", "gru", False, 50, 16, 4000, 1e-2),
+    Row("anbn", "lstm", True, 50, 16, 12000, 1e-2),
+    Row("anbn", "gru", False, 50, 16, 12000, 1e-2),
 )
 
 
