@@ -7,11 +7,10 @@ a bidirectional one that was given alignments 23.6 %. Here attention finds the a
 any of its listed pronunciations. Words are split by a hash of their letters: 88 % to train, 2 % to
 choose, 10 % to test.
 
-The aim: below 28.6 % of the words that were held out. Reached by one seed in 5,000 steps, 26 minutes
-on one CPU core: 28.85 % greedily, 28.67 % with beams of 5, 6.7 % of the phonemes. An earlier form
-of the decoder, whose memory held no embeddings, had got 28.4 and 28.1 %, so the difference to the
-published figure is within what seeds differ by. Many of the mistakes are names, and pronunciations
-that could be right ("chechen" with AH for IH).
+The aim: below 28.6 % of the words that were held out. One seed, 5,000 steps, half an hour on one
+CPU core: 28.85 % greedily and 28.67 % with beams of 5, 6.7 % of the phonemes; so it just misses.
+An earlier form of the decoder, whose memory held no embeddings, had got 28.4 and 28.1 %. Many of
+the mistakes are names, and pronunciations that could be right ("chechen" with AH for IH).
 
     python -m experiments.pronunciation
     python -m experiments.pronunciation --attention multiplicative --cell gru
