@@ -11,8 +11,12 @@ The decoder also knows the calendar (time of day, day of the week, time of the y
 holidays, and no label takes part in the training. It is compared with as many principal components
 and with the mean week: how well held-out weeks come back, and how well the error of a day tells the
 public holidays, by the area under the ROC curve (1/2 is chance). The linear references, measured:
-eight components leave 0.040 of the variance of held-out weeks and tell holidays at 0.90; the mean
-week leaves 0.39 and tells them at 0.96.
+eight components leave 0.040 of the variance of held-out weeks and tell holidays at 0.90 (held-out
+ones at 0.88); the mean week leaves 0.39 and tells them at 0.96. The network, one seed: it leaves
+0.074 of the weeks that it learns from and 0.213 of those held out, and tells holidays at 0.93
+(0.92). Three seeds that read the values themselves, not their departures, left 0.219 ± 0.02. So it
+is a worse encoder than a linear one; perhaps since the code is made of the last state alone, in
+which what was read early in the week is faint.
 
     python -m experiments.autoencode
     python -m experiments.autoencode --data mine.csv --target load --test 4000

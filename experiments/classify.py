@@ -13,7 +13,8 @@ there, 3 of 270 wrong, with noise of 0.3 or 0.6 alike (losses 0.0549 and 0.0554)
 layers. Three errors of 270 are too few to choose by.
 
 MNIST by rows and by pixels, 5,000 digits: the last 100 of each are held out, so that the figures
-are not those of the whole data set. Not measured yet.
+are not those of the whole data set. By rows 95.57 % ± 0.42 of them are right; by pixels not
+measured yet.
 
     python -m experiments.classify
     python -m experiments.classify --data mnist-rows --steps 900 --members 1
