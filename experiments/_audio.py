@@ -62,26 +62,23 @@ def standardise(features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]
     return frames.mean(0), frames.std(0) + 1e-3
 
 
-def mask_randomly(key: jax.Array, xs: jax.Array, bands: int) -> Any:
-    """SpecAugment: sets stretches of time and two of frequency to the mean, in every row.
-
-    A stretch of time is at most four steps long, shorter than a word: what is hidden can be told
-    from what is around it, and need not be known by heart. About a twelfth of the time is hidden.
+def mask_randomly(key: jax.Array, xs: jax.Array, bands: int, lengths: jax.Array) -> Any:
+    """SpecAugment: sets two stretches of time and one of frequency to the mean, in every row.
 
     Args:
         key: randomness.
         xs: stacked frames `[time, rows, stacked * bands]`, of mean 0.
         bands: bands of one frame.
+        lengths: of the rows; a stretch has at most an eighth of one.
     """
     time, rows, features = xs.shape
     keys = jax.random.split(key, 4)
-    begins = jax.random.bernoulli(keys[0], 0.035, (time, rows))
-    steps = jnp.where(begins, jax.random.randint(keys[1], (time, rows), 1, 5), 0)
-    hidden = steps > 0
-    for late in range(1, 4):
-        hidden = hidden.at[late:].set(hidden[late:] | (steps[:-late] > late))
-    wide = jax.random.uniform(keys[2], (2, rows, 1)) * bands / 5
-    low = jax.random.uniform(keys[3], (2, rows, 1)) * (bands - wide)
+    width = jax.random.uniform(keys[0], (2, rows)) * lengths / 8
+    begin = jax.random.uniform(keys[1], (2, rows)) * (lengths - width)
+    t = jnp.arange(time)[:, None, None]
+    hidden = ((t >= begin) & (t < begin + width)).any(1)
+    wide = jax.random.uniform(keys[2], (rows, 1)) * bands / 5
+    low = jax.random.uniform(keys[3], (rows, 1)) * (bands - wide)
     band = jnp.arange(features) % bands
-    silent = ((band >= low) & (band < low + wide)).any(0)
+    silent = (band >= low) & (band < low + wide)
     return jnp.where(hidden[..., None] | silent, 0, xs)

@@ -30,7 +30,6 @@ class Model:
     features: int
     bands: int
     dropout: float
-    noise: float
 
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters."""
@@ -43,11 +42,10 @@ class Model:
     def apply(
         self, params: Params, xs: jax.Array, lengths: jax.Array, key: jax.Array | None = None
     ) -> Any:
-        """Logits `[time, rows, labels]`; with a key, noise, masks and dropout."""
-        keys: Any = (None,) * 4 if key is None else tuple(jax.random.split(key, 4))
+        """Logits `[time, rows, labels]`; with a key, dropout and masks over time and frequency."""
+        keys: Any = (None, None, None) if key is None else tuple(jax.random.split(key, 3))
         if keys[0] is not None:
-            xs = _audio.mask_randomly(keys[0], xs, self.bands)
-            xs = xs + self.noise * jax.random.normal(keys[3], xs.shape, xs.dtype)
+            xs = _audio.mask_randomly(keys[0], xs, self.bands, lengths)
         _, ys = self.stack.apply(params.stack, None, xs, lengths=lengths, key=keys[1])
         drop = nn.Dropout(self.dropout, deterministic=key is None)
         return self._readout.apply(params.readout, drop.apply({}, ys, rng=keys[2]))

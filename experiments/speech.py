@@ -9,13 +9,14 @@ side of the split. No figure is published for them.
 The aim: below 25 % of the letters of held-out prompts wrong (edits a letter), by greedy and by
 prefix beam search, and by beams that a model of the training texts' letters advises. 18 minutes of
 speech are left to train on, and 19 % of the held-out words are not among theirs; `--amounts 0.25
-0.5 1` draws a learning curve. Reached, one seed: SPEECHFOUND
+0.5 1` draws a learning curve. Reached, one seed: 32.1 % greedily, 30.5 %
+with beams of 16, 29.7 % with the model of letters, in 21 minutes on one CPU core.
 
-What was tried, greedily and with beams: dropout 0.5 with masks over an eighth of an utterance, 32.1
-and 30.5 % (with the model of letters 29.7 %); dropout 0.4 with noise of 0.6 on the inputs and masks
-shorter than a word, 37.8 and 36.0 % after 2,000 steps. The network learns the prompts by heart
-(loss 0.5 a letter in training, 1.5 on others) and spells words that it has not heard by ear:
-"sory", "mor", "cal". What limits it is how little there is to learn from.
+What was tried besides, greedily and with beams: dropout 0.4 with noise of 0.6 on the inputs and
+masks shorter than a word, 37.8 and 36.0 % after 2,000 steps; dropout 0.3 with those masks and no
+noise, 32.5 and 32.0 % after 2,000 steps. The network learns the prompts by heart (loss 0.5 a letter
+in training, 1.5 on others) and spells words that it has not heard by ear: "sory", "mor", "cal".
+What limits it is how little there is to learn from.
 
     python -m experiments.speech
     python -m experiments.speech --data LJSpeech-1.1 --layers 4 --hidden 320
@@ -71,10 +72,8 @@ class Config:
     """Number of bidirectional layers."""
     hidden: int = 160
     """Hidden size of each layer in each direction."""
-    dropout: float = 0.3
+    dropout: float = 0.5
     """Dropout between layers and before the read-out."""
-    noise: float = 0.0
-    """Standard deviation of noise on the standardised inputs, while training."""
     bands: int = 40
     """Bands of the spectrum."""
     stacked: int = 3
@@ -97,7 +96,7 @@ class Config:
     training: Options = Options(
         steps=2500,
         learning_rate=3e-3,
-        average=0.99,
+        average=0.995,
         validate_every=250,
         checkpoint_every=250,
         log_every=25,
@@ -111,8 +110,6 @@ class Config:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.letters < 0:
             raise ValueError(f"letters must be 0 or more, got {self.letters}")
-        if not self.noise >= 0:
-            raise ValueError(f"noise must be 0 or more, got {self.noise}")
         if not self.amounts or not all(0 < amount <= 1 for amount in self.amounts):
             raise ValueError(f"amounts must be in (0, 1], got {self.amounts}")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
@@ -144,7 +141,7 @@ def make_model(config: Config) -> Model:
     """The model that the configuration describes."""
     layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
     stack = Stack((Bidirectional(layer, layer),) * config.layers, dropout=config.dropout)
-    return Model(stack, config.bands * config.stacked, config.bands, config.dropout, config.noise)
+    return Model(stack, config.bands * config.stacked, config.bands, config.dropout)
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -348,8 +345,8 @@ def choose_advice(
     held_out = inputs.batches(parts.valid, config.batch)
     offers = [
         LanguageModel(letters, outcome.params, None, weight, bonus)
-        for weight in (0.2, 0.4, 0.6, 0.9)
-        for bonus in (0.0, 0.5, 1.0, 1.5)
+        for weight in (0.3, 0.6, 0.9)
+        for bonus in (0.0, 1.0, 2.0)
     ]
     rates = [
         error_rate(

@@ -120,21 +120,17 @@ def test_speed_changes_duration_and_pitch():
     assert _audio.at_speed(samples, 1.0) is samples
 
 
-def test_masks_hide_short_stretches_of_time_and_two_of_bands_in_each_row_for_itself():
-    xs = jnp.ones((2000, 3, 30))
-    hidden = np.asarray(_audio.mask_randomly(jax.random.key(3), xs, 10)) == 0
+def test_masks_hide_stretches_of_time_and_of_bands_in_each_row_for_itself():
+    lengths = jnp.array([40, 24])
+    xs = jnp.ones((40, 2, 30))
+    hidden = np.asarray(_audio.mask_randomly(jax.random.key(3), xs, 10, lengths)) == 0
     whole = hidden.all(2)
-    assert 0.06 < whole.mean() < 0.11
-    for row in range(3):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], whole[:, row], [0]])))
-        lengths = np.diff(edges)[::2]
-        # A stretch may begin within another, so that few are longer than four steps.
-        assert {1, 2, 3, 4} <= set(lengths) and (lengths <= 4).mean() > 0.9
-        bands = hidden[~whole[:, row], row]
-        assert (bands == bands[0]).all()
-        bands = bands[0].reshape(3, 10)
-        assert (bands == bands[0]).all() and bands[0].sum() <= 2 * 2 + 2
+    assert (whole.sum(0) <= lengths / 4 + 2).all() and whole.any()
+    bands = hidden[~whole[:, 0], 0].all(0).reshape(3, 10)
+    assert (bands == bands[0]).all() and bands.sum() <= 9
     assert (hidden[:, 0] != hidden[:, 1]).any()
+    empty = _audio.mask_randomly(jax.random.key(3), xs, 10, jnp.zeros(2, jnp.int32))
+    assert np.isfinite(empty).all()
 
 
 def test_frames_are_stacked_with_their_neighbours():
@@ -325,7 +321,6 @@ def test_inputs_are_standardised_by_what_is_trained_on():
         ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"letters": -1}, "letters must be 0 or more, got -1"),
-        ({"noise": -0.1}, "noise must be 0 or more, got -0.1"),
         ({"amounts": ()}, r"amounts must be in \(0, 1\], got \(\)"),
         ({"amounts": (2.0,)}, r"amounts must be in \(0, 1\], got \(2.0,\)"),
         ({"speeds": (0.1,)}, "speeds must be between 0.5 and 2"),
