@@ -119,5 +119,5 @@ def _stream(texts: Sequence[str], order: Any) -> np.ndarray:
     """The labels of texts, one after another, with `BLANK` before, between and after."""
     labels = [BLANK]
     for index in order:
-        labels += [*encode(texts[index]), BLANK]
+        labels += [*encode(texts[int(index)]), BLANK]
     return np.array(labels, np.int32)
