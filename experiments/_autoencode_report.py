@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from experiments._pictures import name_dates
 from experiments._series import Series
 from experiments._weeks import Weeks, day_numbers, errors_by_day, rank_statistic
 
@@ -112,8 +112,7 @@ def draw(path: Path, series: Series, weeks: Weeks, network: Codes) -> None:
         axes[name].set_title(f"held-out week of the {error} error")
         axes[name].legend(fontsize="small")
     for name in ("days", *chosen):
-        locator = AutoDateLocator(maxticks=8)
-        axes[name].xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
+        name_dates(axes[name])
     axes["usual"].set_ylabel(f"{series.name}, standardised")
     figure.savefig(path, dpi=120)
 

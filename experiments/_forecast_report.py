@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from experiments._forecast_inputs import Split
+from experiments._pictures import name_dates
 from experiments._series import Series
 
 LEVELS = (0.025, 0.1, 0.5, 0.9, 0.975)
@@ -142,8 +142,7 @@ def _draw_stretch(axes: Any, series: Series, begin: Split, forecast: Forecast) -
         for time in times[::horizon]:
             axes.axvline(time, color="#aaaaaa", linewidth=0.6)
     axes.plot(times, values, color="#222222", linewidth=1.2, label="actual")
-    locator = AutoDateLocator()
-    axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
+    name_dates(axes)
     axes.set(
         title=f"{count} forecasts, {horizon} ahead" + ", each made at a grey line" * (horizon > 1),
         ylabel=series.name,

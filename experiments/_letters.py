@@ -18,8 +18,11 @@ from rich.console import Console
 
 import jaxrnn as rnn
 from experiments._options import Options
+from experiments._prompts import Utterance
+from experiments._recognition import Heard, error_rate, write_down
 from experiments._speech_data import BLANK, LETTERS, encode
 from experiments._training import Outcome, Task, fit
+from jaxrnn.decoding import LanguageModel
 
 _LABELS = len(LETTERS) + 1
 _TIME, _ROWS = 64, 32
@@ -38,11 +41,9 @@ class Letters:
 
     Args:
         cell: what remembers the text so far.
-        hidden: its size.
     """
 
     cell: rnn.Cell
-    hidden: int
     input_rank: int = 0
 
     @property
@@ -53,7 +54,7 @@ class Letters:
     def init(self, key: jax.Array, input_size: int = _LABELS, dtype: Any = None) -> Params:
         """Draws the parameters."""
         keys = jax.random.split(key)
-        features = jnp.zeros(self.hidden, dtype)
+        features = jnp.zeros(self.cell.output_size or 1, dtype)
         return Params(
             self.cell.init(keys[0], input_size, dtype), self._readout.init(keys[1], features)
         )
@@ -84,8 +85,8 @@ def train_letters(
 ) -> Outcome:
     """Trains on some texts; the best parameters are those for the others."""
     steps = min(600, options.steps)
-    options = replace(options, steps=steps, learning_rate=4e-3, weight_decay=0.1, average=0.95)
-    options = replace(options, warmup=20, validate_every=100, checkpoint_every=100, out=None)
+    changes = dict(steps=steps, learning_rate=4e-3, weight_decay=0.1, average=0.95, warmup=20)
+    options = replace(options, **changes, validate_every=100, checkpoint_every=100)
     held_out = _stream(valid, range(len(valid)))[:, None]
 
     def loss_of(params, labels):
@@ -113,6 +114,24 @@ def train_letters(
     )
     params = jax.jit(model.init)(jax.random.key(options.seed))
     return fit(task, params, (), options=options, folder=folder, identity=identity, console=console)
+
+
+def weigh(
+    model: Letters,
+    params: Params,
+    heard: Sequence[Heard],
+    utterances: Sequence[Utterance],
+    width: int,
+) -> tuple[LanguageModel, float]:
+    """The weight and the bonus with which beams get the most letters right, and the error rate."""
+    offers = [
+        LanguageModel(model, params, None, weight, bonus)
+        for weight in (0.3, 0.6, 0.9)
+        for bonus in (0.0, 1.0, 2.0)
+    ]
+    rates = [error_rate(write_down(heard, width, offer), utterances) for offer in offers]
+    best = int(np.argmin(rates))
+    return offers[best], rates[best]
 
 
 def _stream(texts: Sequence[str], order: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 # Distinct under the common forms of colour blindness, and in print.
 COLOURS = (
@@ -33,6 +34,12 @@ def plain(axes: Any, **settings: Any) -> None:
     axes.grid(axis="y", color="#e5e8ec", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set(**settings)
+
+
+def name_dates(axes: Any) -> None:
+    """Names the dates on the axis of time, each part of them once."""
+    locator = AutoDateLocator(maxticks=8)
+    axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
 
 
 def label_ends(axes: Any, ends: Sequence[End], *, fontsize: float = 9, gap: float = 1.25) -> None:

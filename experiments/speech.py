@@ -35,28 +35,25 @@ from rich.console import Console
 
 from experiments import _audio, _prompts
 from experiments._choices import CellName, EngineName, make_cell, make_engine
-from experiments._edit import edit_distance
 from experiments._errors import UserError
-from experiments._letters import Letters, train_letters
+from experiments._letters import Letters, train_letters, weigh
 from experiments._options import Options, identity, run_folder
 from experiments._prompts import Utterance
+from experiments._recognition import error_rate, hear, write_down
 from experiments._speech_data import (
-    Batch,
     Batches,
     Frontend,
     Inputs,
     Parts,
-    decode,
     encode,
     some,
     split,
 )
-from experiments._speech_model import Model, Params, log_probabilities, losses
+from experiments._speech_model import Model, log_probabilities, losses
 from experiments._speech_plot import draw_alignment, draw_amounts
 from experiments._terminal import command
 from experiments._training import Outcome, Task, fit
 from experiments._word_for_word import most_common
-from jaxrnn.decoding import LanguageModel, ctc_beam_search, ctc_greedy
 from jaxrnn.layers import Bidirectional, Recurrent, Stack
 
 
@@ -158,7 +155,7 @@ def make_task(config: Config, train: list[Utterance], parts: Parts, inputs: Inpu
         return model.bucketed_loss(params, batch, key, batches.sizes), carry
 
     def validate(params):
-        found = recognise(model, params, held_out, len(parts.valid), None)
+        found = write_down(hear(model, params, held_out))
         values = [float(losses(model, params, batch)) for _, batch in held_out]
         return {"loss": float(np.mean(values)), "errors": error_rate(found, parts.valid)}
 
@@ -175,37 +172,6 @@ def make_task(config: Config, train: list[Utterance], parts: Parts, inputs: Inpu
 
 
 # Report -------------------------------------------------------------------------------------------
-
-
-def recognise(
-    model: Model,
-    params: Params,
-    batches: list[tuple[Any, Batch]],
-    count: int,
-    width: int | None,
-    language_model: LanguageModel | None = None,
-) -> list[str]:
-    """The texts of utterances: greedily, or by a prefix beam of a width."""
-    found = [""] * count
-    for which, batch in batches:
-        log_probs, lengths = log_probabilities(model, params, batch), batch.lengths[0]
-        if width is None:
-            decoded = ctc_greedy(log_probs, lengths=lengths)
-        else:
-            best = ctc_beam_search(
-                log_probs, width=width, lengths=lengths, language_model=language_model
-            )
-            decoded = jax.tree.map(lambda leaf: leaf[..., 0], best)
-        tokens, counts = np.asarray(decoded.tokens), np.asarray(decoded.lengths)
-        for row, index in enumerate(which):
-            found[index] = decode(tokens[: counts[row], row])
-    return found
-
-
-def error_rate(found: Sequence[str], utterances: Sequence[Utterance]) -> float:
-    """Edits for each letter of all texts."""
-    edits = sum(edit_distance(f, u.text) for f, u in zip(found, utterances, strict=True))
-    return edits / sum(len(utterance.text) for utterance in utterances)
 
 
 class Scores(NamedTuple):
@@ -276,26 +242,35 @@ def train_on(
         console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return outcome, None
     began = time.perf_counter()
-    advised = None
+    held_out = hear(model, outcome.params, inputs.batches(parts.test, config.batch))
+    columns = [write_down(held_out), write_down(held_out, config.width)]
     if config.letters:
-        advised = choose_advice(
-            config, model, outcome.params, train, parts, inputs, folder, same, console
+        letters = Letters(make_cell(config.cell, config.letters))
+        learnt = train_letters(
+            letters,
+            *([utterance.text for utterance in part] for part in (train, parts.valid)),
+            options=config.training,
+            folder=folder / f"letters-{config.letters}",
+            identity=same | {"letters": config.letters},
+            console=console,
         )
-        if advised is None:
+        if learnt.signal is not None:
+            console.print(f"stopped by {learnt.signal.name}; the same command goes on from here")
             return outcome, None
-    held_out = inputs.batches(parts.test, config.batch)
-    ways = [(None, None), (config.width, None), *([(config.width, advised)] if advised else [])]
-    columns = [
-        recognise(model, outcome.params, held_out, len(parts.test), width, language_model)
-        for width, language_model in ways
-    ]
+        to_choose = hear(model, outcome.params, inputs.batches(parts.valid, config.batch))
+        advised, rate = weigh(letters, learnt.params, to_choose, parts.valid, config.width)
+        console.print(
+            f"a model of the letters, {learnt.best['loss']:.3f} nats a letter on the texts to "
+            f"choose by: weight {advised.weight}, {advised.bonus} a letter ({rate:.1%} wrong there)"
+        )
+        columns.append(write_down(held_out, config.width, advised))
     minutes = sum(utterance.seconds for utterance in train) / 60
     rates = [error_rate(found, parts.test) for found in columns]
-    scores = Scores(minutes, rates[0], rates[1], rates[2] if advised else None)
+    scores = Scores(minutes, rates[0], rates[1], rates[2] if config.letters else None)
     console.print(
         f"{minutes:.1f} minutes of speech, {len(parts.test)} held-out prompts: {scores.greedy:.1%} "
         f"of the letters wrong greedily, {scores.beam:.1%} by prefix beams of {config.width}"
-        + (f", {scores.fused:.1%} by beams with a model of the letters" if advised else "")
+        + "".join(f", {rate:.1%} by beams with a model of the letters" for rate in rates[2:])
         + f" (decoded in {time.perf_counter() - began:.1f} s)"
     )
     shown = describe(parts.test, columns[-1])
@@ -315,51 +290,6 @@ def train_on(
         seconds,
     )
     return outcome, scores
-
-
-def choose_advice(
-    config: Config,
-    model: Model,
-    params: Params,
-    train: list[Utterance],
-    parts: Parts,
-    inputs: Inputs,
-    folder: Path,
-    same: dict[str, Any],
-    console: Console,
-) -> LanguageModel | None:
-    """A model of the training texts' letters, weighed as suits the utterances to choose by."""
-    letters = Letters(make_cell(config.cell, config.letters), config.letters)
-    texts = [[utterance.text for utterance in part] for part in (train, parts.valid)]
-    outcome = train_letters(
-        letters,
-        *texts,
-        options=config.training,
-        folder=folder / f"letters-{config.letters}",
-        identity=same | {"letters": config.letters},
-        console=console,
-    )
-    if outcome.signal is not None:
-        console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
-        return None
-    held_out = inputs.batches(parts.valid, config.batch)
-    offers = [
-        LanguageModel(letters, outcome.params, None, weight, bonus)
-        for weight in (0.3, 0.6, 0.9)
-        for bonus in (0.0, 1.0, 2.0)
-    ]
-    rates = [
-        error_rate(
-            recognise(model, params, held_out, len(parts.valid), config.width, offer), parts.valid
-        )
-        for offer in offers
-    ]
-    chosen = offers[int(np.argmin(rates))]
-    console.print(
-        f"a model of the letters, {outcome.best['loss']:.3f} nats a letter on the texts to choose "
-        f"by: weight {chosen.weight}, {chosen.bonus} a letter ({min(rates):.1%} wrong there)"
-    )
-    return chosen
 
 
 def describe(utterances: Sequence[Utterance], found: Sequence[str], count: int = 12) -> str:

@@ -1,6 +1,6 @@
 """Connectionist temporal classification: from the labels of frames to a sequence of labels."""
 
-import functools
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from jaxrnn.decoding._step import (
     log_softmax,
     prepare_step,
 )
+from jaxrnn.wrappers.masked import select
 
 
 class LanguageModel(NamedTuple):
@@ -187,7 +188,7 @@ def _prepare(logits: Any, lengths: Any, blank: Any) -> tuple[Array, Array, int]:
     return logits, checks.check_lengths(lengths, time, tuple(batch)), blank
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def _best_path(blank: int, logits: Array, lengths: Array) -> Decoded:
     def decode(logits, length):
         """One row, ``[time, labels]``."""
@@ -204,7 +205,7 @@ def _best_path(blank: int, logits: Array, lengths: Array) -> Decoded:
     return _over_rows(decode, logits, lengths, -1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _prefix_search(
     width: int,
     blank: int,
@@ -260,7 +261,7 @@ def _prefix_search(
             jnp.where(stays, counts[parent], counts[parent] + 1),
             jnp.where(stays, stays_blank[parent], -jnp.inf),
             jnp.where(stays, stays_said[parent], longer[parent, label]),
-            *jax.tree.map(lambda old, new: _choose(stays, old, new), known, read_on),
+            *jax.tree.map(partial(select, stays), known, read_on),
         )
         return jax.tree.map(lambda new, old: jnp.where(valid, new, old), new, beams), None
 
@@ -287,11 +288,6 @@ def _prefix_search(
         return Decoded(prefixes.T, counts, scores)
 
     return _over_rows(decode, logits, lengths, -2)
-
-
-def _choose(old_ones: Array, old: Array, new: Array) -> Array:
-    """The old of some beams, the new of the others."""
-    return jnp.where(old_ones.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
 
 
 def _over_rows(decode: Any, logits: Array, lengths: Array, axis: int) -> Decoded:

@@ -14,6 +14,7 @@ from experiments import _audio, _prompts, speech
 from experiments._errors import FetchError, UserError
 from experiments._letters import Letters, train_letters
 from experiments._options import Options
+from experiments._recognition import error_rate
 from experiments._speech_data import Batches, Frontend, Inputs, encode, pad, some, split
 from experiments._speech_data import Size as Extent
 
@@ -230,7 +231,7 @@ def test_error_rates_count_edits_for_each_letter():
         _prompts.Utterance("a", "hello", np.zeros(1), 1),
         _prompts.Utterance("b", "abc", np.zeros(1), 1),
     ]
-    assert speech.error_rate(["hallo", "abcd"], spoken) == 2 / 8
+    assert error_rate(["hallo", "abcd"], spoken) == 2 / 8
 
 
 # A run --------------------------------------------------------------------------------------------
@@ -268,7 +269,7 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, cap
 
 def test_letters_learn_what_follows_what(tmp_path):
     """Of a text that says the same again and again, nothing is left to guess but its beginning."""
-    letters = Letters(rnn.GRU(24), 24)
+    letters = Letters(rnn.GRU(24))
     outcome = train_letters(
         letters,
         ["abcd ab", "xyzz"] * 8,
