@@ -12,9 +12,8 @@ one (`_word_for_word.py`) by BLEU and by chrF (Post, "A call for clarity in repo
 2018: sacrebleu). Not reached by one seed in 4,000 steps, an hour on one CPU core: BLEU 5.8 greedily
 and 6.5 with beams of 5, chrF 24.2 and 25.4, on 997 sentences; the dictionary alone BLEU 7.7 and
 chrF 32.9. The loss was still falling in training and on held-out sentences (3.9, smoothed, and 3.1
-nats a part of a word), so that it is a matter of more steps or of cheaper ones, not of what the
-data hold; and the dictionary has some 240,000 pairs of single words, which the model does not learn
-from.
+nats a part of a word), so more steps would help, though how far is not known; and the dictionary
+has some 240,000 pairs of single words, which the baseline has and the model does not learn from.
 
     python -m experiments.translation
     python -m experiments.translation --data pairs.tsv --attention multiplicative
