@@ -1,10 +1,12 @@
 """Brings the step of any cell into the form in which a schedule is easy to see.
 
-The step is traced, nested calls of `jax.jit` are laid open, and two rewrites are made that change
+The step is traced, nested calls of `jax.jit` are laid open, and three rewrites are made that change
 nothing but rounding:
 
 - Sums are put in order: ``(x W + h U) + b`` becomes ``(b + x W) + h U``, so that all that does not
   depend on the state is one value, which can be computed for all time steps at once.
+- A product with what was put together is taken apart: ``[x, h] W`` becomes ``x W₁ + h W₂``, so that
+  the part of it that does not depend on the state need not wait for it.
 - A packed pre-activation is cut into gates early: ``split(x W + b + h U)`` becomes, gate by gate,
   ``((x W)ᵢ + bᵢ) + (h U)ᵢ``. Slices that tile an axis count as a split. XLA's CPU compiler fails to
   vectorise a fusion that reads several slices of one step of a stacked array, and then runs it five
@@ -65,15 +67,23 @@ def evaluate(jaxpr: jex.Jaxpr, eqns, invars, outvars, args) -> list[Any]:
 
 @dataclasses.dataclass
 class _Value:
-    """A value with its class; a sum is kept as its terms until somebody needs it whole."""
+    """A value with its class.
+
+    A sum is kept as its terms, and what was put together along an axis as its parts, until somebody
+    needs it whole.
+    """
 
     kind: int
     shape: tuple[int, ...]
     array: Any = None
     terms: list["_Value"] = dataclasses.field(default_factory=list)
+    parts: list["_Value"] = dataclasses.field(default_factory=list)
+    axis: int = 0
 
     def whole(self) -> Any:
         """The array; a sum adds first what depends on parameters, then on inputs, then on state."""
+        if self.array is None and self.parts:
+            self.array = _together(self.parts, self.axis)
         if self.array is None:
             ordered = [term.whole() for term in sorted(self.terms, key=lambda term: term.kind)]
             self.array = functools.reduce(_add, ordered)
@@ -89,8 +99,13 @@ def _add(a: Array, b: Array) -> Array:
     return jax.lax.add(jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape))
 
 
+def _together(parts: list[_Value], axis: int) -> Any:
+    arrays = [part.whole() for part in parts]
+    return arrays[0] if len(arrays) == 1 else jax.lax.concatenate(arrays, axis)
+
+
 def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
-    """Evaluates a jaxpr (its constants first among ``args``) and makes the two rewrites."""
+    """Evaluates a jaxpr (its constants first among ``args``) and makes the three rewrites."""
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
     uses = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if not is_literal(v))
     uses.update(v for v in jaxpr.outvars if not is_literal(v))
@@ -117,6 +132,11 @@ def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
                 opened = value.terms and uses[var] == 1
                 terms.extend(value.terms if opened else [value])
             results = [_Value(kind, eqn.outvars[0].aval.shape, terms=terms)]
+        elif name == "concatenate":
+            parts, axis = [read(v) for v in eqn.invars], eqn.params["dimension"]
+            results = [_Value(kind, eqn.outvars[0].aval.shape, parts=parts, axis=axis)]
+        elif name == "dot_general" and (terms := _products(eqn, *map(read, eqn.invars))):
+            results = [_Value(kind, eqn.outvars[0].aval.shape, terms=terms)]
         elif name == "split":
             results = _split(read(source), eqn.params["sizes"], eqn.params["axis"], separate)
         elif name == "slice" and source in tilings:
@@ -136,6 +156,41 @@ def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
             results = [_known(kind, array) for array in arrays]
         env.update(zip(eqn.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
+
+
+def _products(eqn: jex.JaxprEqn, *operands: _Value) -> list[_Value]:
+    """The products that ``[x, h] W`` is the sum of, one for each class of the parts of ``[x, h]``.
+
+    None, where nothing is gained by it: all parts are of one class, or ``W`` is no parameter.
+    """
+    contracted, batch = eqn.params["dimension_numbers"]
+    for place, (value, kernel) in enumerate((operands, operands[::-1])):
+        kinds = sorted({part.kind for part in value.parts})
+        if len(kinds) < 2 or kernel.kind != PARAMS or kinds[-1] != STATE:
+            continue
+        if contracted[place] != (value.axis,) or any(batch) or eqn.params.get("out_sharding"):
+            continue
+        if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact):
+            continue
+        (axis,) = contracted[1 - place]
+        sizes = tuple(part.shape[value.axis] for part in value.parts)
+        rows = _split(kernel, sizes, axis, separate=False)
+        terms = []
+        for kind in kinds:
+            chosen = [number for number, part in enumerate(value.parts) if part.kind == kind]
+            both = [
+                _together([value.parts[number] for number in chosen], value.axis),
+                _together([rows[number] for number in chosen], axis),
+            ]
+            product = jax.lax.dot_general(
+                *(both if place == 0 else both[::-1]),
+                dimension_numbers=eqn.params["dimension_numbers"],
+                precision=eqn.params["precision"],
+                preferred_element_type=eqn.params["preferred_element_type"],
+            )
+            terms.append(_known(kind, product))
+        return terms
+    return []
 
 
 def _split(value: _Value, sizes: Any, axis: int, separate: bool) -> list[_Value]:

@@ -133,6 +133,20 @@ def two_products(p, h, x):
     return h, h
 
 
+def put_together(p, h, x):  # as papers write it: σ([x, h] W), tanh([r h, x] V)
+    r = jax.nn.sigmoid(jnp.concatenate([x, h], axis=-1) @ p["W"])
+    n = jnp.tanh(jnp.concatenate([r * h, x], axis=-1) @ p["V"] + p["b"])
+    return h + r * (n - h), n
+
+
+def put_together_row_by_row(p, h, x):  # K [1, h, x, h²], where the kernel is the left operand
+    def one(h, x):
+        return jnp.tanh(p["K"] @ jnp.concatenate([jnp.ones(1), h, x, h * h]))
+
+    h = jnp.vectorize(one, signature="(h),(x)->(h)")(h, x)
+    return h, h
+
+
 def products_add(p, h, x):
     h = jnp.tanh((h * x[..., :1]) @ p["U"] + jnp.sin(h) @ p["U"] + x @ p["W"])
     return h, h
@@ -298,6 +312,8 @@ USER_CELLS = (
     user("both_sides", both_sides, {"A": (N, N), "B": (N, N)}, MATRIX),
     user("two_products", two_products, DENSE | {"V": (H, H)}),
     user("products_add", products_add),
+    user("put_together", put_together, {"W": (N + H, H), "V": (H + N, H), "b": (H,)}),
+    user("put_together_row_by_row", put_together_row_by_row, {"K": (H, 1 + N + 2 * H)}),
     user("antisymmetric", antisymmetric),
     user("tied", tied, {"K": (N, N)}, ((N,), "float64")),
     user("convolution", convolution, {"K": (3, 2, 2), "W": (N, 2)}, ((5, 2), "float64")),

@@ -1,0 +1,101 @@
+"""What the schedule takes out of the loop, however the step is written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn as rnn
+
+BATCH, N, H = 5, 3, 4
+
+
+def gates(z, state):
+    i, f, g, o = jnp.split(z, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return (h, c), h
+
+
+def by_two_products(p, state, x):
+    return gates(x @ p["K"][:N] + state[0] @ p["K"][N:] + p["b"], state)
+
+
+def by_one_product(p, state, x):
+    return gates(jnp.concatenate([x, state[0]], axis=-1) @ p["K"] + p["b"], state)
+
+
+def state_first(p, state, x):
+    kernel = jnp.concatenate([p["K"][N:], p["K"][:N]])
+    return gates(jnp.concatenate([state[0], x], axis=-1) @ kernel + p["b"], state)
+
+
+def within_jit(p, state, x):
+    together = jax.jit(lambda x, h: jnp.concatenate([x, h], axis=-1))
+    return gates(together(x, state[0]) @ p["K"] + p["b"], state)
+
+
+def the_kernel_first(p, state, x):
+    one = lambda x, h: p["K"].T @ jnp.concatenate([x, h])  # noqa: E731
+    return gates(jax.vmap(one)(x, state[0]) + p["b"], state)
+
+
+def make(step, dtype=np.float64):
+    """The cell, random parameters and random inputs of seven steps."""
+    random = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(random.normal(size=shape), dtype)  # noqa: E731
+    params = {"K": draw(N + H, 4 * H), "b": draw(4 * H)}
+    zeros = lambda params, batch: (jnp.zeros((*batch, H), params["b"].dtype),) * 2  # noqa: E731
+    return rnn.from_step(step, init_state=zeros), params, draw(7, BATCH, N)
+
+
+WRITTEN = [by_one_product, state_first, within_jit]
+
+
+@pytest.mark.parametrize("step", WRITTEN)
+def test_the_textbooks_one_product_is_scheduled_as_two(step):
+    page, wanted = rnn.explain(*make(step)), rnn.explain(*make(by_two_products))
+    assert page.products == wanted.products == (f"[{BATCH}, {H}] @ [{H}, {4 * H}]",)
+    for name in ("loop", "operations", "hoisted_operations", "stacked_bytes", "kept_bytes"):
+        assert getattr(page, name) == getattr(wanted, name), name
+
+
+def test_the_kernel_may_stand_on_the_left():
+    page = rnn.explain(*make(the_kernel_first))
+    assert page.products == (f"[{4 * H}, {H}] @ [{BATCH}, {H}]",)
+    assert page.inputs["dot_general"] == 1 and "concatenate" not in page.loop
+
+
+@pytest.mark.parametrize("step", [*WRITTEN, the_kernel_first])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (jnp.bfloat16, 0.03)])
+def test_and_gives_what_it_says(step, dtype, tolerance):
+    def results(engine, step=step):
+        cell, params, xs = make(step, dtype)
+
+        def loss(params, xs):
+            _, ys = rnn.unroll(cell, params, xs, engine=engine)
+            return jnp.sin(ys.astype(jnp.float64)).sum(), ys
+
+        gradients, ys = jax.grad(loss, (0, 1), has_aux=True)(params, xs)
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (gradients, ys))
+
+    wanted = results(rnn.engines.Sequential())
+    for leaf, want in zip(
+        jax.tree.leaves(results(rnn.engines.Hoisted())), jax.tree.leaves(wanted), strict=True
+    ):
+        np.testing.assert_allclose(leaf, want, atol=tolerance * np.abs(want).max())
+
+
+def test_what_would_gain_nothing_stays_one_product():
+    def of_states(p, state, x):
+        z = jnp.concatenate([state[1], state[0][..., :N]], axis=-1) @ p["K"]
+        return gates(z + p["b"] + x.sum(-1, keepdims=True), state)
+
+    def with_a_fast_kernel(p, state, x):
+        kernel = p["K"] * jnp.tanh(state[1].sum())
+        return gates(jnp.concatenate([x, state[0]], axis=-1) @ kernel, state)
+
+    for step in (of_states, with_a_fast_kernel):
+        page = rnn.explain(*make(step))
+        assert page.loop["dot_general"] == page.loop["concatenate"] == 1
+        assert "dot_general" not in page.inputs
