@@ -158,10 +158,11 @@ def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
     return [read(v) for v in jaxpr.outvars]
 
 
-def _products(eqn: jex.JaxprEqn, *operands: _Value) -> list[_Value]:
+def _products(eqn: Any, *operands: _Value) -> list[_Value]:
     """The products that ``[x, h] W`` is the sum of, one for each class of the parts of ``[x, h]``.
 
-    None, where nothing is gained by it: all parts are of one class, or ``W`` is no parameter.
+    None at all, where nothing is gained by it: the parts are of one class, or the kernel is not of
+    parameters. (`eqn` is a jex.JaxprEqn, whose type does not tell the dtypes of its results.)
     """
     contracted, batch = eqn.params["dimension_numbers"]
     for place, (value, kernel) in enumerate((operands, operands[::-1])):
