@@ -29,7 +29,7 @@ from flax import linen as nn
 import jaxrnn as rnn
 from experiments._attention import Memory
 from experiments._buckets import switch_loss
-from experiments._sequences import BEGIN, END, PAD, Chunk, Pairs
+from experiments._sequences import BEGIN, END, PAD, Chunk, Pairs, Size
 from jaxrnn.decoding import Decoded, beam_search
 from jaxrnn.layers import Stack
 
@@ -217,18 +217,19 @@ class Seq2Seq:
         return (losses * counts).sum(), counts.sum()
 
     def bucketed_loss(
-        self, params: Params, pairs: Pairs, key: Array, sizes: tuple[int, ...]
+        self, params: Params, pairs: Pairs, key: Array, sizes: tuple[Size, ...]
     ) -> Array:
         """The mean loss of a batch, cut to the smallest of `sizes` that holds it."""
         source, target = map(jnp.asarray, pairs)
-        longest = jnp.maximum((source != PAD).sum(0).max() - 1, (target != PAD).sum(0).max() - 2)
+        longest = (source != PAD).sum(0).max() - 1, (target != PAD).sum(0).max() - 2
 
         def cut_to(size, params, source, target, key):
-            cut = Pairs(source[: size + 1], target[: size + 2])
+            cut = Pairs(source[: size.source + 1], target[: size.target + 2])
             total, count = self.loss(params, cut, key)
             return total / count
 
-        index = jnp.searchsorted(jnp.asarray(sizes), longest)
+        sides = zip(zip(*sizes, strict=True), longest, strict=True)
+        index = jnp.maximum(*(jnp.searchsorted(jnp.asarray(most), own) for most, own in sides))
         cut = [partial(cut_to, size) for size in sizes]
         return switch_loss(index, cut, params, source, target, key)
 

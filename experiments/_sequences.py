@@ -66,10 +66,17 @@ class Pairs(NamedTuple):
 Numbers = Sequence[Sequence[int]]
 
 
-def pad(sources: Numbers, targets: Numbers, size: int) -> Pairs:
-    """Makes a batch of pairs, none of which has more than `size` symbols on either side."""
-    source = np.full((size + 1, len(sources)), PAD, np.int32)
-    target = np.full((size + 2, len(targets)), PAD, np.int32)
+class Size(NamedTuple):
+    """The most symbols that a batch holds of a source, and of a target."""
+
+    source: int
+    target: int
+
+
+def pad(sources: Numbers, targets: Numbers, size: Size) -> Pairs:
+    """Makes a batch of pairs, none of which is longer than `size` on either side."""
+    source = np.full((size.source + 1, len(sources)), PAD, np.int32)
+    target = np.full((size.target + 2, len(targets)), PAD, np.int32)
     for row, (x, y) in enumerate(zip(sources, targets, strict=True)):
         source[: len(x) + 1, row] = [*x, END]
         target[: len(y) + 2, row] = [BEGIN, *y, END]
@@ -98,11 +105,12 @@ class Batches:
     shares: tuple[float, ...] = (0.5, 0.85, 1.0)
 
     @cached_property
-    def sizes(self) -> tuple[int, ...]:
-        """The most symbols of a pair's longer side, for each share."""
-        ordered = np.sort(self._lengths)
-        ends = [min(len(ordered), int(np.ceil(share * len(ordered)))) - 1 for share in self.shares]
-        return tuple(sorted({int(ordered[end]) for end in ends}))
+    def sizes(self) -> tuple[Size, ...]:
+        """The longest source and target of each share, in order of the relatively longer side."""
+        order = np.argsort((self._lengths / self._lengths.mean(0)).max(1), kind="stable")
+        ends = [int(np.ceil(share * len(order))) for share in self.shares]
+        most = [self._lengths[order[:end]].max(0).tolist() for end in ends]
+        return tuple(dict.fromkeys(Size(*both) for both in most))
 
     @property
     def a_pass(self) -> int:
@@ -119,12 +127,12 @@ class Batches:
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        both = zip(self.sources, self.targets, strict=True)
-        return np.array([max(len(x), len(y)) for x, y in both])
+        return _lengths(self.sources, self.targets)
 
     @cached_property
     def _groups(self) -> list[np.ndarray]:
-        group = np.searchsorted(self.sizes, self._lengths)
+        sides = zip(zip(*self.sizes, strict=True), self._lengths.T, strict=True)
+        group = np.maximum(*(np.searchsorted(most, lengths) for most, lengths in sides))
         return [np.flatnonzero(group == number) for number in range(len(self.sizes))]
 
     @cached_property
@@ -144,17 +152,24 @@ class Chunk(NamedTuple):
     pairs: Pairs
 
 
-def chunks(sources: Numbers, targets: Numbers, rows: int, sizes: Sequence[int]) -> Iterator[Chunk]:
+def chunks(
+    sources: Numbers, targets: Numbers, rows: int, sizes: Sequence[Size] = ()
+) -> Iterator[Chunk]:
     """All pairs once, shortest first, each batch cut to the smallest of `sizes` that holds it."""
-    both = zip(sources, targets, strict=True)
-    lengths = np.array([max(len(x), len(y)) for x, y in both])
-    order = np.argsort(lengths, kind="stable")
+    lengths = _lengths(sources, targets)
+    order = np.argsort(lengths.sum(1), kind="stable")
     for begin in range(0, len(order), rows):
         which = order[begin : begin + rows]
-        fitting = [size for size in sizes if size >= lengths[which[-1]]]
         filled = np.resize(which, rows).tolist()
-        size = fitting[0] if fitting else int(lengths[which[-1]])
+        own = Size(*lengths[which].max(0).tolist())
+        fitting = [size for size in sizes if np.greater_equal(size, own).all()]
+        size = fitting[0] if fitting else own
         yield Chunk(which, pad([sources[i] for i in filled], [targets[i] for i in filled], size))
+
+
+def _lengths(sources: Numbers, targets: Numbers) -> np.ndarray:
+    """Those of both sides of each pair: `[pairs, 2]`."""
+    return np.array([(len(x), len(y)) for x, y in zip(sources, targets, strict=True)])
 
 
 def draw_batches(

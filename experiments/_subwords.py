@@ -2,16 +2,19 @@ r"""Parts of words: rare words are spelled with frequent parts, so that no word 
 
 Sennrich, Haddow and Birch, "Neural machine translation of rare words with subword units", 2016:
 begin with characters, and again and again join the pair of neighbours that is most frequent within
-the words of a text. A space belongs to the word that follows it, and is written "▁", so the text
-comes back by putting the parts together.
+the words of a text; as SentencePiece does it (Kudo and Richardson, "SentencePiece: a simple and
+language independent subword tokenizer", 2018). A space belongs to the word that follows it, and is
+written "▁", so the text comes back by putting the parts together.
 """
 
-import heapq
+import io
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+from experiments._errors import UserError
 
 SPACE = "▁"
 _WORD = re.compile(rf"{SPACE}?(?:\w+|[^\w{SPACE}])")
@@ -37,91 +40,59 @@ def join(parts: Iterable[str]) -> str:
     return "".join(parts).replace(SPACE, " ").strip()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subwords:
-    """What was learned: which neighbours to join, the most urgent first.
+    """What was learned.
 
     Args:
-        merges: pairs of parts.
+        processor: SentencePiece's.
     """
 
-    merges: tuple[tuple[str, str], ...]
+    processor: Any
 
     @classmethod
-    def learn(cls, texts: Iterable[str], count: int) -> "Subwords":
-        """Learns so many merges, or fewer if no pair occurs twice any more.
+    def learn(cls, texts: Iterable[str], merges: int) -> "Subwords":
+        """Learns so many merges, or fewer if there are no more pairs to join.
 
         Example:
-            >>> Subwords.learn(["low lower lowest low"], 3).merges
-            (('l', 'o'), ('lo', 'w'), ('▁', 'low'))
+            >>> Subwords.learn(["low lower lowest low"], 3).split("lowest lot")
+            ['▁low', 'e', 's', 't', '▁', 'lo', 't']
         """
-        counts = Counter(word for text in texts for word in words(text))
-        spelled = [list(word) for word in counts]
-        weights = list(counts.values())
-        totals: Counter[tuple[str, str]] = Counter()
-        where = defaultdict(set)
-        for number, parts in enumerate(spelled):
-            for pair in zip(parts, parts[1:], strict=False):
-                totals[pair] += weights[number]
-                where[pair].add(number)
-        # Entries of the heap grow old as totals change; only one that is up to date counts.
-        heap = [(-total, pair) for pair, total in totals.items()]
-        heapq.heapify(heap)
-        merges = []
-        while heap and len(merges) < count:
-            negative, pair = heapq.heappop(heap)
-            if totals[pair] != -negative or negative > -2:
-                continue
-            merges.append(pair)
-            changed = set()
-            for number in where.pop(pair):
-                before = spelled[number]
-                after = spelled[number] = _joined(before, pair)
-                for parts, sign in ((before, -1), (after, 1)):
-                    for other in zip(parts, parts[1:], strict=False):
-                        totals[other] += sign * weights[number]
-                        changed.add(other)
-                for other in zip(after, after[1:], strict=False):
-                    where[other].add(number)
-            for other in changed:
-                heapq.heappush(heap, (-totals[other], other))
-        return cls(tuple(merges))
+        try:
+            import sentencepiece
+        except ImportError as error:
+            raise UserError(
+                "parts of words are learned by SentencePiece, which is not installed here: "
+                "run `python -m pip install sentencepiece`, and the same command again"
+            ) from error
+        spaced = ["".join(words(text)) for text in texts]
+        signs = 3  # unknown, begin and end, which it always has
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(spaced),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=merges + len(set().union(*spaced)) + signs,
+            hard_vocab_limit=False,  # fewer, where nothing is left to join
+            character_coverage=1.0,
+            max_sentence_length=1 << 20,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            minloglevel=2,
+        )
+        return cls(sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()))
 
     def split(self, text: str) -> list[str]:
-        """The parts of a text.
+        """The parts of a text."""
+        return [part for word in words(text) for part in self.split_word(word)]
 
-        Example:
-            >>> Subwords((("l", "o"), ("lo", "w"))).split("lowest")
-            ['▁', 'low', 'e', 's', 't']
-        """
-        return [part for word in words(text) for part in self._split_word(word)]
-
-    def _split_word(self, word: str) -> list[str]:
+    def split_word(self, word: str) -> list[str]:
+        """The parts of one of the `words` of a text."""
         if word not in self._known:
-            parts = list(word)
-            while len(parts) > 1:
-                pairs = zip(parts, parts[1:], strict=False)
-                pair = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
-                if pair not in self._ranks:
-                    break
-                parts = _joined(parts, pair)
-            self._known[word] = parts
+            self._known[word] = self.processor.encode(word, out_type=str)
         return self._known[word]
-
-    @cached_property
-    def _ranks(self) -> dict[tuple[str, str], int]:
-        return {pair: rank for rank, pair in enumerate(self.merges)}
 
     @cached_property
     def _known(self) -> dict[str, list[str]]:
         return {}
-
-
-def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
-    """The parts, with every occurrence of a pair joined, from the left."""
-    result, place = [], 0
-    while place < len(parts):
-        both = place + 1 < len(parts) and (parts[place], parts[place + 1]) == pair
-        result.append(parts[place] + parts[place + 1] if both else parts[place])
-        place += 1 + both
-    return result

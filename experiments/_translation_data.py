@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from experiments._errors import UserError
 from experiments._sequences import Vocabulary
-from experiments._subwords import Subwords
+from experiments._subwords import Subwords, words
+from experiments._word_for_word import WordForWord
 
 Text = tuple[str, str]
+GLOSS = "→"
 
 
 class Texts(NamedTuple):
@@ -64,24 +66,79 @@ def digest(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
+class Glosses(NamedTuple):
+    """What a dictionary has for each word of a source.
+
+    A table learned from a pair knows that pair too well, better than it knows any that is held out.
+    So in training the words of a pair are looked up in a table learned from other pairs: those of
+    single words, and that half of all others to which it does not belong.
+
+    Fields:
+        whole: learned from all pairs for training.
+        halves: for the pairs of each half, learned without them.
+    """
+
+    whole: WordForWord
+    halves: tuple[WordForWord, WordForWord]
+
+    @classmethod
+    def of(cls, texts: Texts) -> "Glosses":
+        """Learned from the pairs for training."""
+        halves: tuple[list[Text], list[Text]] = ([], [])
+        for pair in texts.train + texts.phrases:
+            halves[1 - _half(pair[0])].append(pair)
+        one, other = (WordForWord.learn(half + texts.words) for half in halves)
+        return cls(WordForWord.learn(texts.train + texts.phrases + texts.words), (one, other))
+
+    def table(self, source: str, training: bool) -> WordForWord:
+        """The one in which the words of a source are looked up."""
+        return self.halves[_half(source)] if training else self.whole
+
+
+def _half(source: str) -> int:
+    return digest(_alike(source)) % 2
+
+
 class Symbols(NamedTuple):
-    """How texts become numbers."""
+    """How texts become numbers: that of each part of a word.
+
+    A source has after the parts of each word those of its gloss, where there are glosses, as other
+    symbols than the same parts would be in a source (Dinu et al., "Training neural machine
+    translation to apply terminology constraints", 2019, for some terms; here for every word).
+    """
 
     subwords: Subwords
     source: Vocabulary
     target: Vocabulary
+    glosses: Glosses | None
 
     @classmethod
-    def of(cls, texts: Texts, merges: int) -> "Symbols":
+    def of(cls, texts: Texts, merges: int, glosses: Glosses | None = None) -> "Symbols":
         """Learned from the pairs for training."""
         pairs = texts.train + texts.phrases
         subwords = Subwords.learn((text for pair in pairs for text in pair), merges)
         sides = [[subwords.split(pair[side]) for pair in pairs] for side in (0, 1)]
-        return cls(subwords, *map(Vocabulary.of, sides))
+        source, target = map(Vocabulary.of, sides)
+        if glosses is not None:
+            source = Vocabulary((*source.symbols, *map(GLOSS.__add__, target.symbols)))
+        return cls(subwords, source, target, glosses)
 
-    def number(self, pairs: list[Text]) -> tuple[list[list[int]], list[list[int]]]:
+    def parts(self, text: str, training: bool = False) -> list[str]:
+        """The symbols of a source."""
+        if self.glosses is None:
+            return self.subwords.split(text)
+        table, parts = self.glosses.table(text, training), []
+        for word in words(text):
+            parts += self.subwords.split_word(word)
+            if any(map(str.isalnum, word)):
+                parts += map(GLOSS.__add__, self.subwords.split_word(table.gloss(word)))
+        return parts
+
+    def number(
+        self, pairs: list[Text], training: bool = False
+    ) -> tuple[list[list[int]], list[list[int]]]:
         """The numbers of both sides."""
         return (
-            [self.source.encode(self.subwords.split(source)) for source, _ in pairs],
+            [self.source.encode(self.parts(source, training)) for source, _ in pairs],
             [self.target.encode(self.subwords.split(target)) for _, target in pairs],
         )

@@ -2,7 +2,8 @@
 
 Brown et al., "The mathematics of statistical machine translation", 1993, model 1: which target word
 a source word stands for is hidden, and found by expectation-maximisation over the training pairs.
-Here each source word hands out its probability, t(target | source), and the likeliest is taken.
+Each source word hands out its probability, t(target | source), and the likeliest is taken. Each
+source also has an empty word, for what stands for none of its words, like the "to" of "to take".
 """
 
 from collections import Counter
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments._subwords import SPACE, join, words
+
+NOTHING = 0  # the number of the empty word
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,12 @@ class WordForWord:
             >>> WordForWord.learn(pairs).translate("das Haus")
             'the house'
         """
-        sources: dict[str, int] = {}
+        sources: dict[str, int] = {"": NOTHING}
         targets: dict[str, int] = {}
         left, right, group = [], [], []
         for text, other in pairs:
             reads = [sources.setdefault(word.lower(), len(sources)) for word in words(text)]
+            reads.append(NOTHING)
             writes = [targets.setdefault(word, len(targets)) for word in words(other)]
             for write in writes:
                 base = group[-1] + 1 if group else 0
@@ -46,28 +50,31 @@ class WordForWord:
                 group += [base] * len(reads)
         # A link is a source word and a target word of one pair; a group is all links of one target
         # word there, which share its count of 1.
-        links, which = np.unique(np.stack([left, right]), axis=1, return_inverse=True)
-        chances = np.ones(links.shape[1])
+        both = np.array(left, np.int64) * len(targets) + right
+        names, which = np.unique(both, return_inverse=True)
+        links, groups = np.divmod(names, len(targets)), np.array(group)
+        chances = np.ones(len(names))
         for _ in range(rounds):
             share = chances[which]
-            share /= np.bincount(group, share)[np.array(group)]
-            counts = np.bincount(which, share, links.shape[1])
+            share /= np.bincount(groups, share)[groups]
+            counts = np.bincount(which, share, len(names))
             chances = counts / np.bincount(links[0], counts)[links[0]]
         best = np.lexsort((-chances, links[0]))
         first = best[np.unique(links[0][best], return_index=True)[1]]
-        names, others = list(sources), list(targets)
-        return cls({names[links[0, i]]: others[links[1, i]] for i in first})
+        reads, writes = list(sources), list(targets)
+        return cls({reads[links[0][i]]: writes[links[1][i]] for i in first[1:]})
 
     def translate(self, text: str) -> str:
         """The words of a text in their order; a word that is not known stays as it is.
 
         The first letter becomes a capital, if the source's is.
         """
-        found = join(
-            self.table.get(word.lower(), self.table.get(_other(word.lower()), word))
-            for word in words(text)
-        )
+        found = join(map(self.gloss, words(text)))
         return found[:1].upper() + found[1:] if text[:1].isupper() else found
+
+    def gloss(self, word: str) -> str:
+        """The target word of one of the `words` of a text."""
+        return self.table.get(word.lower(), self.table.get(_other(word.lower()), word))
 
 
 def _other(word: str) -> str:

@@ -34,7 +34,7 @@ from experiments._edit import edit_distance
 from experiments._options import Options, identity, run_folder
 from experiments._seq2seq import Params, Seq2Seq, look, mean_loss, write
 from experiments._seq2seq_options import AttentionName, check_sizes, make_seq2seq
-from experiments._sequences import Batches, Vocabulary, chunks
+from experiments._sequences import Batches, Size, Vocabulary, chunks
 from experiments._terminal import command
 from experiments._training import Outcome, Task, fit
 
@@ -198,7 +198,7 @@ def pronounce(
     """Writes the phonemes of words."""
     sources = [dictionary.letters.encode(word) for word in words]
     longest = max(map(len, sources))
-    sizes = sorted({*range(4, longest, 4), longest})
+    sizes = [Size(most, 0) for most in (*range(4, longest, 4), longest)]
     written: list[list[str]] = [[] for _ in words]
     for which, pairs in chunks(sources, [[]] * len(sources), config.batch, sizes):
         length = len(pairs.source) + 8  # a few words have more phonemes than letters
@@ -285,8 +285,7 @@ def draw(
     written = pronounce(few, dictionary, model, params, words, config.width)
     sources = [dictionary.letters.encode(word) for word in words]
     targets = [dictionary.phonemes.encode(phonemes) for phonemes in written]
-    size = max(map(len, [*sources, *targets]))
-    ((which, pairs),) = chunks(sources, targets, len(words), (size,))
+    ((which, pairs),) = chunks(sources, targets, len(words))
     weights = np.asarray(look(model, params, pairs.source, pairs.target[1:]))
     panels: list[tuple[list[str], list[str], Any]] = []
     for row, index in enumerate(which):

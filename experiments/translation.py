@@ -35,12 +35,11 @@ from experiments._errors import UserError
 from experiments._options import Options, identity, run_folder
 from experiments._seq2seq import Params, Seq2Seq, look, mean_loss, write
 from experiments._seq2seq_options import AttentionName, check_sizes, make_seq2seq
-from experiments._sequences import Batches, chunks
+from experiments._sequences import Batches, Size, chunks
 from experiments._subwords import SPACE, join
 from experiments._terminal import command
 from experiments._training import Outcome, Task, fit
-from experiments._translation_data import Symbols, Texts, digest, is_sentence, split
-from experiments._word_for_word import WordForWord
+from experiments._translation_data import Glosses, Symbols, Texts, digest, is_sentence, split
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,18 @@ class Config:
     """Hidden size of each layer, and in each direction of the encoder."""
     embed: int = 128
     """Size of the embedding of a part of a word."""
-    merges: int = 6000
+    merges: int = 3000
     """How many parts of words are made by joining smaller ones."""
+    gloss: bool = True
+    """Whether each word of a source is followed by what a dictionary has for it: the words that the
+    baseline puts down."""
     dropout: float = 0.2
     """Dropout of embeddings, of the encoder's outputs and of the attentional vectors."""
     smoothing: float = 0.1
     """How much of each target's probability is spread over all symbols, in training."""
     batch: int = 128
     """Pairs of a batch, which are alike in length."""
-    longest: int = 40
+    longest: int = 44
     """Pairs with more parts of words on a side are not trained on."""
     repeat: int = 4
     """How often a pass over the data sees each sentence; phrases are seen once."""
@@ -79,7 +81,7 @@ class Config:
     pairs: int = 0
     """Use only so many pairs; 0 is all."""
     training: Options = Options(
-        steps=4000, learning_rate=2e-3, validate_every=500, checkpoint_every=250, log_every=25
+        steps=2000, learning_rate=2e-3, validate_every=250, checkpoint_every=250, log_every=25
     )
 
     def __post_init__(self):
@@ -117,10 +119,10 @@ def make_model(config: Config, symbols: Symbols) -> Seq2Seq:
 def make_task(config: Config, texts: Texts, symbols: Symbols, model: Seq2Seq) -> Task:
     """What the loop shall train: see `Task`."""
     repeat = config.repeat if texts.phrases else 1
-    both = zip(*symbols.number(texts.train * repeat + texts.phrases), strict=True)
+    both = zip(*symbols.number(texts.train * repeat + texts.phrases, training=True), strict=True)
     fitting = [pair for pair in both if max(map(len, pair)) <= config.longest]
     sources, targets = zip(*fitting, strict=True)
-    shares = (0.25, 0.5, 0.75, 0.9, 1.0)
+    shares = (0.3, 0.6, 0.85, 0.97, 1.0)
     batches = Batches(sources, targets, config.batch, config.training.seed, shares)
     held_out = list(chunks(*symbols.number(texts.valid), config.batch, batches.sizes))
 
@@ -170,7 +172,7 @@ def translate(
     """Translates texts."""
     sources, _ = symbols.number([(text, "") for text in texts])
     longest = max(map(len, sources))
-    sizes = sorted({*range(10, longest, 10), longest})
+    sizes = [Size(most, 0) for most in (*range(10, longest, 10), longest)]
     found = [""] * len(texts)
     for which, pairs in chunks(sources, [[]] * len(sources), config.batch, sizes):
         length = 2 * len(pairs.source)
@@ -194,7 +196,8 @@ def main(config: Config) -> Result:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     began = time.perf_counter()
     texts = load_texts(config)
-    symbols = Symbols.of(texts, config.merges)
+    glosses = Glosses.of(texts)
+    symbols = Symbols.of(texts, config.merges, glosses if config.gloss else None)
     model = make_model(config, symbols)
     task = make_task(config, texts, symbols, model)
     same = identity(config, reporting=("data", "width"), texts=f"{digest(repr(texts)):x}")
@@ -214,8 +217,7 @@ def main(config: Config) -> Result:
         console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return Result(outcome, None, None, None)
     sources, wanted = map(list, zip(*texts.test, strict=True))
-    table = WordForWord.learn(texts.train + texts.phrases + texts.words)
-    columns = [[table.translate(text) for text in sources]]
+    columns = [[glosses.whole.translate(text) for text in sources]]
     for width in (1, config.width):
         columns.append(translate(config, symbols, model, outcome.params, sources, width))
     scores = [score(found, wanted) for found in columns]
@@ -256,12 +258,11 @@ def draw(
     order = sorted(range(len(sources)), key=lambda i: (abs(len(sources[i].split()) - 8), i))[:4]
     pairs = [(sources[i], found[i]) for i in order]
     reads, writes = symbols.number(pairs)
-    size = max(map(len, [*reads, *writes]))
-    ((which, batch),) = chunks(reads, writes, len(pairs), (size,))
+    ((which, batch),) = chunks(reads, writes, len(pairs))
     weights = np.asarray(look(model, params, batch.source, batch.target[1:]))
     panels = []
     for row, index in enumerate(which):
-        source, target = (symbols.subwords.split(text) for text in pairs[index])
+        source, target = symbols.parts(pairs[index][0]), symbols.subwords.split(pairs[index][1])
         rows, columns = ([*(p.strip(SPACE) or "_" for p in s), "end"] for s in (target, source))
         panels.append((rows, columns, weights[: len(rows), row, : len(columns)]))
     draw_attention(path, panels, "Where the decoder looks when it writes a part of a word")

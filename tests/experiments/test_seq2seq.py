@@ -15,8 +15,8 @@ from experiments._metrics import Log
 from experiments._options import Options
 from experiments._seq2seq import look, sums, write
 from experiments._seq2seq_options import make_seq2seq
-from experiments._sequences import BEGIN, END, PAD, Pairs, pad
-from experiments._translation_data import Symbols, is_sentence, split
+from experiments._sequences import BEGIN, END, PAD, UNKNOWN, Pairs, Size, pad
+from experiments._translation_data import GLOSS, Glosses, Symbols, is_sentence, split
 
 SOURCES = [[4, 5, 6, 4], [7], [6, 6], [5, 4, 4]]
 TARGETS = [[5, 4], [4, 6, 5], [], [6]]
@@ -99,7 +99,7 @@ def test_the_loss_is_that_of_every_pair_for_itself_whatever_the_padding(name):
     model, params = make(attention=name)
     want = [plain(params, name, *pair)[0] for pair in zip(SOURCES, TARGETS, strict=True)]
     for size in (4, 7):
-        total, count = sums(model, params, pad(SOURCES, TARGETS, size))
+        total, count = sums(model, params, pad(SOURCES, TARGETS, Size(size, size)))
         np.testing.assert_allclose(total, -np.concatenate(want).sum(), rtol=1e-5)
         assert count == sum(len(target) + 1 for target in TARGETS)
 
@@ -107,7 +107,7 @@ def test_the_loss_is_that_of_every_pair_for_itself_whatever_the_padding(name):
 @pytest.mark.parametrize("name", ["additive", "multiplicative"])
 def test_weights_of_attention_fall_on_the_source_alone(name):
     model, params = make(attention=name)
-    pairs = pad(SOURCES, TARGETS, 5)
+    pairs = pad(SOURCES, TARGETS, Size(5, 5))
     weights = np.asarray(look(model, params, pairs.source, pairs.target[1:]))
     for row, pair in enumerate(zip(SOURCES, TARGETS, strict=True)):
         want = plain(params, name, *pair)[1]
@@ -118,14 +118,14 @@ def test_weights_of_attention_fall_on_the_source_alone(name):
 
 def test_a_batch_is_cut_to_the_smallest_size_and_its_loss_is_the_same():
     model, params = make()
-    total, count = sums(model, params, pad(SOURCES, TARGETS, 4))
-    key, grown = jax.random.key(0), pad(SOURCES, TARGETS, 20)
+    total, count = sums(model, params, pad(SOURCES, TARGETS, Size(4, 4)))
+    key, grown = jax.random.key(0), pad(SOURCES, TARGETS, Size(20, 20))
 
     def work(sizes):
         loss = lambda params: model.bucketed_loss(params, grown, key, sizes)  # noqa: E731
         return jax.jit(jax.value_and_grad(loss))(params)
 
-    (loss, gradient), (whole, other) = work((4, 20)), work((20,))
+    (loss, gradient), (whole, other) = work((Size(4, 3), Size(20, 20))), work((Size(20, 20),))
     np.testing.assert_allclose([loss, whole], total / count, rtol=1e-5)
     for leaf, wanted in zip(jax.tree.leaves(gradient), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(leaf, wanted, rtol=2e-4, atol=2e-6)
@@ -133,7 +133,7 @@ def test_a_batch_is_cut_to_the_smallest_size_and_its_loss_is_the_same():
 
 def test_smoothing_mixes_in_the_mean_over_all_symbols():
     _, params = make()
-    pairs, key = pad(SOURCES, TARGETS, 4), jax.random.key(0)
+    pairs, key = pad(SOURCES, TARGETS, Size(4, 4)), jax.random.key(0)
 
     def loss(smoothing):
         return float(make(smoothing=smoothing)[0].loss(params, pairs, key)[0])
@@ -147,7 +147,7 @@ def test_smoothing_mixes_in_the_mean_over_all_symbols():
 
 def test_dropout_needs_a_key_and_draws():
     model, params = make(dropout=0.5)
-    pairs = pad(SOURCES, TARGETS, 4)
+    pairs = pad(SOURCES, TARGETS, Size(4, 4))
     plain_loss = model.loss(params, pairs)[0]
     np.testing.assert_allclose(plain_loss, make()[0].loss(params, pairs)[0], rtol=1e-6)
     drawn = [model.loss(params, pairs, jax.random.key(seed))[0] for seed in (0, 1)]
@@ -157,7 +157,7 @@ def test_dropout_needs_a_key_and_draws():
 def test_what_is_written_is_the_best_of_all_targets():
     """Beams as wide as all targets of at most two symbols, against every one of them."""
     model, params = make()
-    source = pad(SOURCES, TARGETS, 4).source
+    source = pad(SOURCES, TARGETS, Size(4, 4)).source
     decoded = write(model, params, source, 2, 7 * 7 + 7, 0.0)
     for row, read in enumerate(SOURCES):
         scores = {}
@@ -176,7 +176,7 @@ def test_any_cell_and_several_layers_make_a_model():
     for cell in ("gru", "lem", "min-gru"):
         model = make_seq2seq(config(cell=cell, layers=2), 8, 7)
         assert model.encoder.output_size == 2 * make_cell(cell, 5).output_size
-        pairs = pad(SOURCES, TARGETS, 4)
+        pairs = pad(SOURCES, TARGETS, Size(4, 4))
         shapes = jax.eval_shape(
             lambda key, model=model, pairs=pairs: model.loss(model.init(key), pairs),
             jax.random.key(0),
@@ -307,6 +307,24 @@ def test_texts_come_back_from_their_numbers():
         assert translation.join(symbols.target.decode(numbers)) == target
 
 
+def test_every_word_is_followed_by_its_gloss_from_a_table_that_has_not_seen_its_pair():
+    # "Kater" is in one sentence alone, and that is trained on.
+    texts = split([*PAIRS, ("Hund", "dog"), ("Ein Kater malt.", "A cat paints.")], is_sentence)
+    symbols = Symbols.of(texts, 60, glosses := Glosses.of(texts))
+    for text, _ in texts.test[:5]:
+        parts = symbols.parts(text)
+        plain = [part for part in parts if not part.startswith(GLOSS)]
+        gloss = [part.removeprefix(GLOSS) for part in parts if part.startswith(GLOSS)]
+        assert plain == symbols.subwords.split(text)
+        words = [glosses.whole.gloss(f"▁{word}") for word in text.rstrip(".").split()]
+        assert translation.join(gloss) == translation.join(words)
+        assert all(number > UNKNOWN for number in symbols.source.encode(parts))
+    rare = "Ein Kater malt."
+    english = lambda **options: "".join(symbols.parts(rare, **options)).replace(GLOSS, "")  # noqa: E731
+    assert "cat" in english() and "cat" not in english(training=True)
+    assert symbols.number([(rare, "")], training=True) != symbols.number([(rare, "")])
+
+
 def test_translation_runs_two_steps_and_reports(tmp_path, capsys):
     pytest.importorskip("sacrebleu")
     path = tmp_path / "pairs.tsv"
@@ -349,6 +367,6 @@ def test_options_that_make_no_model_are_refused(kind):
 
 
 def test_padding_is_told_from_symbols():
-    pairs = Pairs(*pad([[4]], [[5]], 3))
+    pairs = Pairs(*pad([[4]], [[5]], Size(3, 3)))
     assert list(pairs.source[:, 0]) == [4, END, PAD, PAD]
     assert list(pairs.target[:, 0]) == [BEGIN, 5, END, PAD, PAD]
