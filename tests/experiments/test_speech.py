@@ -12,7 +12,7 @@ from rich.console import Console
 import jaxrnn as rnn
 from experiments import _audio, _prompts, speech
 from experiments._errors import FetchError, UserError
-from experiments._letters import Letters, train_letters
+from experiments._letters import Letters, english, train_letters
 from experiments._options import Options
 from experiments._recognition import error_rate
 from experiments._speech_data import Batches, Frontend, Inputs, encode, pad, some, split
@@ -260,11 +260,18 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, cap
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"alignment.png", "curves.png", "learning-curve.png", "texts.txt"} <= names
     # The same run, decoded with a model of the letters, too.
-    again = speech.main(small(data=folder, letters=4, training=options))
+    again = speech.main(small(data=folder, letters=4, english=False, training=options))
     assert again.outcome.compile_seconds == 0 and 0 < again.scores[0].fused < 2
     assert again.scores[0][:3] == result.scores[1][:3] and result.scores[1].fused is None
     assert (tmp_path / "run/letters-4/metrics.jsonl").is_file()
     assert (tmp_path / "run/amount-0.5/alignment.png").is_file()
+    # And with one that has read a dictionary besides.
+    (tmp_path / "de-en").write_text("".join(f"Wort {i} :: a word or {i}\n" for i in range(99)))
+    last = speech.main(
+        small(data=folder, letters=4, dictionary=tmp_path / "de-en", training=options)
+    )
+    assert last.outcome.compile_seconds == 0 and 0 < last.scores[0].fused < 2
+    assert (tmp_path / "run/letters-4-english/metrics.jsonl").is_file()
 
 
 def test_letters_learn_what_follows_what(tmp_path):
@@ -273,6 +280,7 @@ def test_letters_learn_what_follows_what(tmp_path):
     outcome = train_letters(
         letters,
         ["abcd ab", "xyzz"] * 8,
+        [],
         ["xyzz", "abcd ab"],
         options=Options(steps=300, out=tmp_path),
         folder=tmp_path,
@@ -286,6 +294,31 @@ def test_letters_learn_what_follows_what(tmp_path):
         state, logits = letters.step(outcome.params, state, label)
         label = jnp.int32(encode(letter)[0])
         assert jax.nn.softmax(logits)[label] > (0.4 if letter == "x" else 0.9)
+
+
+def test_letters_learn_from_more_texts_too(tmp_path):
+    letters = Letters(rnn.GRU(24))
+    losses = [
+        train_letters(
+            letters,
+            ["abcd ab"] * 20,
+            more,
+            ["xyzz"],
+            options=Options(steps=100),
+            folder=tmp_path / str(len(more)),
+            identity={},
+            console=Console(quiet=True),
+        ).best["loss"]
+        for more in ([], ["xyzz"] * 20)
+    ]
+    assert 2 * losses[1] < losses[0]
+
+
+def test_what_is_held_out_is_not_read(tmp_path):
+    lines = "Bitte warten. :: Please wait!\nja :: yes\nzwei Tage :: 2 days\nCafé :: the café"
+    (tmp_path / "de-en").write_text(lines)
+    assert english(tmp_path / "de-en", []) == ["please wait", "two days"]
+    assert english(tmp_path / "de-en", ["please wait"]) == ["two days"]
 
 
 def test_a_folder_of_the_users_own_is_checked(folder):
