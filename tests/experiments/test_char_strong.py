@@ -120,10 +120,10 @@ def test_validation_begins_in_the_learned_state():
 def test_the_word_strong_sets_what_nothing_else_does():
     assert command_line() == char_lm.Config()
     assert command_line("strong") == char_lm.STRONG
-    changed = command_line("strong", "--steps", "7", "--no-residual", "--variational", "0.5")
+    changed = command_line("strong", "--steps", "7", "--residual", "--variational", "0.5")
     training = dataclasses.replace(char_lm.STRONG.training, steps=7)
     assert changed == dataclasses.replace(
-        char_lm.STRONG, training=training, residual=False, variational=0.5
+        char_lm.STRONG, training=training, residual=True, variational=0.5
     )
 
 
@@ -138,7 +138,6 @@ def test_it_has_fewer_parameters_than_the_transformer_beside_it():
     model = char_lm.make_model(char_lm.STRONG, Corpus.of("".join(map(chr, range(32, 97))) * 99))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    embedding, readout = 65 * 64, 384 * 65 + 65
-    lstms = 4 * 384 * ((64 + 384 + 1) + (384 + 384 + 1))
-    assert count == embedding + lstms + 2 * 2 * 384 + readout
+    embedding, lstm, readout = 65 * 64, 4 * 512 * (64 + 512 + 1), 512 * 65 + 65
+    assert count == embedding + lstm + readout
     assert count < 10.7e6
