@@ -27,9 +27,9 @@ import numpy as np
 from flax import linen as nn
 
 import jaxrnn as rnn
-from experiments._attention import Memory
+from experiments._attention import Memory, mix_copies
 from experiments._buckets import switch_loss
-from experiments._sequences import BEGIN, END, PAD, Chunk, Pairs, Size
+from experiments._sequences import BEGIN, END, PAD, UNKNOWN, Chunk, Pairs, Size
 from jaxrnn.decoding import Decoded, beam_search
 from jaxrnn.layers import Stack
 
@@ -52,19 +52,35 @@ class DecoderParams(NamedTuple):
     attention: Any
     combine: Any
     readout: Any
+    gate: Any
     memory: Memory | None
 
 
 class DecoderState(NamedTuple):
-    """That of the recurrent layers, and the attentional vector of the last step."""
+    """That of the recurrent layers, the attentional vector of the last step, and the coverage.
+
+    The coverage is the sum of all weights of attention so far, or None where it is not kept.
+    """
 
     stack: Any
     attentional: Array
+    coverage: Array | None
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """A cell that reads the token before and gives logits of the next one."""
+    """A cell that reads the token before and gives logits of the next one.
+
+    Args:
+        stack: its recurrent layers.
+        attention: how it compares its state with the memory.
+        symbols: how many there are to write.
+        embed: the size of a symbol's embedding.
+        size: that of the attentional vector.
+        dropout: that of embeddings and attentional vectors.
+        copies: whether it may write what stands where it looks.
+        coverage: whether it sees how much it has looked at each place before.
+    """
 
     stack: Stack
     attention: nn.Module
@@ -72,6 +88,8 @@ class Decoder:
     embed: int
     size: int
     dropout: float
+    copies: bool = False
+    coverage: bool = False
 
     input_rank = 0
 
@@ -87,15 +105,17 @@ class Decoder:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> DecoderParams:
         """Draws the parameters; `input_size` is the number of the memory's features."""
-        keys = jax.random.split(key, 5)
+        keys = jax.random.split(key, 6)
         hidden: Any = self.stack.output_size
         h, one = jnp.zeros((1, hidden)), jnp.zeros((1, 1, input_size))
+        coverage = jnp.zeros((1, 1)) if self.coverage else None
         return DecoderParams(
             self._embedding.init(keys[0], jnp.zeros((), jnp.int32)),
             self.stack.init(keys[1], self.embed + self.size),
-            self.attention.init(keys[2], h, Memory(one, jnp.ones((1, 1), bool))),
+            self.attention.init(keys[2], h, Memory(one, jnp.ones((1, 1), bool)), coverage),
             self._combine.init(keys[3], jnp.zeros(hidden + input_size)),
             self._readout.init(keys[4], jnp.zeros(self.size)),
+            self._gate.init(keys[5], jnp.zeros(self.size)) if self.copies else (),
             None,
         )
 
@@ -103,7 +123,9 @@ class Decoder:
         """Zeros."""
         stack = self.stack.init_state(params.stack, batch_shape)
         dtype = jax.tree.leaves(params.embedding)[0].dtype
-        return DecoderState(stack, jnp.zeros((*batch_shape, self.size), dtype))
+        memory: Any = params.memory  # None until `encode` has given it
+        coverage = jnp.zeros(memory.valid.shape, dtype) if self.coverage else None
+        return DecoderState(stack, jnp.zeros((*batch_shape, self.size), dtype), coverage)
 
     def step(
         self, params: DecoderParams, state: DecoderState, token: Array, *, key: Array | None = None
@@ -120,14 +142,19 @@ class Decoder:
         embedded = drop(self.dropout, self._embedding.apply(params.embedding, token), keys[0])
         x = jnp.concatenate([embedded, state.attentional], axis=-1)
         stack, h = self.stack.step(params.stack, state.stack, x)
-        memory: Any = params.memory  # None until `encode` has given it
-        weights: Any = self.attention.apply(params.attention, h, memory)
+        memory: Any = params.memory  # as above
+        weights: Any = self.attention.apply(params.attention, h, memory, state.coverage)
+        coverage = None if state.coverage is None else state.coverage + weights
         context = jnp.einsum("bs,bsf->bf", weights, memory.features)
         both = jnp.concatenate([h, context], axis=-1)
         combined: Any = self._combine.apply(params.combine, both)
         attentional = drop(self.dropout, jnp.tanh(combined), keys[1])
         logits: Any = self._readout.apply(params.readout, attentional)
-        return DecoderState(stack, attentional), (logits, weights)
+        if self.copies:
+            gate: Any = self._gate.apply(params.gate, attentional)
+            log_probs = jax.nn.log_softmax(logits)
+            logits = mix_copies(log_probs, weights, jax.nn.sigmoid(gate), memory)
+        return DecoderState(stack, attentional, coverage), (logits, weights)
 
     @property
     def _embedding(self) -> nn.Embed:
@@ -140,6 +167,10 @@ class Decoder:
     @property
     def _readout(self) -> nn.Dense:
         return nn.Dense(self.symbols)
+
+    @property
+    def _gate(self) -> nn.Dense:
+        return nn.Dense(1)
 
 
 # Encoder and decoder ------------------------------------------------------------------------------
@@ -165,6 +196,8 @@ class Seq2Seq:
         decoder: the other half.
         dropout: that of embeddings, memory and attentional vectors.
         smoothing: how much of each target's probability is spread over all symbols.
+        first_gloss: the first of the sources' symbols that are those of targets, in their order,
+            which the decoder may copy; None: none are.
     """
 
     symbols: int
@@ -173,6 +206,7 @@ class Seq2Seq:
     decoder: Decoder
     dropout: float
     smoothing: float = 0.0
+    first_gloss: int | None = None
 
     def init(self, key: Array) -> Params:
         """Draws the parameters."""
@@ -197,7 +231,11 @@ class Seq2Seq:
         ys = drop(self.dropout, ys, keys[2])
         mean = ys.sum(0) / lengths[:, None].astype(ys.dtype)  # skipped steps give zeros
         features = jnp.swapaxes(jnp.concatenate([ys, xs], axis=-1), 0, 1)
-        decoder = params.decoder._replace(memory=Memory(features, valid.T))
+        copies = None
+        if self.first_gloss is not None:
+            gloss = source >= self.first_gloss
+            copies = jnp.where(gloss, source - self.first_gloss + UNKNOWN + 1, PAD).T
+        decoder = params.decoder._replace(memory=Memory(features, valid.T, copies))
         state = self.decoder.init_state(decoder, source.shape[1:])
         first: Any = self._bridge.apply(params.bridge, mean)
         return decoder, state._replace(attentional=jnp.tanh(first))

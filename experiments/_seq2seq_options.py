@@ -25,8 +25,14 @@ def check_sizes(config: Any) -> None:
         )
 
 
-def make_seq2seq(config: Any, sources: int, targets: int) -> Seq2Seq:
-    """The model of so many symbols on each side."""
+def make_seq2seq(
+    config: Any,
+    sources: int,
+    targets: int,
+    first_gloss: int | None = None,
+    coverage: bool = False,
+) -> Seq2Seq:
+    """The model of so many symbols on each side; see `Seq2Seq` and `Decoder` for the others."""
     cell, engine = make_cell(config.cell, config.hidden), make_engine(config.engine)
     layer = Recurrent(cell, engine=engine)
     encoder = Stack((Bidirectional(layer, layer),) * config.layers, dropout=config.dropout)
@@ -37,5 +43,9 @@ def make_seq2seq(config: Any, sources: int, targets: int) -> Seq2Seq:
         embed=config.embed,
         size=config.hidden,
         dropout=config.dropout,
+        copies=first_gloss is not None,
+        coverage=coverage,
     )
-    return Seq2Seq(sources, config.embed, encoder, decoder, config.dropout, config.smoothing)
+    return Seq2Seq(
+        sources, config.embed, encoder, decoder, config.dropout, config.smoothing, first_gloss
+    )

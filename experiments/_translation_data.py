@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from experiments._errors import UserError
-from experiments._sequences import Vocabulary
+from experiments._sequences import UNKNOWN, Vocabulary
 from experiments._subwords import Subwords, words
 from experiments._word_for_word import WordForWord
 
@@ -122,6 +122,11 @@ class Symbols(NamedTuple):
         if glosses is not None:
             source = Vocabulary((*source.symbols, *map(GLOSS.__add__, target.symbols)))
         return cls(subwords, source, target, glosses)
+
+    @property
+    def first_gloss(self) -> int | None:
+        """The number of a source's first symbol that is a target's; the others follow in order."""
+        return None if self.glosses is None else len(self.source) - len(self.target) + UNKNOWN + 1
 
     def parts(self, text: str, training: bool = False) -> list[str]:
         """The symbols of a source."""

@@ -58,11 +58,13 @@ class Config:
     """Hidden size of each layer, and in each direction of the encoder."""
     embed: int = 128
     """Size of the embedding of a part of a word."""
-    merges: int = 3000
+    merges: int = 6000
     """How many parts of words are made by joining smaller ones."""
     gloss: bool = True
     """Whether each word of a source is followed by what a dictionary has for it: the words that the
-    baseline puts down."""
+    baseline puts down. The decoder may copy them."""
+    coverage: bool = True
+    """Whether the decoder sees how much it has looked at each place before."""
     dropout: float = 0.2
     """Dropout of embeddings, of the encoder's outputs and of the attentional vectors."""
     smoothing: float = 0.1
@@ -81,7 +83,7 @@ class Config:
     pairs: int = 0
     """Use only so many pairs; 0 is all."""
     training: Options = Options(
-        steps=2000, learning_rate=2e-3, validate_every=250, checkpoint_every=250, log_every=25
+        steps=1600, learning_rate=2e-3, validate_every=200, checkpoint_every=200, log_every=25
     )
 
     def __post_init__(self):
@@ -113,7 +115,8 @@ def load_texts(config: Config) -> Texts:
 
 def make_model(config: Config, symbols: Symbols) -> Seq2Seq:
     """The model that the configuration describes."""
-    return make_seq2seq(config, len(symbols.source), len(symbols.target))
+    sizes = len(symbols.source), len(symbols.target)
+    return make_seq2seq(config, *sizes, symbols.first_gloss, config.coverage)
 
 
 def make_task(config: Config, texts: Texts, symbols: Symbols, model: Seq2Seq) -> Task:
@@ -262,8 +265,8 @@ def draw(
     weights = np.asarray(look(model, params, batch.source, batch.target[1:]))
     panels = []
     for row, index in enumerate(which):
-        source, target = symbols.parts(pairs[index][0]), symbols.subwords.split(pairs[index][1])
-        rows, columns = ([*(p.strip(SPACE) or "_" for p in s), "end"] for s in (target, source))
+        both = symbols.subwords.split(pairs[index][1]), symbols.parts(pairs[index][0])
+        rows, columns = ([*(p.replace(SPACE, "") or "_" for p in s), "end"] for s in both)
         panels.append((rows, columns, weights[: len(rows), row, : len(columns)]))
     draw_attention(path, panels, "Where the decoder looks when it writes a part of a word")
 

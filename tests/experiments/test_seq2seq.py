@@ -27,8 +27,8 @@ def config(**changes):
     return pronunciation.Config(**(defaults | changes))
 
 
-def make(seed=0, **changes):
-    model = make_seq2seq(config(**changes), 8, 7)
+def make(seed=0, first_gloss=None, coverage=False, **changes):
+    model = make_seq2seq(config(**changes), 8, 7, first_gloss, coverage)
     params = model.init(jax.random.key(seed))
     random = np.random.default_rng(seed)
     return model, jax.tree.map(
@@ -59,15 +59,16 @@ def dense(p, x):
     return x @ p["kernel"] + p.get("bias", 0.0)
 
 
-def attend(name, p, h, memory):
+def attend(name, p, h, memory, seen):
     p = p["params"]
+    seen = dense(p["coverage"], seen[:, None]) if "coverage" in p else np.zeros((len(memory), 1))
     if name == "additive":
-        scores = np.tanh(dense(p["query"], h) + dense(p["key"], memory)) @ p["score"]["kernel"]
-        return softmax(scores[:, 0])
-    return softmax(memory @ dense(p["query"], h) / np.sqrt(memory.shape[1]))
+        both = dense(p["query"], h) + dense(p["key"], memory) + seen
+        return softmax((np.tanh(both) @ p["score"]["kernel"])[:, 0])
+    return softmax(memory @ dense(p["query"], h) / np.sqrt(memory.shape[1]) + seen[:, 0])
 
 
-def plain(params, name, source, target):
+def plain(params, name, source, target, first_gloss=None):
     """Log-probabilities of a target's symbols and the end, and the weights of attention."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     (both,) = params.encoder
@@ -87,17 +88,38 @@ def plain(params, name, source, target):
     for token, following in zip([BEGIN, *target], [*target, END], strict=True):
         x = np.concatenate([decoder.embedding["params"]["embedding"][token], attentional])
         state, h = lstm(decoder.stack[0], state, x)
-        looks.append(attend(name, decoder.attention, h, memory))
+        seen = np.sum([np.zeros(len(memory)), *looks], axis=0)
+        looks.append(attend(name, decoder.attention, h, memory, seen))
         both = np.concatenate([h, looks[-1] @ memory])
         attentional = np.tanh(dense(decoder.combine["params"], both))
-        log_probs.append(np.log(softmax(dense(decoder.readout["params"], attentional)))[following])
+        probs = softmax(dense(decoder.readout["params"], attentional))
+        if first_gloss is not None:
+            gate = sigmoid(dense(decoder.gate["params"], attentional))[0]
+            copied = np.zeros_like(probs)
+            for symbol, weight in zip([*source, END], looks[-1], strict=True):
+                if symbol >= first_gloss:
+                    copied[symbol - first_gloss + UNKNOWN + 1] += weight
+            probs = (1 - gate * copied.sum()) * probs + gate * copied
+            np.testing.assert_allclose(probs.sum(), 1.0)
+        log_probs.append(np.log(probs)[following])
     return np.array(log_probs), np.array(looks)
 
 
-@pytest.mark.parametrize("name", ["additive", "multiplicative"])
-def test_the_loss_is_that_of_every_pair_for_itself_whatever_the_padding(name):
-    model, params = make(attention=name)
-    want = [plain(params, name, *pair)[0] for pair in zip(SOURCES, TARGETS, strict=True)]
+@pytest.mark.parametrize(
+    ("name", "first_gloss", "coverage"),
+    [
+        ("additive", None, False),
+        ("additive", 6, True),
+        ("multiplicative", None, False),
+        ("multiplicative", None, True),
+    ],
+)
+def test_the_loss_is_that_of_every_pair_for_itself_whatever_the_padding(
+    name, first_gloss, coverage
+):
+    model, params = make(attention=name, first_gloss=first_gloss, coverage=coverage)
+    pairs = zip(SOURCES, TARGETS, strict=True)
+    want = [plain(params, name, *pair, first_gloss)[0] for pair in pairs]
     for size in (4, 7):
         total, count = sums(model, params, pad(SOURCES, TARGETS, Size(size, size)))
         np.testing.assert_allclose(total, -np.concatenate(want).sum(), rtol=1e-5)
@@ -323,6 +345,9 @@ def test_every_word_is_followed_by_its_gloss_from_a_table_that_has_not_seen_its_
     english = lambda **options: "".join(symbols.parts(rare, **options)).replace(GLOSS, "")  # noqa: E731
     assert "cat" in english() and "cat" not in english(training=True)
     assert symbols.number([(rare, "")], training=True) != symbols.number([(rare, "")])
+    first = symbols.target.symbols[0]  # what the decoder copies is the same part
+    assert symbols.source.encode([f"{GLOSS}{first}"]) == [symbols.first_gloss]
+    assert symbols.target.encode([first]) == [UNKNOWN + 1]
 
 
 def test_translation_runs_two_steps_and_reports(tmp_path, capsys):
@@ -330,7 +355,7 @@ def test_translation_runs_two_steps_and_reports(tmp_path, capsys):
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{de}\t{en}\n" for de, en in PAIRS), encoding="utf-8")
     small = translation.Config(
-        hidden=4, embed=3, merges=20, batch=8, width=2, data=path, training=training(tmp_path)
+        hidden=4, embed=3, merges=200, batch=8, width=2, data=path, training=training(tmp_path)
     )
     result = translation.main(small)
     out = capsys.readouterr().out
