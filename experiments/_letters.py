@@ -77,8 +77,11 @@ class Letters:
 
 def english(package: Path | None, left_out: Iterable[str]) -> list[str]:
     """The English phrases and sentences of a dictionary as they are spoken, but for some texts."""
-    pairs = _dictionaries.german_english(package=package, option="--dictionary")
-    phrases = (text for _, text in pairs if len(text.split()) > 1 and text.isascii())
+    pairs = _dictionaries.german_english(
+        package=package, option="--dictionary, or leave it out by --no-english"
+    )
+    texts = (text.replace("’", "'") for _, text in pairs)
+    phrases = (text for text in texts if len(text.split()) > 1 and text.isascii())
     return sorted({spoken(text) for text in phrases} - {"", *left_out})
 
 

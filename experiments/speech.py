@@ -219,11 +219,15 @@ def main(config: Config) -> Result:
     console.print(
         f"always {commonest!r}: {baseline:.1%} of the letters of the held-out texts wrong"
     )
+    more = []
+    if config.letters and config.english:
+        more = english(config.dictionary, [each.text for each in parts.valid + parts.test])
     scores = []
     for amount in sorted(config.amounts):
         train = some(parts.train, amount)
         place = folder if amount == 1 else folder / f"amount-{amount:g}"
-        outcome, result = train_on(config, train, parts, place, same | {"amount": amount}, console)
+        own = same | {"amount": amount}
+        outcome, result = train_on(config, train, parts, more, place, own, console)
         if result is None:
             break
         scores.append(result)
@@ -236,11 +240,12 @@ def train_on(
     config: Config,
     train: list[Utterance],
     parts: Parts,
+    more: list[str],
     folder: Path,
     same: dict[str, Any],
     console: Console,
 ) -> tuple[Outcome, Scores | None]:
-    """Trains one model, and tests it."""
+    """Trains one model, and tests it; `more` are texts besides those that were spoken."""
     inputs, model = Inputs.of(Frontend(config.bands, config.stacked), train), make_model(config)
     task = make_task(config, train, parts, inputs)
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
@@ -256,13 +261,11 @@ def train_on(
     columns = [write_down(held_out), write_down(held_out, config.width)]
     if config.letters:
         letters = Letters(make_cell(config.cell, config.letters))
-        said, *left_out = ([each.text for each in part] for part in parts._replace(train=train))
-        more = english(config.dictionary, sum(left_out, [])) if config.english else []
         learnt = train_letters(
             letters,
-            said,
+            [utterance.text for utterance in train],
             more,
-            left_out[0],
+            [utterance.text for utterance in parts.valid],
             options=config.training,
             folder=folder / f"letters-{config.letters}{'-english' * config.english}",
             identity=same | {"letters": config.letters, "more": digest(repr(more))},
