@@ -80,8 +80,9 @@ def english(package: Path | None, left_out: Iterable[str]) -> list[str]:
     pairs = _dictionaries.german_english(
         package=package, option="--dictionary, or leave it out by --no-english"
     )
-    texts = (text.replace("’", "'") for _, text in pairs)
-    phrases = (text for text in texts if len(text.split()) > 1 and text.isascii())
+    phrases = (
+        text for _, text in pairs if len(text.split()) > 1 and text.replace("’", "").isascii()
+    )
     return sorted({spoken(text) for text in phrases} - {"", *left_out})
 
 

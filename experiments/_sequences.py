@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,6 +73,18 @@ class Size(NamedTuple):
     target: int
 
 
+def smallest(sizes: Sequence[Size], longest: Any, xp: Any = np) -> Any:
+    """Which of `sizes` is the first that holds a source and a target of these lengths.
+
+    Args:
+        sizes: each holds all that those before it hold.
+        longest: the two lengths, or arrays of them.
+        xp: NumPy, or `jax.numpy` for lengths that are traced.
+    """
+    sides = zip(zip(*sizes, strict=True), longest, strict=True)
+    return xp.maximum(*(xp.searchsorted(xp.asarray(most), own) for most, own in sides))
+
+
 def pad(sources: Numbers, targets: Numbers, size: Size) -> Pairs:
     """Makes a batch of pairs, none of which is longer than `size` on either side."""
     source = np.full((size.source + 1, len(sources)), PAD, np.int32)
@@ -131,8 +143,7 @@ class Batches:
 
     @cached_property
     def _groups(self) -> list[np.ndarray]:
-        sides = zip(zip(*self.sizes, strict=True), self._lengths.T, strict=True)
-        group = np.maximum(*(np.searchsorted(most, lengths) for most, lengths in sides))
+        group = smallest(self.sizes, self._lengths.T)
         return [np.flatnonzero(group == number) for number in range(len(self.sizes))]
 
     @cached_property
@@ -162,8 +173,7 @@ def chunks(
         which = order[begin : begin + rows]
         filled = np.resize(which, rows).tolist()
         own = Size(*lengths[which].max(0).tolist())
-        fitting = [size for size in sizes if np.greater_equal(size, own).all()]
-        size = fitting[0] if fitting else own
+        size = (*sizes, own)[smallest(sizes, own) if sizes else 0]
         yield Chunk(which, pad([sources[i] for i in filled], [targets[i] for i in filled], size))
 
 

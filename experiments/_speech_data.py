@@ -1,6 +1,5 @@
 """Utterances as batches: features, labels, a split that keeps near-duplicates together."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import _audio
+from experiments._digest import digest
 from experiments._near_duplicates import groups
 from experiments._prompts import Utterance
 from experiments._sequences import draw_batches
@@ -43,7 +43,7 @@ def split(utterances: Sequence[Utterance]) -> Parts:
     group = groups(texts) if texts else []
     first: dict[int, str] = {}
     for utterance, number in zip(ordered, group, strict=True):
-        hundredth = _digest(first.setdefault(number, utterance.text)) % 100
+        hundredth = digest(first.setdefault(number, utterance.text)) % 100
         which = parts.test if hundredth < 15 else parts.valid if hundredth < 23 else parts.train
         which.append(utterance)
     return parts
@@ -51,14 +51,10 @@ def split(utterances: Sequence[Utterance]) -> Parts:
 
 def some(utterances: Sequence[Utterance], amount: float) -> list[Utterance]:
     """A part of the utterances, by their duration; a larger part holds a smaller one."""
-    ordered = sorted(utterances, key=lambda utterance: _digest(utterance.name))
+    ordered = sorted(utterances, key=lambda utterance: digest(utterance.name))
     seconds = np.cumsum([utterance.seconds for utterance in ordered])
     chosen = [u for u, end in zip(ordered, seconds, strict=True) if end <= amount * seconds[-1]]
     return chosen or ordered[:1]
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 # Features -----------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Pairs of sentences: which are held out, and how they become numbers."""
 
-import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from experiments._digest import digest
 from experiments._errors import UserError
 from experiments._sequences import UNKNOWN, Vocabulary
 from experiments._subwords import Subwords, words
@@ -61,11 +61,6 @@ def _alike(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
-def digest(text: str) -> int:
-    """A number that depends on a text alone."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
 class Glosses(NamedTuple):
     """What a dictionary has for each word of a source.
 
@@ -82,13 +77,13 @@ class Glosses(NamedTuple):
     halves: tuple[WordForWord, WordForWord]
 
     @classmethod
-    def of(cls, texts: Texts) -> "Glosses":
-        """Learned from the pairs for training."""
+    def of(cls, texts: Texts, whole: WordForWord) -> "Glosses":
+        """Learned from the pairs for training, as `whole` was from all of them."""
         halves: tuple[list[Text], list[Text]] = ([], [])
         for pair in texts.train + texts.phrases:
             halves[1 - _half(pair[0])].append(pair)
         one, other = (WordForWord.learn(half + texts.words) for half in halves)
-        return cls(WordForWord.learn(texts.train + texts.phrases + texts.words), (one, other))
+        return cls(whole, (one, other))
 
     def table(self, source: str, training: bool) -> WordForWord:
         """The one in which the words of a source are looked up."""

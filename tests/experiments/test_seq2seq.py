@@ -17,6 +17,7 @@ from experiments._seq2seq import look, sums, write
 from experiments._seq2seq_options import make_seq2seq
 from experiments._sequences import BEGIN, END, PAD, UNKNOWN, Pairs, Size, pad
 from experiments._translation_data import GLOSS, Glosses, Symbols, is_sentence, split
+from experiments._word_for_word import WordForWord
 
 SOURCES = [[4, 5, 6, 4], [7], [6, 6], [5, 4, 4]]
 TARGETS = [[5, 4], [4, 6, 5], [], [6]]
@@ -332,13 +333,14 @@ def test_texts_come_back_from_their_numbers():
 def test_every_word_is_followed_by_its_gloss_from_a_table_that_has_not_seen_its_pair():
     # "Kater" is in one sentence alone, and that is trained on.
     texts = split([*PAIRS, ("Hund", "dog"), ("Ein Kater malt.", "A cat paints.")], is_sentence)
-    symbols = Symbols.of(texts, 60, glosses := Glosses.of(texts))
+    table = WordForWord.learn(texts.train + texts.phrases + texts.words)
+    symbols = Symbols.of(texts, 60, Glosses.of(texts, table))
     for text, _ in texts.test[:5]:
         parts = symbols.parts(text)
         plain = [part for part in parts if not part.startswith(GLOSS)]
         gloss = [part.removeprefix(GLOSS) for part in parts if part.startswith(GLOSS)]
         assert plain == symbols.subwords.split(text)
-        words = [glosses.whole.gloss(f"▁{word}") for word in text.rstrip(".").split()]
+        words = [table.gloss(f"▁{word}") for word in text.rstrip(".").split()]
         assert translation.join(gloss) == translation.join(words)
         assert all(number > UNKNOWN for number in symbols.source.encode(parts))
     rare = "Ein Kater malt."
