@@ -4,7 +4,8 @@ from typing import Any, Literal, get_args
 
 from experiments._attention import Additive, Multiplicative
 from experiments._choices import make_cell, make_engine
-from experiments._seq2seq import Decoder, Seq2Seq
+from experiments._decoder import Decoder
+from experiments._seq2seq import Seq2Seq
 from jaxrnn.layers import Bidirectional, Recurrent, Stack
 
 AttentionName = Literal["additive", "multiplicative"]
