@@ -7,7 +7,7 @@ looked at each place before, so that it need not say a thing twice: Tu et al., "
 for neural machine translation", 2016.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,24 +30,66 @@ class Memory(NamedTuple):
     copies: Array | None = None
 
 
-def mix_copies(log_probs: Array, weights: Array, gate: Array, memory: Memory) -> Array:
+class Look(NamedTuple):
+    """A look at the memory, and what a decoder makes of it; any axes may come before the rows.
+
+    Fields:
+        logits: of the symbols that it could make up, `[rows, symbols]`.
+        weights: where it looks, `[rows, time]`.
+        gate: how much it would rather copy, `[rows, 1]`; None: it cannot.
+    """
+
+    logits: Array
+    weights: Array
+    gate: Array | None = None
+
+
+_LEAST = 1e-9  # a probability is never 0, however sure of a copy the decoder is
+
+
+def mix_copies(look: Look, memory: Memory) -> Array:
     """Log-probabilities of symbols that are made up, or copied from where the decoder looks.
 
     p(y) = (1 - g c) q(y) + g Σ_s w_s [y stands at s], where c = Σ_s w_s over all places where a
     symbol stands: See, Liu and Manning, "Get to the point: summarization with pointer-generator
     networks", 2017, equation 9, for a memory in which not every place can be copied.
+    """
+    weights = _copying(look, memory)
+    zeros = jnp.zeros_like(look.logits)
+    copied = jax.vmap(lambda row, places, w: row.at[places].add(w))(zeros, memory.copies, weights)
+    made = (1 - weights.sum(-1, keepdims=True)) * jax.nn.softmax(look.logits)
+    return jnp.log(made + copied + _LEAST)
+
+
+def losses(look: Look, memory: Memory, symbols: Array, smoothing: float = 0.0) -> Array:
+    """Minus the log-probability of one symbol for each row, by the same equation.
+
+    It makes no array of all symbols besides the logits.
 
     Args:
-        log_probs: log q `[rows, symbols]`.
-        weights: w, where the decoder looks `[rows, time]`.
-        gate: g, between 0 and 1 `[rows, 1]`.
+        look: see `Look`.
         memory: what stands where.
+        symbols: those wanted `[rows]`; of a 0 the loss means nothing.
+        smoothing: how much of the loss is the mean of -log q over all symbols.
     """
-    weights = gate * jnp.where(memory.copies == 0, 0, weights)
-    zeros = jnp.zeros_like(log_probs)
-    copied = jax.vmap(lambda row, places, w: row.at[places].add(w))(zeros, memory.copies, weights)
-    made = (1 - weights.sum(-1, keepdims=True)) * jnp.exp(log_probs)
-    return jnp.log(made + copied + 1e-9)  # never log 0, however sure of a copy
+    normaliser = jax.nn.logsumexp(look.logits, axis=-1)
+    wanted = jnp.take_along_axis(look.logits, symbols[..., None], axis=-1)[..., 0]
+    found = normaliser - wanted
+    if look.gate is not None:
+        weights = _copying(look, memory)
+        copied = jnp.where(memory.copies == symbols[..., None], weights, 0).sum(-1)
+        made = (1 - weights.sum(-1)) * jnp.exp(-found)
+        found = -jnp.log(made + copied + _LEAST)
+    if smoothing:
+        mean = normaliser - look.logits.mean(-1)
+        found = (1 - smoothing) * found + smoothing * mean
+    return found
+
+
+def _copying(look: Look, memory: Memory) -> Array:
+    """How much is copied from each place: g w_s where a symbol stands, else 0."""
+    gate: Any = look.gate
+    return gate * jnp.where(memory.copies == 0, 0, look.weights)
 
 
 class Additive(nn.Module):

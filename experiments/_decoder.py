@@ -11,6 +11,7 @@ the attentional vector a_t is fed to the next step.
 The coverage c and the copies are options; `_attention.py` says what they are. Here is the textbook
 step; `jaxrnn.unroll` finds out that the keys of the memory do not change, that the embeddings'
 share of the cell's product can be had before the loop, and V a_t after it, for all steps at once.
+To train, a step gives what p(y_t) is made of, for the p of one symbol; to write, the p of all.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments._attention import Memory, mix_copies
+from experiments._attention import Look, Memory, mix_copies
 from jaxrnn.layers import Stack
 
 Array = jax.Array
@@ -116,15 +117,8 @@ class Decoder:
 
     def step(
         self, params: DecoderParams, state: DecoderState, token: Array, *, key: Array | None = None
-    ) -> tuple[DecoderState, Array]:
-        """One token: `(params, state, token) -> (state, logits)`."""
-        state, (logits, _) = self.look(params, state, token, key=key)
-        return state, logits
-
-    def look(
-        self, params: DecoderParams, state: DecoderState, token: Array, *, key: Array | None = None
-    ) -> tuple[DecoderState, tuple[Array, Array]]:
-        """The same, with the weights of attention `[rows, time]` beside the logits."""
+    ) -> tuple[DecoderState, Look]:
+        """One token: `(params, state, token) -> (state, look)`."""
         keys = (None, None) if key is None else jax.random.split(key)
         embedded = drop(self.dropout, self._embedding.apply(params.embedding, token), keys[0])
         x = jnp.concatenate([embedded, state.attentional], axis=-1)
@@ -137,11 +131,18 @@ class Decoder:
         combined: Any = self._combine.apply(params.combine, both)
         attentional = drop(self.dropout, jnp.tanh(combined), keys[1])
         logits: Any = self._readout.apply(params.readout, attentional)
+        gate = None
         if self.copies:
-            gate: Any = self._gate.apply(params.gate, attentional)
-            log_probs = jax.nn.log_softmax(logits)
-            logits = mix_copies(log_probs, weights, jax.nn.sigmoid(gate), memory)
-        return DecoderState(stack, attentional, coverage), (logits, weights)
+            gate = jax.nn.sigmoid(jnp.asarray(self._gate.apply(params.gate, attentional)))
+        return DecoderState(stack, attentional, coverage), Look(logits, weights, gate)
+
+    def write(
+        self, params: DecoderParams, state: DecoderState, token: Array
+    ) -> tuple[DecoderState, Array]:
+        """One token, for a search: `(params, state, token) -> (state, logits of the next one)`."""
+        state, look = self.step(params, state, token)
+        memory: Any = params.memory
+        return state, mix_copies(look, memory) if self.copies else look.logits
 
     @property
     def _embedding(self) -> nn.Embed:

@@ -24,7 +24,7 @@ import numpy as np
 from flax import linen as nn
 
 import jaxrnn as rnn
-from experiments._attention import Memory
+from experiments._attention import Memory, losses
 from experiments._buckets import switch_loss
 from experiments._decoder import Decoder, DecoderParams, DecoderState, drop
 from experiments._sequences import BEGIN, END, PAD, UNKNOWN, Chunk, Pairs, Size, smallest
@@ -103,13 +103,12 @@ class Seq2Seq:
         keys = (None, None) if key is None else jax.random.split(key)
         source, target = map(jnp.asarray, pairs)
         decoder, state = self.encode(params, source, keys[0])
-        _, logits = rnn.unroll(self.decoder, decoder, target[:-1], state, key=keys[1])
-        log_probs = jax.nn.log_softmax(logits)
-        losses = -jnp.take_along_axis(log_probs, target[1:, :, None], axis=-1)[..., 0]
-        if key is not None and self.smoothing:
-            losses = (1 - self.smoothing) * losses - self.smoothing * log_probs.mean(-1)
-        counts = (target[1:] != PAD).astype(losses.dtype)
-        return (losses * counts).sum(), counts.sum()
+        _, looks = rnn.unroll(self.decoder, decoder, target[:-1], state, key=keys[1])
+        smoothing = 0.0 if key is None else self.smoothing
+        memory: Any = decoder.memory
+        each = losses(looks, memory, target[1:], smoothing)
+        counts = (target[1:] != PAD).astype(each.dtype)
+        return (each * counts).sum(), counts.sum()
 
     def bucketed_loss(
         self, params: Params, pairs: Pairs, key: Array, sizes: tuple[Size, ...]
@@ -157,7 +156,7 @@ def write(
     decoder, state = model.encode(params, source)
     first = jnp.full(source.shape[1:], BEGIN, jnp.int32)
     found = beam_search(
-        model.decoder,
+        model.decoder.write,
         decoder,
         state,
         first,
@@ -177,7 +176,7 @@ def look(model: Seq2Seq, params: Params, source: Array, tokens: Array) -> Array:
     read = jnp.concatenate([begin, tokens[:-1]])
 
     def step(state, token):
-        state, (_, weights) = model.decoder.look(decoder, state, token)
-        return state, weights
+        state, seen = model.decoder.step(decoder, state, token)
+        return state, seen.weights
 
     return jax.lax.scan(step, state, read)[1]

@@ -14,6 +14,7 @@ vectors stays in the loop, its factors are hoisted).
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax.extend.core as jex
@@ -237,6 +238,19 @@ def _cut_after(eqns, state_out) -> tuple[list, list]:
     return [eqn for eqn in eqns if id(eqn) not in ids], after
 
 
+def _is_outer(eqn) -> bool:
+    """Whether a product sums over one number only: pointwise work.
+
+    Its result is larger than what it is made of. To keep that for the gradient, and to lay up the
+    cotangent of each step for one contraction after the loop, costs more than to do it again and to
+    add up a gradient as small as the kernel.
+    """
+    if eqn.primitive.name != "dot_general":
+        return False
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    return math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted) == 1
+
+
 def _find_products(jaxpr, eqns, kind, outside) -> list[Piece | Product]:
     """Finds the products, with the splits and sums that belong to them; the rest are pieces."""
     users: dict[Any, list[Any]] = {}
@@ -253,6 +267,8 @@ def _find_products(jaxpr, eqns, kind, outside) -> list[Piece | Product]:
     absorbed: set[int] = set()
     for eqn in eqns:
         if eqn.primitive.name not in PRODUCTS or any(is_literal(v) for v in eqn.invars):
+            continue
+        if _is_outer(eqn):
             continue
         lhs, rhs = eqn.invars[:2]
         if kind[rhs] == PARAMS and kind[lhs] == STATE and rhs not in in_loop:

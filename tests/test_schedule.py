@@ -99,3 +99,23 @@ def test_what_would_gain_nothing_stays_one_product():
         page = rnn.explain(*make(step))
         assert page.loop["dot_general"] == page.loop["concatenate"] == 1
         assert "dot_general" not in page.inputs
+
+
+def test_a_product_over_one_number_is_pointwise_work():
+    """What it gives is not kept: it is larger than what it is made of."""
+
+    def step(p, state, x):
+        h, seen = state
+        both = seen[..., None] @ p["u"] + (x @ p["W"] + h @ p["U"])[..., None, :]
+        h = jnp.tanh(both).sum(-2)
+        return (h, seen + h[..., :1]), h
+
+    def zeros(params, batch):
+        return jnp.zeros((*batch, H)), jnp.zeros((*batch, 100))
+
+    cell = rnn.from_step(step, init_state=zeros)
+    params = {"u": jnp.ones((1, H)), "W": jnp.ones((N, H)), "U": jnp.ones((H, H))}
+    page = rnn.explain(cell, params, jnp.ones((7, BATCH, N)))
+    assert page.products == (f"[{BATCH}, {H}] @ [{H}, {H}]",)
+    state, sums = BATCH * (H + 100), BATCH * H
+    assert page.kept_bytes == 8 * (state + sums)

@@ -147,6 +147,14 @@ def put_together_row_by_row(p, h, x):  # K [1, h, x, h²], where the kernel is t
     return h, h
 
 
+def coverage(p, state, x):  # additive attention; c u is an outer product
+    h, c = state
+    both = jnp.tanh(c[..., None] @ p["u"] + (h @ p["U"])[..., None, :])
+    weights = jax.nn.softmax((both * p["v"]).sum(-1))
+    h = jnp.tanh(x @ p["W"] + (weights * x).sum(-1, keepdims=True) * h)
+    return (h, c + weights), weights
+
+
 def products_add(p, h, x):
     h = jnp.tanh((h * x[..., :1]) @ p["U"] + jnp.sin(h) @ p["U"] + x @ p["W"])
     return h, h
@@ -314,6 +322,12 @@ USER_CELLS = (
     user("products_add", products_add),
     user("put_together", put_together, {"W": (N + H, H), "V": (H + N, H), "b": (H,)}),
     user("put_together_row_by_row", put_together_row_by_row, {"K": (H, 1 + N + 2 * H)}),
+    user(
+        "coverage",
+        coverage,
+        DENSE | {"u": (1, H), "v": (H,)},
+        (((H,), "float64"), ((N,), "float64")),
+    ),
     user("antisymmetric", antisymmetric),
     user("tied", tied, {"K": (N, N)}, ((N,), "float64")),
     user("convolution", convolution, {"K": (3, 2, 2), "W": (N, 2)}, ((5, 2), "float64")),
