@@ -73,7 +73,7 @@ MEASURES = {
 }
 
 ROWS = (
-    Row("adding", "lru", True, 500, 64, 1500, 1e-2, True),
+    Row("adding", "lru", True, 500, 64, 4000, 1e-2, True),
     Row("adding", "lem", True, 500, 64, 900, 1e-2, True),
     Row("adding", "lstm", True, 500, 64, 800, 1e-2, True),
     Row("adding", "elman", False, 500, 64, 900, 2e-3, True),
