@@ -151,8 +151,8 @@ def weigh(
     """The weight and the bonus with which beams get the most letters right, and the error rate."""
     offers = [
         LanguageModel(model, params, None, weight, bonus)
-        for weight in (0.3, 0.6, 0.9, 1.2)
-        for bonus in (0.0, 1.0, 2.0)
+        for weight in (0.3, 0.6, 0.9, 1.2, 1.5, 1.8)
+        for bonus in (0.0, 1.0, 2.0, 3.0)
     ]
     rates = [error_rate(write_down(heard, width, offer), utterances) for offer in offers]
     best = int(np.argmin(rates))

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import jax
 import optax
 
+from experiments import _checks
 from experiments._schedules import ScheduleName, make_schedule
 
 Precision = Literal["float32", "bfloat16"]
@@ -64,29 +65,19 @@ class Options:
     """How many checkpoints to keep, besides the best parameters; at least 2."""
 
     def __post_init__(self):
-        least = {"steps": 1, "log_every": 1, "validate_every": 1, "checkpoint_every": 1, "keep": 2}
-        least |= {"accumulate": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "devices", "patience"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average must be in [0, 1), got {self.average}")
+        _checks.at_least(1, self, "steps", "log_every", "validate_every", "checkpoint_every")
+        _checks.at_least(1, self, "accumulate")
+        _checks.at_least(2, self, "keep")
+        _checks.positive(self, "learning_rate", "clip")
+        _checks.not_negative(self, "warmup", "weight_decay", "devices", "patience")
+        _checks.rate(self, "average")
         if self.steps % self.accumulate:
             raise ValueError(
                 f"steps must be a multiple of accumulate, got {self.steps} and {self.accumulate}: "
                 f"the last {self.steps % self.accumulate} would never make an update"
             )
-        for name, choices in (("schedule", ScheduleName), ("precision", Precision)):
-            if getattr(self, name) not in get_args(choices):
-                raise ValueError(
-                    f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}"
-                )
+        _checks.one_of(get_args(ScheduleName), self, "schedule")
+        _checks.one_of(get_args(Precision), self, "precision")
 
 
 # These say where a run computes, when it reports, saves or stops, and change nothing of what it

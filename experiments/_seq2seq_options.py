@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, get_args
 
+from experiments import _checks
 from experiments._attention import Additive, Multiplicative
 from experiments._choices import make_cell, make_engine
 from experiments._decoder import Decoder
@@ -14,16 +15,9 @@ _ATTENTIONS = {"additive": Additive, "multiplicative": Multiplicative}
 
 def check_sizes(config: Any) -> None:
     """Raises `ValueError` for options that make no model."""
-    for name in ("layers", "hidden", "embed", "batch", "width"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
-    for name in ("dropout", "smoothing"):
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{name} must be in [0, 1), got {getattr(config, name)}")
-    if config.attention not in get_args(AttentionName):
-        raise ValueError(
-            f"attention must be one of {get_args(AttentionName)}, got {config.attention!r}"
-        )
+    _checks.at_least(1, config, "layers", "hidden", "embed", "batch", "width")
+    _checks.rate(config, "dropout", "smoothing")
+    _checks.one_of(get_args(AttentionName), config, "attention")
 
 
 def make_seq2seq(

@@ -36,7 +36,7 @@ import numpy as np
 from flax import linen as nn
 from rich.console import Console
 
-from experiments import _series
+from experiments import _checks, _series
 from experiments._autoencode_report import Codes, Measured, draw, measure, show
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._options import Options, identity, run_folder
@@ -76,9 +76,7 @@ class Config:
     )
 
     def __post_init__(self):
-        for name in ("hidden", "code", "batch", "test", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _checks.at_least(1, self, "hidden", "code", "batch", "test", "seeds")
 
 
 # Data ---------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from rich.console import Console
 import jaxrnn as rnn
 from experiments import _benchmark_grids as grids
 from experiments import _benchmark_report as report
+from experiments import _checks
 from experiments._benchmark_results import Entry, Line, Row, Timing, summarise
 from experiments._choices import EngineName, make_engine
 from experiments._peers import GATES, LISTED, PASSES, Contender, Pass, Work, installed, load
@@ -84,11 +85,8 @@ class Config:
     """Folder for results.json, table.md and times.png. None: runs/benchmark/, by grid."""
 
     def __post_init__(self):
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
-        for name in ("seconds", "scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)}")
+        _checks.at_least(1, self, "rounds")
+        _checks.positive(self, "seconds", "scale")
         for name in self.peers:
             if name != "none" and not installed(name):
                 package = LISTED[name].package

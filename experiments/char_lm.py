@@ -28,7 +28,7 @@ import jax
 import optax
 from rich.console import Console
 
-from experiments import datasets
+from experiments import _checks, datasets
 from experiments._char_model import Model, Params
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._errors import UserError
@@ -83,12 +83,8 @@ class Config:
     training: Options = Options(steps=1000, learning_rate=4e-3)
 
     def __post_init__(self):
-        for name in ("layers", "hidden", "embed", "batch", "time", "sample"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("dropout", "variational", "weight_drop", "learned_state"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        _checks.at_least(1, self, "layers", "hidden", "embed", "batch", "time", "sample")
+        _checks.rate(self, "dropout", "variational", "weight_drop", "learned_state")
         if not all(temperature >= 0 for temperature in self.temperatures):
             raise ValueError(f"temperatures must be 0 or more, got {self.temperatures}")
 

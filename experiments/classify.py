@@ -35,7 +35,7 @@ from flax import linen as nn
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments import _classify_report, _labelled
+from experiments import _checks, _classify_report, _labelled
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._errors import UserError
 from experiments._labelled import Data, Labelled, padded
@@ -79,13 +79,9 @@ class Config:
     )
 
     def __post_init__(self):
-        for name in ("layers", "hidden", "members", "rows", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if not self.noise >= 0:
-            raise ValueError(f"noise must be 0 or more, got {self.noise}")
+        _checks.at_least(1, self, "layers", "hidden", "members", "rows", "seeds")
+        _checks.rate(self, "dropout")
+        _checks.not_negative(self, "noise")
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"folds must be 0, or 2 or more, got {self.folds}")
         if self.data == "own" and self.path is None:

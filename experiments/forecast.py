@@ -49,7 +49,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments import _series
+from experiments import _checks, _series
 from experiments._calibration import calibrate
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._forecast_inputs import Split, Table, make_table, naive, split
@@ -118,15 +118,10 @@ class Config:
     )
 
     def __post_init__(self):
-        names = ("layers", "hidden", "members", "horizon", "batch", "time", "test", "valid")
-        for name in (*names, "seeds", "every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.lead < 0:
-            raise ValueError(f"lead must be 0 or more, got {self.lead}")
+        _checks.at_least(1, self, "layers", "hidden", "members", "horizon", "batch", "time")
+        _checks.at_least(1, self, "test", "valid", "seeds", "every")
+        _checks.rate(self, "dropout")
+        _checks.not_negative(self, "lead")
 
     @property
     def counted(self) -> slice:

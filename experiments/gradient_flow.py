@@ -37,7 +37,7 @@ import numpy as np
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments import _gradient_flow_picture, long_memory
+from experiments import _checks, _gradient_flow_picture, long_memory
 from experiments._choices import EngineName, make_engine
 from experiments._memory_model import Model, Params, cell_for
 from experiments._memory_tasks import Adding
@@ -68,9 +68,8 @@ class Config:
     )
 
     def __post_init__(self):
-        for name, least in (("length", 3), ("hidden", 1), ("rows", 1), ("measured", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        _checks.at_least(3, self, "length")
+        _checks.at_least(1, self, "hidden", "rows", "measured")
 
 
 # What each curve is called, and its cell for a hidden size and a longest lag.

@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from experiments import _checks
 from experiments._choices import CellName, EngineName, make_engine
 from experiments._memory_model import Model, Params, cell_for, losses, weighted_mean
 from experiments._memory_suite import ROWS, SEEDS, Run, report
@@ -89,10 +90,8 @@ class Config:
     )
 
     def __post_init__(self):
-        for name, least in (("hidden", 1), ("rows", 1), ("seeds", 1), ("length", 3)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        _checks.at_least(1, self, "hidden", "rows", "seeds")
+        _checks.at_least(3, self, "length")
         self.generated  # noqa: B018  its own errors come now, too
 
     @property

@@ -37,6 +37,7 @@ import tyro
 from rich.console import Console
 
 import jaxrnn as rnn
+from experiments import _checks
 from experiments import _parallel_report as report
 from experiments._choices import CellName, make_cell
 from experiments._parallel_report import PASSES, Entry, Pass, Point, Row
@@ -87,14 +88,11 @@ class Config:
     """Folder for results.json, times.png and iterations.png."""
 
     def __post_init__(self):
-        for name in ("batch", "inputs", "hidden", "chunk", "rounds", "driven_hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _checks.at_least(1, self, "batch", "inputs", "hidden", "chunk", "rounds", "driven_hidden")
         for name in ("lengths", "unrolls"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be at least 1 each, got {getattr(self, name)}")
-        if self.driven_length < 10:
-            raise ValueError(f"driven_length must be at least 10, got {self.driven_length}")
+        _checks.at_least(10, self, "driven_length")
 
     def shortened(self) -> "Config":
         """This, or what ``quick`` makes of it."""

@@ -34,7 +34,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import _audio, _prompts
+from experiments import _audio, _checks, _prompts
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._digest import digest
 from experiments._errors import UserError
@@ -108,13 +108,9 @@ class Config:
     )
 
     def __post_init__(self):
-        for name in ("layers", "hidden", "bands", "stacked", "batch", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.letters < 0:
-            raise ValueError(f"letters must be 0 or more, got {self.letters}")
+        _checks.at_least(1, self, "layers", "hidden", "bands", "stacked", "batch", "width")
+        _checks.rate(self, "dropout")
+        _checks.not_negative(self, "letters")
         if not self.amounts or not all(0 < amount <= 1 for amount in self.amounts):
             raise ValueError(f"amounts must be in (0, 1], got {self.amounts}")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):

@@ -31,7 +31,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import _dictionaries
+from experiments import _checks, _dictionaries
 from experiments._attention_plot import draw_attention
 from experiments._choices import CellName, EngineName
 from experiments._digest import digest
@@ -93,9 +93,7 @@ class Config:
 
     def __post_init__(self):
         check_sizes(self)
-        for name in ("longest", "repeat", "merges"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _checks.at_least(1, self, "longest", "repeat", "merges")
 
 
 # Data ---------------------------------------------------------------------------------------------
