@@ -96,22 +96,19 @@ def pad(sources: Numbers, targets: Numbers, size: Size) -> Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Batches:
-    """The batches of training, each of pairs that are alike in length.
+class Plan:
+    """Which pairs make a batch: always pairs that are alike in length.
 
-    The order is drawn anew for every pass over the data. All have one shape, that of the longest;
-    `sizes` are those to which a batch can be cut.
+    The order is drawn anew for every pass over the data.
 
     Args:
-        sources: numbers of each source.
-        targets: numbers of each target.
+        lengths: those of both sides of each pair, `[pairs, 2]`.
         rows: pairs of a batch.
         seed: that of the order.
         shares: which part of the pairs each size covers, the last of which is all.
     """
 
-    sources: Numbers
-    targets: Numbers
+    lengths: np.ndarray
     rows: int
     seed: int
     shares: tuple[float, ...] = (0.5, 0.85, 1.0)
@@ -119,9 +116,9 @@ class Batches:
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
         """The longest source and target of each share, in order of the relatively longer side."""
-        order = np.argsort((self._lengths / self._lengths.mean(0)).max(1), kind="stable")
+        order = np.argsort((self.lengths / self.lengths.mean(0)).max(1), kind="stable")
         ends = [int(np.ceil(share * len(order))) for share in self.shares]
-        most = [self._lengths[order[:end]].max(0).tolist() for end in ends]
+        most = [self.lengths[order[:end]].max(0).tolist() for end in ends]
         return tuple(dict.fromkeys(Size(*both) for both in most))
 
     @property
@@ -129,21 +126,14 @@ class Batches:
         """How many batches make one pass over the data."""
         return sum(-(-len(group) // self.rows) for group in self._groups)
 
-    def __call__(self, step: int) -> Pairs:
-        """The batch of a step."""
+    def chosen(self, step: int) -> np.ndarray:
+        """The numbers of the pairs in the batch of a step; a group's last one has repeats."""
         number, place = divmod(step, self.a_pass)
-        chosen = self._order(number)[place]
-        return pad(
-            [self.sources[i] for i in chosen], [self.targets[i] for i in chosen], self.sizes[-1]
-        )
-
-    @cached_property
-    def _lengths(self) -> np.ndarray:
-        return _lengths(self.sources, self.targets)
+        return self._order(number)[place]
 
     @cached_property
     def _groups(self) -> list[np.ndarray]:
-        group = smallest(self.sizes, self._lengths.T)
+        group = smallest(self.sizes, self.lengths.T)
         return [np.flatnonzero(group == number) for number in range(len(self.sizes))]
 
     @cached_property
@@ -152,8 +142,46 @@ class Batches:
         return lru_cache(maxsize=2)(self._draw)
 
     def _draw(self, number: int) -> list[np.ndarray]:
-        """The batches of a pass, each as numbers of pairs; a last one is filled up by repeats."""
-        return draw_batches(self._groups, self.rows, (self.seed, number))
+        random = np.random.default_rng((self.seed, number))
+        batches = []
+        for group in self._groups:
+            count = -(-len(group) // self.rows)
+            shuffled = np.resize(random.permutation(group), count * self.rows)
+            batches += list(shuffled.reshape(-1, self.rows))
+        random.shuffle(batches)
+        return batches
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The batches of training. All have one shape, that of the longest pairs.
+
+    Args:
+        sources: numbers of each source.
+        targets: numbers of each target.
+        rows, seed, shares: see `Plan`; a batch can be cut to one of its `sizes`.
+    """
+
+    sources: Numbers
+    targets: Numbers
+    rows: int
+    seed: int
+    shares: tuple[float, ...] = Plan.shares
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Which pairs make which batch."""
+        lengths = _lengths(self.sources, self.targets)
+        return Plan(lengths, self.rows, self.seed, self.shares)
+
+    def __call__(self, step: int) -> Pairs:
+        """The batch of a step."""
+        chosen = self.plan.chosen(step)
+        return pad(
+            [self.sources[i] for i in chosen],
+            [self.targets[i] for i in chosen],
+            self.plan.sizes[-1],
+        )
 
 
 class Chunk(NamedTuple):
@@ -180,16 +208,3 @@ def chunks(
 def _lengths(sources: Numbers, targets: Numbers) -> np.ndarray:
     """Those of both sides of each pair: `[pairs, 2]`."""
     return np.array([(len(x), len(y)) for x, y in zip(sources, targets, strict=True)])
-
-
-def draw_batches(
-    groups: Iterable[np.ndarray], rows: int, seed: tuple[int, int]
-) -> list[np.ndarray]:
-    """Batches of `rows` numbers out of one group each, in any order; a last one has repeats."""
-    random = np.random.default_rng(seed)
-    batches = []
-    for group in groups:
-        shuffled = np.resize(random.permutation(group), -(-len(group) // rows) * rows)
-        batches += list(shuffled.reshape(-1, rows))
-    random.shuffle(batches)
-    return batches

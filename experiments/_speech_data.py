@@ -1,8 +1,8 @@
 """Utterances as batches: features, labels, a split that keeps near-duplicates together."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from experiments import _audio
 from experiments._digest import digest
 from experiments._near_duplicates import groups
 from experiments._prompts import Utterance
-from experiments._sequences import draw_batches
+from experiments._sequences import Plan, Size
 
 BLANK = 0
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
@@ -87,18 +87,11 @@ class Batch(NamedTuple):
     labels: np.ndarray
 
 
-class Size(NamedTuple):
-    """The time and the letters of a batch."""
-
-    time: int
-    letters: int
-
-
 def pad(features: Sequence[np.ndarray], labels: Sequence[Sequence[int]], size: Size) -> Batch:
-    """Makes a batch of utterances, filled up with zeros."""
+    """Makes a batch of utterances, filled up with zeros; `size` is of features and of letters."""
     rows = len(features)
-    xs = np.zeros((size.time, rows, features[0].shape[1]), np.float32)
-    letters = np.full((size.letters, rows), BLANK, np.int32)
+    xs = np.zeros((size.source, rows, features[0].shape[1]), np.float32)
+    letters = np.full((size.target, rows), BLANK, np.int32)
     for row, (frames, text) in enumerate(zip(features, labels, strict=True)):
         xs[: len(frames), row] = frames
         letters[: len(text), row] = text
@@ -140,16 +133,14 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The batches of training, each of utterances that are alike in duration.
+    """The batches of training. All have one shape, that of the longest utterances.
 
-    The order, and the speed at which each utterance is heard, are drawn anew for every pass.
+    The speed at which an utterance is heard is drawn anew every time.
 
     Args:
         features: of each utterance, at each speed.
         labels: of each utterance.
-        rows: utterances of a batch.
-        seed: that of the order.
-        shares: which part of the utterances each size covers, the last of which is all.
+        rows, seed, shares: see `Plan`; a batch can be cut to one of its `sizes`.
     """
 
     features: Sequence[Sequence[np.ndarray]]
@@ -159,47 +150,16 @@ class Batches:
     shares: tuple[float, ...] = (0.4, 0.7, 0.9, 0.97, 1.0)
 
     @cached_property
-    def sizes(self) -> tuple[Size, ...]:
-        """The largest of each share, by duration."""
-        ends = np.unique([int(np.ceil(share * len(self.labels))) for share in self.shares])
-        order = np.argsort(self._times, kind="stable")
-        letters = np.array([len(text) for text in self.labels])
-        return tuple(
-            Size(int(self._times[order[:end]].max()), int(letters[order[:end]].max()))
-            for end in ends
-        )
-
-    @property
-    def a_pass(self) -> int:
-        """How many batches make one pass over the data."""
-        return sum(-(-len(group) // self.rows) for group in self._groups)
+    def plan(self) -> Plan:
+        """Which utterances make which batch."""
+        times = [max(map(len, speeds)) for speeds in self.features]
+        lengths = np.stack([times, [len(text) for text in self.labels]], axis=1)
+        return Plan(lengths, self.rows, self.seed, self.shares)
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step."""
-        number, place = divmod(step, self.a_pass)
-        chosen = self._order(number)[place]
-        speeds = np.random.default_rng((self.seed, step, 1)).integers(
-            0, len(self.features[0]), self.rows
-        )
+        chosen = self.plan.chosen(step)
+        random = np.random.default_rng((self.seed, step, 1))
+        speeds = random.integers(0, len(self.features[0]), self.rows)
         features = [self.features[i][speed] for i, speed in zip(chosen, speeds, strict=True)]
-        return pad(features, [self.labels[i] for i in chosen], self.sizes[-1])
-
-    @cached_property
-    def _times(self) -> np.ndarray:
-        return np.array([max(map(len, speeds)) for speeds in self.features])
-
-    @cached_property
-    def _groups(self) -> list[np.ndarray]:
-        ends = [size.time for size in self.sizes]
-        group = np.searchsorted(ends, self._times)
-        groups = [np.flatnonzero(group == number) for number in range(len(ends))]
-        return [group for group in groups if len(group)]
-
-    @cached_property
-    def _order(self) -> Callable[[int], list[np.ndarray]]:
-        """The batches of a pass; those of the last few passes are remembered."""
-        return lru_cache(maxsize=2)(self._draw)
-
-    def _draw(self, number: int) -> list[np.ndarray]:
-        """The batches of a pass, each as numbers of utterances; a last one has repeats."""
-        return draw_batches(self._groups, self.rows, (self.seed, number))
+        return pad(features, [self.labels[i] for i in chosen], self.plan.sizes[-1])

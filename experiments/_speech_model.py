@@ -11,7 +11,8 @@ from flax import linen as nn
 
 from experiments import _audio
 from experiments._buckets import switch_loss
-from experiments._speech_data import BLANK, LETTERS, Batch, Size
+from experiments._sequences import Size, smallest
+from experiments._speech_data import BLANK, LETTERS, Batch
 from jaxrnn.layers import Stack
 
 
@@ -67,11 +68,11 @@ class Model:
         """The loss of a batch, cut to the smallest of `sizes` that holds it."""
 
         def cut_to(size, params, batch, key):
-            features, labels = batch.features[: size.time], batch.labels[: size.letters]
+            features, labels = batch.features[: size.source], batch.labels[: size.target]
             return self.loss(params, Batch(features, batch.lengths, labels), key)
 
-        ends = jnp.asarray([size.time for size in sizes])
-        index = jnp.searchsorted(ends, batch.lengths.max())
+        longest = batch.lengths.max(), (jnp.asarray(batch.labels) != BLANK).sum(0).max()
+        index = smallest(sizes, longest, jnp)
         return switch_loss(index, [partial(cut_to, size) for size in sizes], params, batch, key)
 
     @property

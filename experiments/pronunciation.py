@@ -150,9 +150,9 @@ def make_task(config: Config, dictionary: Dictionary, model: Seq2Seq) -> Task:
     batches = Batches(*train, rows=config.batch, seed=config.training.seed)
 
     def loss(params, carry, pairs, key):
-        return model.bucketed_loss(params, pairs, key, batches.sizes), carry
+        return model.bucketed_loss(params, pairs, key, batches.plan.sizes), carry
 
-    held_out = list(chunks(*valid, config.batch, batches.sizes))
+    held_out = list(chunks(*valid, config.batch, batches.plan.sizes))
 
     def validate(params):
         return {"loss": mean_loss(model, params, held_out, config.batch)}

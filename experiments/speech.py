@@ -156,7 +156,7 @@ def make_task(config: Config, train: list[Utterance], parts: Parts, inputs: Inpu
     held_out, model = inputs.batches(parts.valid, config.batch), make_model(config)
 
     def loss(params, carry, batch, key):
-        return model.bucketed_loss(params, batch, key, batches.sizes), carry
+        return model.bucketed_loss(params, batch, key, batches.plan.sizes), carry
 
     def validate(params):
         found = write_down(hear(model, params, held_out))

@@ -134,10 +134,10 @@ def make_task(config: Config, texts: Texts, symbols: Symbols, model: Seq2Seq) ->
     sources, targets = zip(*fitting, strict=True)
     shares = (0.3, 0.6, 0.85, 0.97, 1.0)
     batches = Batches(sources, targets, config.batch, config.training.seed, shares)
-    held_out = list(chunks(*symbols.number(texts.valid), config.batch, batches.sizes))
+    held_out = list(chunks(*symbols.number(texts.valid), config.batch, batches.plan.sizes))
 
     def loss(params, carry, pairs, key):
-        return model.bucketed_loss(params, pairs, key, batches.sizes), carry
+        return model.bucketed_loss(params, pairs, key, batches.plan.sizes), carry
 
     def validate(params):
         return {"loss": mean_loss(model, params, held_out, config.batch)}

@@ -46,16 +46,16 @@ def test_a_pass_over_the_data_sees_every_pair_and_few_twice():
     pairs = {(tuple(x), tuple(y)) for x, y in zip(sources, targets, strict=True)}
     shares = (0.3, 0.6, 1.0)
     batches = Batches(sources, targets, rows=5, seed=3, shares=shares)
-    assert batches.sizes[-1] == (11, 11) and len(batches.sizes) == 3
+    assert batches.plan.sizes[-1] == (11, 11) and len(batches.plan.sizes) == 3
     orders = []
     for number in range(2):
-        seen = [read(batches(number * batches.a_pass + i)) for i in range(batches.a_pass)]
+        seen = [read(batches(number * batches.plan.a_pass + i)) for i in range(batches.plan.a_pass)]
         orders.append(seen)
         assert {pair for rows in seen for pair in rows} == pairs
         assert sum(map(len, seen)) < len(pairs) + 3 * 5
         for rows in seen:  # alike in length
             lengths = [[len(side) for side in pair] for pair in rows]
-            fits = (np.array(lengths)[:, None] <= np.array(batches.sizes)).all(2)
+            fits = (np.array(lengths)[:, None] <= np.array(batches.plan.sizes)).all(2)
             assert len(set(fits.argmax(1))) == 1 and fits.any(1).all()
     assert orders[0] != orders[1]
     again = Batches(sources, targets, rows=5, seed=3, shares=shares)
@@ -64,9 +64,9 @@ def test_a_pass_over_the_data_sees_every_pair_and_few_twice():
 
 def test_shares_that_end_at_the_same_length_have_one_size():
     batches = Batches([[4], [4, 5], [4, 5], [5, 5]], [[4]] * 4, rows=2, seed=0)
-    assert batches.sizes == ((2, 1),)
+    assert batches.plan.sizes == ((2, 1),)
     batches = Batches([[4], [5], [4, 5], [5] * 9], [[4]] * 4, rows=2, seed=0)
-    assert batches.sizes == ((1, 1), (9, 1))
+    assert batches.plan.sizes == ((1, 1), (9, 1))
 
 
 def test_a_few_pairs_fill_a_batch_by_repeats():

@@ -15,8 +15,8 @@ from experiments._errors import FetchError, UserError
 from experiments._letters import Letters, english, train_letters
 from experiments._options import Options
 from experiments._recognition import error_rate
+from experiments._sequences import Size as Extent
 from experiments._speech_data import Batches, Frontend, Inputs, encode, pad, some, split
-from experiments._speech_data import Size as Extent
 
 # Texts --------------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ def test_a_pass_hears_every_utterance_and_speeds_vary():
     features = [[frontend.features(u, speed) for speed in (0.9, 1.1)] for u in every]
     batches = Batches(features, [encode(u.text) for u in every], rows=7, seed=1)
     heard, speeds = set(), set()
-    for step in range(batches.a_pass):
+    for step in range(batches.plan.a_pass):
         batch = batches(step)
         for row in range(7):
             n = int(batch.lengths[0, row])
