@@ -111,7 +111,7 @@ class Plan:
     lengths: np.ndarray
     rows: int
     seed: int
-    shares: tuple[float, ...] = (0.5, 0.85, 1.0)
+    shares: tuple[float, ...] = (0.3, 0.6, 0.85, 0.97, 1.0)
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:

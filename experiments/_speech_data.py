@@ -140,21 +140,20 @@ class Batches:
     Args:
         features: of each utterance, at each speed.
         labels: of each utterance.
-        rows, seed, shares: see `Plan`; a batch can be cut to one of its `sizes`.
+        rows, seed: see `Plan`; a batch can be cut to one of its `sizes`.
     """
 
     features: Sequence[Sequence[np.ndarray]]
     labels: Sequence[Sequence[int]]
     rows: int
     seed: int
-    shares: tuple[float, ...] = (0.4, 0.7, 0.9, 0.97, 1.0)
 
     @cached_property
     def plan(self) -> Plan:
         """Which utterances make which batch."""
         times = [max(map(len, speeds)) for speeds in self.features]
         lengths = np.stack([times, [len(text) for text in self.labels]], axis=1)
-        return Plan(lengths, self.rows, self.seed, self.shares)
+        return Plan(lengths, self.rows, self.seed)
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step."""

@@ -132,8 +132,7 @@ def make_task(config: Config, texts: Texts, symbols: Symbols, model: Seq2Seq) ->
     both = sentences * repeat + phrases
     fitting = [pair for pair in both if max(map(len, pair)) <= config.longest]
     sources, targets = zip(*fitting, strict=True)
-    shares = (0.3, 0.6, 0.85, 0.97, 1.0)
-    batches = Batches(sources, targets, config.batch, config.training.seed, shares)
+    batches = Batches(sources, targets, config.batch, config.training.seed)
     held_out = list(chunks(*symbols.number(texts.valid), config.batch, batches.plan.sizes))
 
     def loss(params, carry, pairs, key):

@@ -66,7 +66,7 @@ def test_shares_that_end_at_the_same_length_have_one_size():
     batches = Batches([[4], [4, 5], [4, 5], [5, 5]], [[4]] * 4, rows=2, seed=0)
     assert batches.plan.sizes == ((2, 1),)
     batches = Batches([[4], [5], [4, 5], [5] * 9], [[4]] * 4, rows=2, seed=0)
-    assert batches.plan.sizes == ((1, 1), (9, 1))
+    assert batches.plan.sizes == ((1, 1), (2, 1), (9, 1))
 
 
 def test_a_few_pairs_fill_a_batch_by_repeats():
