@@ -9,6 +9,7 @@ import pytest
 import tyro
 
 from experiments import pronunciation, translation
+from experiments._attention import Look, Memory, losses, mix_copies
 from experiments._choices import make_cell
 from experiments._errors import FetchError, UserError
 from experiments._metrics import Log
@@ -168,6 +169,23 @@ def test_smoothing_mixes_in_the_mean_over_all_symbols():
     assert half != plain_loss
 
 
+def test_the_loss_of_one_symbol_is_that_of_the_mixture_of_all():
+    random = np.random.default_rng(0)
+    logits, weights = random.normal(size=(5, 9)), random.dirichlet(np.ones(6), size=5)
+    seen = Look(*map(jnp.asarray, (logits, weights, random.uniform(size=(5, 1)))))
+    copies = jnp.asarray(random.integers(0, 9, size=(5, 6)))
+    memory = Memory(jnp.zeros((5, 6, 1)), copies > -1, copies)
+    mixture = np.asarray(mix_copies(seen, memory))
+    np.testing.assert_allclose(np.exp(mixture).sum(1), 1.0, rtol=1e-5)
+    for symbol in range(1, 9):
+        symbols = jnp.full(5, symbol)
+        np.testing.assert_allclose(losses(seen, memory, symbols), -mixture[:, symbol], rtol=1e-5)
+        made_up = -np.log([softmax(row) for row in logits]).mean(1)
+        np.testing.assert_allclose(
+            losses(seen, memory, symbols, 0.1), -0.9 * mixture[:, symbol] + 0.1 * made_up, rtol=1e-5
+        )
+
+
 def test_dropout_needs_a_key_and_draws():
     model, params = make(dropout=0.5)
     pairs = pad(SOURCES, TARGETS, Size(4, 4))
@@ -177,9 +195,10 @@ def test_dropout_needs_a_key_and_draws():
     assert drawn[0] != drawn[1] and drawn[0] != plain_loss
 
 
-def test_what_is_written_is_the_best_of_all_targets():
+@pytest.mark.parametrize(("first_gloss", "coverage"), [(None, False), (6, True)])
+def test_what_is_written_is_the_best_of_all_targets(first_gloss, coverage):
     """Beams as wide as all targets of at most two symbols, against every one of them."""
-    model, params = make()
+    model, params = make(first_gloss=first_gloss, coverage=coverage)
     source = pad(SOURCES, TARGETS, Size(4, 4)).source
     decoded = write(model, params, source, 2, 7 * 7 + 7, 0.0)
     for row, read in enumerate(SOURCES):
@@ -187,9 +206,9 @@ def test_what_is_written_is_the_best_of_all_targets():
         for first in range(7):
             for second in range(7) if first != END else ():
                 tokens = (first, second)
-                log_probs, _ = plain(params, "additive", read, [*tokens])
+                log_probs, _ = plain(params, "additive", read, [*tokens], first_gloss)
                 scores[tokens] = log_probs[:2].sum()
-        scores[(END, END)] = plain(params, "additive", read, [])[0][0]
+        scores[(END, END)] = plain(params, "additive", read, [], first_gloss)[0][0]
         best = max(scores, key=lambda tokens: scores[tokens])
         assert tuple(decoded.tokens[:, row]) == best
         np.testing.assert_allclose(decoded.scores[row], scores[best], rtol=1e-4)
