@@ -31,7 +31,7 @@ class Memory(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A look at the memory, and what a decoder makes of it; any axes may come before the rows.
+    """A look at the memory, and what a decoder makes of it.
 
     Fields:
         logits: of the symbols that it could make up, `[rows, symbols]`.
@@ -54,42 +54,42 @@ def mix_copies(look: Look, memory: Memory) -> Array:
     symbol stands: See, Liu and Manning, "Get to the point: summarization with pointer-generator
     networks", 2017, equation 9, for a memory in which not every place can be copied.
     """
-    weights = _copying(look, memory)
+    weights, rest = _copying(look, memory)
     zeros = jnp.zeros_like(look.logits)
     copied = jax.vmap(lambda row, places, w: row.at[places].add(w))(zeros, memory.copies, weights)
-    made = (1 - weights.sum(-1, keepdims=True)) * jax.nn.softmax(look.logits)
-    return jnp.log(made + copied + _LEAST)
+    return jnp.log(rest[:, None] * jax.nn.softmax(look.logits) + copied + _LEAST)
 
 
-def losses(look: Look, memory: Memory, symbols: Array, smoothing: float = 0.0) -> Array:
-    """Minus the log-probability of one symbol for each row, by the same equation.
+def cross_entropy(look: Look, memory: Memory, symbols: Array, smoothing: float = 0.0) -> Array:
+    """Minus the log-probability of one symbol for each row, by the same equation where it copies.
 
-    It makes no array of all symbols besides the logits.
+    Forward it makes no array of all symbols besides the logits.
 
     Args:
-        look: see `Look`.
+        look: see `Look`; other axes may come before the rows, the same as in `symbols`.
         memory: what stands where.
-        symbols: those wanted `[rows]`; of a 0 the loss means nothing.
+        symbols: those wanted `[rows]`.
         smoothing: how much of the loss is the mean of -log q over all symbols.
     """
+    look = jax.tree.map(lambda leaf: leaf.astype("float32"), look)
     normaliser = jax.nn.logsumexp(look.logits, axis=-1)
     wanted = jnp.take_along_axis(look.logits, symbols[..., None], axis=-1)[..., 0]
     found = normaliser - wanted
     if look.gate is not None:
-        weights = _copying(look, memory)
+        weights, rest = _copying(look, memory)
         copied = jnp.where(memory.copies == symbols[..., None], weights, 0).sum(-1)
-        made = (1 - weights.sum(-1)) * jnp.exp(-found)
-        found = -jnp.log(made + copied + _LEAST)
+        found = -jnp.log(rest * jnp.exp(-found) + copied + _LEAST)
     if smoothing:
         mean = normaliser - look.logits.mean(-1)
         found = (1 - smoothing) * found + smoothing * mean
     return found
 
 
-def _copying(look: Look, memory: Memory) -> Array:
-    """How much is copied from each place: g w_s where a symbol stands, else 0."""
+def _copying(look: Look, memory: Memory) -> tuple[Array, Array]:
+    """How much is copied from each place, g w_s where a symbol stands, and the rest, 1 - g c."""
     gate: Any = look.gate
-    return gate * jnp.where(memory.copies == 0, 0, look.weights)
+    weights = gate * jnp.where(memory.copies == 0, 0, look.weights)
+    return weights, jnp.maximum(1 - weights.sum(-1), 0)  # the sum of all may be rounded above 1
 
 
 class Additive(nn.Module):

@@ -57,7 +57,7 @@ class DecoderState(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoder:
-    """A cell that reads the token before and gives logits of the next one.
+    """A cell that reads the token before and gives a `Look`, of which the next one's p is made.
 
     Args:
         stack: its recurrent layers.
@@ -80,11 +80,7 @@ class Decoder:
     coverage: bool = False
 
     input_rank = 0
-
-    @property
-    def output_size(self) -> int:
-        """The number of symbols."""
-        return self.symbols
+    output_size = None  # what it gives is no vector
 
     @property
     def stochastic(self) -> bool:
@@ -139,7 +135,7 @@ class Decoder:
     def write(
         self, params: DecoderParams, state: DecoderState, token: Array
     ) -> tuple[DecoderState, Array]:
-        """One token, for a search: `(params, state, token) -> (state, logits of the next one)`."""
+        """One token, for a search: `(params, state, token) -> (state, logits of all symbols)`."""
         state, look = self.step(params, state, token)
         memory: Any = params.memory
         return state, mix_copies(look, memory) if self.copies else look.logits

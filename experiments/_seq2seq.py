@@ -10,7 +10,7 @@ to the next step):
 
 That the memory holds the embeddings, too, lets a word be translated by itself (Nguyen and Chiang,
 "Improving lexical choice in neural machine translation", 2018). `jaxrnn.unroll` trains the step of
-the decoder, and `jaxrnn.decoding` runs the same one to write.
+the decoder, and `jaxrnn.decoding` runs the same one, mixed with its copies, to write.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ import numpy as np
 from flax import linen as nn
 
 import jaxrnn as rnn
-from experiments._attention import Memory, losses
+from experiments._attention import Memory, cross_entropy
 from experiments._buckets import switch_loss
 from experiments._decoder import Decoder, DecoderParams, DecoderState, drop
 from experiments._sequences import BEGIN, END, PAD, UNKNOWN, Chunk, Pairs, Size, smallest
@@ -53,7 +53,8 @@ class Seq2Seq:
         encoder: recurrent layers, which may see the source in both directions.
         decoder: the other half.
         dropout: that of embeddings, memory and attentional vectors.
-        smoothing: how much of each target's probability is spread over all symbols.
+        smoothing: how much of each target's probability is spread over all symbols that could be
+            made up.
         first_gloss: the first of the sources' symbols that are those of targets, in their order,
             which the decoder may copy; None: none are.
     """
@@ -106,7 +107,7 @@ class Seq2Seq:
         _, looks = rnn.unroll(self.decoder, decoder, target[:-1], state, key=keys[1])
         smoothing = 0.0 if key is None else self.smoothing
         memory: Any = decoder.memory
-        each = losses(looks, memory, target[1:], smoothing)
+        each = cross_entropy(looks, memory, target[1:], smoothing)
         counts = (target[1:] != PAD).astype(each.dtype)
         return (each * counts).sum(), counts.sum()
 

@@ -80,7 +80,7 @@ class Config:
     speeds: tuple[float, ...] = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
     """Speeds at which utterances are heard in training."""
     batch: int = 16
-    """Utterances of a batch, which are alike in duration."""
+    """Utterances of a batch, which are alike in length."""
     longest: float = 32.0
     """Utterances that last longer, in seconds, are left out."""
     width: int = 16

@@ -73,7 +73,8 @@ class Config:
     dropout: float = 0.2
     """Dropout of embeddings, of the encoder's outputs and of the attentional vectors."""
     smoothing: float = 0.1
-    """How much of each target's probability is spread over all symbols, in training."""
+    """How much of each target's probability is spread over all symbols that could be made up, in
+    training."""
     batch: int = 128
     """Pairs of a batch, which are alike in length."""
     longest: int = 44

@@ -28,8 +28,8 @@ class Explanation:
         inputs: what runs for all time steps at once, before the loop.
         loop: what is left in the loop, products and pointwise operations.
         after: what runs for all time steps at once, after the loop.
-        products: the products in the loop, e.g. ``[32, 256] @ [256, 1024]``; the gradient of each
-            kernel is one contraction over time and batch.
+        products: the products in the loop, e.g. ``[32, 256] @ [256, 1024]``, but for outer ones;
+            the gradient of each kernel is one contraction over time and batch.
         stacked_bytes: bytes that the loop reads of hoisted values and inputs at each step.
         kept_bytes: bytes kept of each step for the backward pass.
         operations: floating-point operations of one step in the loop (a product of [m, k] and

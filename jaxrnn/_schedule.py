@@ -5,7 +5,7 @@ Equations are sorted by what they depend on:
 - *before*: parameters only. Once, before the loop.
 - *inputs*: inputs, not the state. For all time steps at once, before the loop.
 - *loop*: the state. In the loop, as pointwise pieces between *products* (matrix products and
-  convolutions whose kernel depends on parameters only).
+  convolutions whose kernel depends on parameters only; an outer product counts as pointwise).
 - *after*: the state, where nothing is fed back (a read-out). For all time steps at once.
 
 What is hoisted over time must pay: products, random draws and the like are, and a cheap equation is
@@ -239,16 +239,21 @@ def _cut_after(eqns, state_out) -> tuple[list, list]:
 
 
 def _is_outer(eqn) -> bool:
-    """Whether a product sums over one number only: pointwise work.
+    """Whether a product sums over one number only, and gives more than it is made of.
 
-    Its result is larger than what it is made of. To keep that for the gradient, and to lay up the
-    cotangent of each step for one contraction after the loop, costs more than to do it again and to
-    add up a gradient as small as the kernel.
+    To keep such a result for the gradient, and to lay up the cotangent of each step for one
+    contraction after the loop, costs more than to do it again and to add up a gradient as small as
+    the kernel. Not in 16 bits: a sum over time must not be rounded at every step.
     """
     if eqn.primitive.name != "dot_general":
         return False
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    return math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted) == 1
+    operands = [v.aval for v in eqn.invars]
+    if not contracted or math.prod(operands[0].shape[axis] for axis in contracted) != 1:
+        return False
+    if not all(x.dtype.itemsize >= 4 for x in operands):
+        return False
+    return nbytes(eqn.outvars[0]) > sum(map(nbytes, eqn.invars))
 
 
 def _find_products(jaxpr, eqns, kind, outside) -> list[Piece | Product]:

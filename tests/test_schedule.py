@@ -119,3 +119,21 @@ def test_a_product_over_one_number_is_pointwise_work():
     assert page.products == (f"[{BATCH}, {H}] @ [{H}, {H}]",)
     state, sums = BATCH * (H + 100), BATCH * H
     assert page.kept_bytes == 8 * (state + sums)
+
+
+def test_but_in_16_bits_its_gradient_is_summed_once():
+    """Added up at every step, a sum over time stops to grow where a term is half its last place."""
+
+    def step(p, state, x):
+        h = jnp.tanh(state[..., None] @ p["u"] + x[..., None])
+        return h.mean((-2, -1))[..., None], h
+
+    cell = rnn.from_step(step, init_state=lambda p, batch: jnp.ones((*batch, 1), p["u"].dtype))
+    params, xs = {"u": jnp.full((1, 4), 0.5)}, jnp.ones((2000, 2, 1))
+
+    def gradient(dtype):
+        low = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, xs))
+        loss = lambda params: rnn.unroll(cell, params, low[1])[1].astype("float32").sum()  # noqa: E731
+        return np.asarray(jax.grad(loss)(low[0])["u"], np.float64)
+
+    np.testing.assert_allclose(gradient("bfloat16"), gradient("float64"), rtol=0.05)

@@ -155,6 +155,13 @@ def coverage(p, state, x):  # additive attention; c u is an outer product
     return (h, c + weights), weights
 
 
+def einsum_without_sums(p, h, x):
+    scaled = jnp.einsum("...h,h->...h", h, p["v"])
+    spread = jnp.einsum("...h,k->...hk", jnp.sin(h), p["w"])
+    h = jnp.tanh(x @ p["W"] + scaled + spread.sum(-1))
+    return h, h
+
+
 def products_add(p, h, x):
     h = jnp.tanh((h * x[..., :1]) @ p["U"] + jnp.sin(h) @ p["U"] + x @ p["W"])
     return h, h
@@ -328,6 +335,7 @@ USER_CELLS = (
         DENSE | {"u": (1, H), "v": (H,)},
         (((H,), "float64"), ((N,), "float64")),
     ),
+    user("einsum_without_sums", einsum_without_sums, {"W": (N, H), "v": (H,), "w": (2,)}),
     user("antisymmetric", antisymmetric),
     user("tied", tied, {"K": (N, N)}, ((N,), "float64")),
     user("convolution", convolution, {"K": (3, 2, 2), "W": (N, 2)}, ((5, 2), "float64")),

@@ -23,7 +23,8 @@ class Hoisted:
     parameters only runs once; what depends on inputs runs for all time steps in one product; what
     is not fed back runs after the loop. In the backward pass the pointwise part is replayed, no
     product is done again, and the gradient of a recurrent kernel is one product over time and batch
-    after the loop. See `jaxrnn.explain` for the schedule of a cell.
+    after the loop (an outer product, which gives more than it is made of, counts as pointwise). See
+    `jaxrnn.explain` for the schedule of a cell.
 
     Takes every cell: what it cannot split stays in the loop. Every JAX transformation works, to any
     order.

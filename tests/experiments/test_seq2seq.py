@@ -9,7 +9,7 @@ import pytest
 import tyro
 
 from experiments import pronunciation, translation
-from experiments._attention import Look, Memory, losses, mix_copies
+from experiments._attention import Look, Memory, cross_entropy, mix_copies
 from experiments._choices import make_cell
 from experiments._errors import FetchError, UserError
 from experiments._metrics import Log
@@ -172,18 +172,32 @@ def test_smoothing_mixes_in_the_mean_over_all_symbols():
 def test_the_loss_of_one_symbol_is_that_of_the_mixture_of_all():
     random = np.random.default_rng(0)
     logits, weights = random.normal(size=(5, 9)), random.dirichlet(np.ones(6), size=5)
-    seen = Look(*map(jnp.asarray, (logits, weights, random.uniform(size=(5, 1)))))
+    seen = Look(*map(jnp.float32, (logits, weights, random.uniform(size=(5, 1)))))
     copies = jnp.asarray(random.integers(0, 9, size=(5, 6)))
     memory = Memory(jnp.zeros((5, 6, 1)), copies > -1, copies)
     mixture = np.asarray(mix_copies(seen, memory))
     np.testing.assert_allclose(np.exp(mixture).sum(1), 1.0, rtol=1e-5)
-    for symbol in range(1, 9):
-        symbols = jnp.full(5, symbol)
-        np.testing.assert_allclose(losses(seen, memory, symbols), -mixture[:, symbol], rtol=1e-5)
-        made_up = -np.log([softmax(row) for row in logits]).mean(1)
-        np.testing.assert_allclose(
-            losses(seen, memory, symbols, 0.1), -0.9 * mixture[:, symbol] + 0.1 * made_up, rtol=1e-5
-        )
+    made_up = -np.log([softmax(row) for row in logits]).mean(1)
+    for symbol in range(9):
+        symbols, wanted = jnp.full(5, symbol), -mixture[:, symbol]
+        found = cross_entropy(seen, memory, symbols)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        smooth = cross_entropy(seen, memory, symbols, 0.1)
+        np.testing.assert_allclose(smooth, 0.9 * wanted + 0.1 * made_up, rtol=1e-5)
+
+
+def test_who_is_sure_of_a_copy_and_wrong_has_a_finite_loss():
+    random = np.random.default_rng(0)
+    weights = jnp.float32(random.dirichlet(np.ones(30), size=500) * (1 + 1e-6))  # as it may round
+    seen = Look(jnp.zeros((500, 9)), weights, jnp.ones((500, 1)))
+    memory = Memory(jnp.zeros((500, 30, 1)), weights > -1, jnp.full((500, 30), 4))
+
+    def total(seen):
+        return cross_entropy(seen, memory, jnp.full(500, 5)).sum()
+
+    value, gradient = jax.value_and_grad(total)(seen)
+    assert all(np.isfinite(leaf).all() for leaf in [value, *gradient])
+    assert np.isfinite(mix_copies(seen, memory)).all()
 
 
 def test_dropout_needs_a_key_and_draws():
