@@ -12,8 +12,8 @@ training texts and from 253,000 English phrases and sentences of a dictionary, b
 out (`_letters.py`). 18 minutes of speech are left to train on, and 19 % of the held-out words are
 not among theirs; `--amounts 0.25 0.5 1` draws a learning curve. Reached, one seed: 32.1 % greedily,
 30.5 % with beams of 16, 27.5 % with the model of texts (23.4 % on the prompts to choose by), in 25
-minutes on one CPU core; with a model of the training texts alone 29.4 %. A quarter of an hour, 1,500
-steps, gets 37.6, 35.0 and 32.5 %.
+minutes on one CPU core; with a model of the training texts alone 29.4 %. 1,500 steps, a quarter of
+an hour, get 37.6, 35.0 and 32.5 %.
 
 What was tried besides, greedily and with beams: dropout 0.4 with noise of 0.6 on the inputs and
 masks shorter than a word, 37.8 and 36.0 % after 2,000 steps; dropout 0.3 with those masks and no
