@@ -21,7 +21,6 @@ COMMANDS = (
     f"gradient_flow {TWO} --hidden 8 --length 20 --measured 2",
     f"pronunciation {TWO} --hidden 16 --words 400",
     f"translation {TWO} --hidden 16 --pairs 4000 --merges 200",
-    f"translation strong {TWO} --hidden 16 --pairs 4000 --merges 200",
     f"speech {TWO} --hidden 16 --layers 1 --batch 4 --longest 3 --letters 16",
     "parallel_in_time --quick",
     "benchmark --grid tiny --rounds 2 --points 1 --cells lstm --nets one-layer",
