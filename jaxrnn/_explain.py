@@ -10,7 +10,8 @@ import jax
 from jaxrnn import _checks as checks
 from jaxrnn._canonical import canonical_step, is_literal, nbytes
 from jaxrnn._cell import Cell, PyTree, input_rank
-from jaxrnn._schedule import PRODUCTS, Piece, Product, Schedule, schedule
+from jaxrnn._pieces import PRODUCTS, Piece, Product
+from jaxrnn._schedule import Schedule, schedule
 
 # Data in another order: no arithmetic.
 MOVES = frozenset(

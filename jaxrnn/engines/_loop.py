@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._canonical import is_literal, nested_jaxprs
-from jaxrnn._schedule import Piece, Product, Schedule
+from jaxrnn._pieces import Piece, Product
+from jaxrnn._schedule import Schedule
 from jaxrnn.engines import _products
 
 

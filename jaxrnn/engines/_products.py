@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._canonical import evaluate
-from jaxrnn._schedule import Product
+from jaxrnn._pieces import Product
 
 
 def is_plain_product(eqn: Any) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxrnn._canonical import evaluate, is_literal
 from jaxrnn._cell import Array
 from jaxrnn._flat_state import FlatState
-from jaxrnn._schedule import Piece, Schedule
+from jaxrnn._pieces import Piece
+from jaxrnn._schedule import Schedule
 from jaxrnn._structure import Blocks, is_square
 from jaxrnn.engines import _products
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from jaxrnn._canonical import INPUTS, PARAMS, canonical_step, evaluate, is_literal, nbytes
 from jaxrnn._cell import Cell, PyTree, check_size
-from jaxrnn._schedule import Piece, Schedule, schedule
+from jaxrnn._pieces import Piece
+from jaxrnn._schedule import Schedule, schedule
 from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._loop import Loop, Operands
 from jaxrnn.engines._products import is_plain_product, multiply_all
