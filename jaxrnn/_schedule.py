@@ -117,11 +117,13 @@ def _keep_what_does_not_pay(eqns, place, kind, jaxpr) -> None:
         read = set(read_by(eqn for n, eqn in enumerate(eqns) if place[n] == STATE))
         outputs = {v for v in jaxpr.outvars if not is_literal(v)}
         read |= outputs
+        hoisted = read_by(eqn for n, eqn in enumerate(eqns) if place[n] != STATE)
+        late = outputs.union(hoisted)  # read by others too, so there is nothing to save
         for number in reversed(range(len(eqns))):
             eqn = eqns[number]
             if place[number] == STATE or eqn.primitive.name not in CHEAP:
                 continue
-            if outputs.intersection(eqn.outvars):
+            if late.intersection(eqn.outvars):
                 continue
             kept = sum(nbytes(v) for v in eqn.outvars if v in read)
             moved = sum(nbytes(v) for v in set(read_by([eqn])) if v not in read)

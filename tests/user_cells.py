@@ -268,6 +268,12 @@ def norms(p, h, x):
     return h, h
 
 
+def spread_for_both(p, h, x):  # the mean is read by a product before the loop, and within the loop
+    mean = jnp.broadcast_to(x.mean(axis=-1, keepdims=True), h.shape)
+    h = jnp.tanh(dense(p, h, x) + mean @ p["V"]) + mean * h
+    return h, h
+
+
 def stopped(p, h, x):
     h = jnp.tanh(x @ p["W"] + h @ jax.lax.stop_gradient(p["U"]) + jax.lax.stop_gradient(h) @ p["U"])
     return h, h
@@ -358,6 +364,7 @@ USER_CELLS = (
     ),
     user("rotation", rotation, DENSE | {"theta": (H,)}, ((H,), "complex128")),
     user("norms", norms),
+    user("spread_for_both", spread_for_both, DENSE | {"V": (H, H)}),
     user("stopped", stopped),
     user("checkpointed", checkpointed),
     user(
