@@ -15,7 +15,7 @@ from tests.helpers import assert_near, quick_jit, split, weighted_sum
 from tests.random_steps import random_step
 
 TIME, BATCH = 4, 2
-FAST = 10
+FAST = 16
 
 
 def check(seed):
