@@ -15,19 +15,24 @@ from tests.helpers import assert_near, quick_jit, split, weighted_sum
 from tests.random_steps import random_step
 
 TIME, BATCH = 4, 2
+FLAGS = {
+    "mask": np.array([[1, 1], [0, 1], [1, 1], [1, 0]], bool),
+    "starts": np.array([[0, 1], [1, 0], [0, 1], [0, 0]], bool),
+}
 FAST = 16
 
 
 def check(seed):
-    """Values, gradients, and tangents along random directions; every other step in reverse."""
+    """Values, gradients, and tangents along random directions, in all sorts of ways."""
     case = random_step(seed)
+    flags = (FLAGS if seed % 3 == 0 else {}) | {"reverse": seed % 2 == 1}
     work = random_params(case), random_state(case, (BATCH,)), random_inputs(case, (TIME, BATCH))
     floats, join = split(work)
     directions = [case.rng(5).normal(size=leaf.shape) for leaf in floats]
 
     def objective(engine, floats):
         params, state, xs = join(floats)
-        out = rnn.unroll(case.cell, params, xs, state, engine=engine, reverse=seed % 2 == 1)
+        out = rnn.unroll(case.cell, params, xs, state, engine=engine, **flags)
         return weighted_sum(out), out
 
     @functools.partial(quick_jit, static_argnums=0)

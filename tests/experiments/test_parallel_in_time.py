@@ -1,10 +1,10 @@
 """The experiment measures what it says, and the numbers that it writes are those it found."""
 
+import functools
 import io
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -72,7 +72,7 @@ def test_the_fastest_of_each_kind():
 
     entries = [("Sequential", 3.0), ("Hoisted", 2.0), ("Newton", 5.0), ("Associative", 4.0)]
     entries += [(PEER, 1.0)]
-    row = Row("gru", 10, "forward", tuple(entry(*e) for e in entries), {}, 3)
+    row = Row("gru", 10, "10×1×8×8", "forward", tuple(entry(*e) for e in entries), {}, 3)
     assert row.walking().title == "Hoisted" and row.parallel().title == "Associative"
     assert row._replace(entries=row.entries[:2]).parallel() is None
 
@@ -80,7 +80,7 @@ def test_the_fastest_of_each_kind():
 def test_who_ran_out_of_memory_is_left_out(tmp_path, monkeypatch):
     def compile_program(function, work, **options):
         program = whole(function, work, **options)
-        _, engine, _ = function.args
+        _, engine = function.args
         if engine == rnn.engines.Newton() and len(work[-1]) > 10:
             program = program._replace(values=exhausted)
         return program
@@ -98,7 +98,7 @@ def test_who_ran_out_of_memory_is_left_out(tmp_path, monkeypatch):
     )
     result = parallel_in_time.main(config, console)
     assert [len(row.entries) for row in result.rows] == [2, 2, 1, 1]
-    assert "12 steps, forward: out of memory" in console.file.getvalue()
+    assert "12×1×8×8, forward: out of memory" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -106,8 +106,7 @@ def test_who_ran_out_of_memory_is_left_out(tmp_path, monkeypatch):
     "cell", [rnn.LRU(3), rnn.GatedLinearAttention(4, num_heads=2)], ids=["LRU", "GLA"]
 )
 def test_the_peer_for_affine_cells_computes_the_same(cell, reverse):
-    config = parallel_in_time.Config(inputs=2, batch=2)
-    params, state, xs = parallel_in_time.draw(config, cell, 7)
+    params, state, xs = parallel_in_time.Work("", cell, 7, batch=2, inputs=2).draw(seed=0)
     state = jax.tree.map(lambda leaf: leaf + 0.3, state)
     want = rnn.engines.Sequential()(cell, params, state, xs, reverse=reverse)
     got = ScanTree()(cell, params, state, xs, reverse=reverse)
@@ -115,25 +114,43 @@ def test_the_peer_for_affine_cells_computes_the_same(cell, reverse):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=2e-6)
 
 
-def test_backward_pass_is_that_of_all_that_goes_in():
-    config = parallel_in_time.Config(hidden=3, inputs=2)
-    cell = rnn.Elman(3)
-    work = parallel_in_time.draw(config, cell, 5)
+@pytest.mark.parametrize("cell", [rnn.Elman(3), rnn.LRU(3)], ids=["Elman", "LRU"])
+def test_backward_pass_is_that_of_all_that_goes_in(cell):
+    """Forward mode agrees, along directions drawn at random: c (J d) = (Jᵀ c) d."""
     engine = rnn.engines.Sequential()
-    value, gradients = parallel_in_time.run(cell, engine, "forward+backward", *work)
-    final, ys = parallel_in_time.run(cell, engine, "forward", *work)
-    np.testing.assert_allclose(value, jnp.sin(final.hidden).sum() + jnp.sin(ys).sum(), rtol=1e-5)
-    assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, work)
+    inputs = parallel_in_time.Work("", cell, 5, batch=1, inputs=2).draw(seed=0)
+    forward = functools.partial(parallel_in_time.forward, cell, engine)
+    directions = parallel_in_time.draw_like(inputs, seed=1)
+    want, change = jax.jvp(forward, inputs, directions)
+    cotangents = parallel_in_time.draw_like(want, seed=2)
+    got, gradients = parallel_in_time.backward(cell, engine, cotangents, *inputs)
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+    def product(a, b):
+        pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        return sum((x * y).sum().real for x, y in pairs)
+
+    along = product(cotangents, change)
+    assert abs(along) > 0.1
+    np.testing.assert_allclose(product(gradients, directions), along, rtol=1e-4)
 
 
-def test_complex_states_have_a_gradient():
-    cell = rnn.LRU(3)
-    work = parallel_in_time.draw(parallel_in_time.Config(inputs=2), cell, 5)
-    value, _ = parallel_in_time.run(cell, rnn.engines.Sequential(), "forward+backward", *work)
-    final, ys = parallel_in_time.run(cell, rnn.engines.Sequential(), "forward", *work)
-    h = final.hidden
-    want = jnp.sin(h.real).sum() + jnp.sin(h.imag).sum() + jnp.sin(ys).sum()
-    np.testing.assert_allclose(value, want, rtol=1e-5)
+def test_the_table_of_affine_cells(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    config = parallel_in_time.Config(grid="affine", quick=True, out=tmp_path)
+    result = parallel_in_time.main(config, console)
+    assert not result.points and len(result.rows) == 4
+    titles = ["Sequential", "Hoisted", "Associative"]
+    for row, more in zip(result.rows, ([PEER], [PEER], [], []), strict=True):
+        assert [entry.title for entry in row.entries] == titles + more
+        assert all(entry.error < 1e-5 for entry in row.entries)
+    table = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert table[0] == "| work | " + " | ".join(f"`{title}`" for title in [*titles, PEER]) + " |"
+    assert [line.split(" | ")[0] for line in table[2:]] == [
+        "| LRU, 16×1×3×4",
+        "| MLSTM, 2 heads, 16×2×3×4",
+    ]
+    assert all(line.count("**") == 4 and line.count("|") == 6 for line in table[2:])
 
 
 @pytest.mark.parametrize(("cell", "gates"), [(rnn.Elman(200), 1), (rnn.GRU(200), 3)])
