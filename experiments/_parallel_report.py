@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from matplotlib.figure import Figure
+from rich.console import Console
 from rich.table import Table
 
 from jaxrnn.engines import Newton
@@ -44,10 +45,12 @@ class Entry(NamedTuple):
 
 
 class Row(NamedTuple):
-    """All engines at one length, in one pass."""
+    """All engines on one work, in one pass."""
 
     cell: str
     time: int
+    size: str
+    """Time × batch × inputs × outputs."""
     which: Pass
     entries: tuple[Entry, ...]
     refused: dict[str, str]
@@ -79,9 +82,9 @@ def _walks(title: str) -> bool:
 
 
 def line(row: Row) -> str:
-    """The outcome of one length in a line."""
+    """The outcome of one work in a line."""
     walking, parallel = row.walking(), row.parallel()
-    head = f"{row.cell}, {row.time:,} steps, {row.which}: {_shown(walking)}"
+    head = f"{row.cell}, {row.size}, {row.which}: {_shown(walking)}"
     if parallel is None:
         return head
     ratio = walking.milliseconds / parallel.milliseconds
@@ -90,6 +93,52 @@ def line(row: Row) -> str:
 
 def _shown(entry: Entry) -> str:
     return f"{entry.title} {entry.milliseconds:.3g} ms"
+
+
+def sizes_table(rows: Sequence[Row]) -> str:
+    """Milliseconds forward / forward+backward, and megabytes of the latter, of each work.
+
+    A table in Markdown; the least time of each pass is bold.
+    """
+    pairs: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        pairs.setdefault((row.size, row.cell), {})[row.which] = row
+    titles = list(dict.fromkeys(e.title for row in rows for e in row.entries))
+    lines = [["work", *(f"`{title}`" for title in titles)], ["---"] * (1 + len(titles))]
+    for (size, cell), passes in pairs.items():
+        lines.append([f"{cell}, {size}", *(_both_passes(passes, title) for title in titles)])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _both_passes(passes: dict[str, Row], title: str) -> str:
+    times, memory = [], ""
+    for which in PASSES:
+        entries = passes[which].entries
+        found = next((e for e in entries if e.title == title), None)
+        if found is None:
+            return ""
+        best = found.milliseconds == min(e.milliseconds for e in entries)
+        mark = "**" if best else ""
+        times.append(f"{mark}{_two_digits(found.milliseconds)}{mark}")
+        memory = _two_digits((found.temporary_bytes or 0) / 1e6)
+    return f"{' / '.join(times)} ms, {memory} MB"
+
+
+def _two_digits(number: float) -> str:
+    """At least two digits that count, and no power of ten beside them."""
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
+
+
+def print_lengths(console: Console, rows: Sequence[Row], points: Sequence[Point]) -> None:
+    """Tables of all cells, who was refused and why, and the iterations."""
+    for name in dict.fromkeys(row.cell for row in rows):
+        own = [row for row in rows if row.cell == name]
+        console.print(table(own))
+        reasons = [item for row in own for item in row.refused.items()]
+        for title, reason in dict.fromkeys(reasons):
+            console.print(f"  {title}: {reason}", style="dim", soft_wrap=True)
+    if points:
+        console.print(iterations_table(points))
 
 
 def table(rows: Sequence[Row]) -> Table:

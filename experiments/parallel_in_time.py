@@ -10,7 +10,8 @@ Here, for a cell with a dense Jacobian, one with a diagonal Jacobian and one tha
 loop (`Sequential`, with several steps unrolled, and `Hoisted`) against `Associative`, in one scan
 and in chunks, and `Newton`, and against what JAX has for affine recurrences, `associative_scan`
 differentiated as it is; forward, and forward with all gradients. And how many iterations
-Newton's method needs, against the largest Lyapunov exponent of the cell.
+Newton's method needs, against the largest Lyapunov exponent of the cell. `--grid affine` has works
+of many sizes for affine cells alone, those with a matrix for a state among them.
 
 Expected: on an accelerator the parallel engines win from some length on, for small states and few
 rows; on a CPU, whose cores the loop's small steps keep busy, they lose at every length. The
@@ -20,6 +21,7 @@ where the cell is chaotic.
     python -m experiments.parallel_in_time
     python -m experiments.parallel_in_time --cells gru --hidden 16 --lengths 1000 10000
     python -m experiments.parallel_in_time --cells min-gru lru --lengths 4096 --batch 8 --hidden 64
+    python -m experiments.parallel_in_time --grid affine
     python -m experiments.parallel_in_time --quick
 """
 
@@ -28,7 +30,7 @@ import statistics
 import time as clock
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +54,9 @@ from experiments._timing import compile_program, interleave, machine
 class Config:
     """What to run."""
 
+    grid: Literal["lengths", "affine"] = "lengths"
+    """lengths: what the options say, and iterations. affine: a table of works for affine cells,
+    without Newton's method; of the options it takes rounds, seconds, patience and seed."""
     cells: tuple[CellName, ...] = ("gru", "para-gru", "min-gru")
     """Cells whose time is measured against the length. None given: none."""
     lengths: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
@@ -81,11 +86,11 @@ class Config:
     driven_length: int = 1_000
     """The length of their sequence."""
     quick: bool = False
-    """Seconds instead of minutes: two short lengths, three scales, two rounds."""
+    """Seconds instead of minutes: two short lengths or works, three scales, two rounds."""
     seed: int = 0
     """Seed of parameters and inputs."""
     out: Path = Path("runs/parallel_in_time")
-    """Folder for results.json, times.png and iterations.png."""
+    """Folder for results.json, times.png and iterations.png; for affine, table.md."""
 
     def __post_init__(self):
         _checks.at_least(1, self, "batch", "inputs", "hidden", "chunk", "rounds", "driven_hidden")
@@ -100,7 +105,7 @@ class Config:
             return self
         small = dict(lengths=(32, 128), unrolls=(1, 4), chunk=16, rounds=2, seconds=0.0)
         driven = dict(scales=(0.5, 2.0, 8.0), driven_hidden=8, driven_length=100)
-        return replace(self, **small, **driven, quick=False)
+        return replace(self, **small, **driven)
 
 
 class Result(NamedTuple):
@@ -111,63 +116,127 @@ class Result(NamedTuple):
     folder: Path
 
 
-# Time and memory against length -------------------------------------------------------------------
+# Time and memory ----------------------------------------------------------------------------------
+
+
+class Work(NamedTuple):
+    """A cell and what it is run on."""
+
+    name: str
+    cell: Any
+    time: int
+    batch: int
+    inputs: int
+
+    @property
+    def size(self) -> str:
+        """Time × batch × inputs × outputs."""
+        return f"{self.time}×{self.batch}×{self.inputs}×{self.cell.output_size}"
+
+    def draw(self, seed: int) -> tuple[Any, Any, jax.Array]:
+        """Parameters, the state before the first step, and inputs."""
+        params = self.cell.init(jax.random.key(seed), self.inputs)
+        random = np.random.default_rng(seed)
+        xs = random.standard_normal((self.time, self.batch, self.inputs), np.float32)
+        return params, self.cell.init_state(params, (self.batch,)), jnp.asarray(xs)
+
+
+AFFINE = (
+    Work("MinGRU", rnn.MinGRU(64), 4096, 8, 64),
+    Work("MinGRU", rnn.MinGRU(256), 4096, 8, 256),
+    Work("LRU", rnn.LRU(64), 4096, 8, 64),
+    Work("MinGRU", rnn.MinGRU(64), 4096, 1, 64),
+    Work("MinGRU", rnn.MinGRU(256), 128, 32, 256),
+    Work("MinGRU", rnn.MinGRU(128), 100, 1, 128),
+    Work("LRU", rnn.LRU(128), 512, 1, 128),
+    Work("GatedLinearAttention, 4 heads", rnn.GatedLinearAttention(128, num_heads=4), 1024, 4, 128),
+    Work("MLSTM, 4 heads", rnn.MLSTM(128, num_heads=4), 1024, 4, 128),
+    Work("DeltaNet, 4 heads", rnn.DeltaNet(128, num_heads=4), 1024, 4, 128),
+    Work("MLSTM, 2 heads", rnn.MLSTM(256, num_heads=2), 512, 8, 256),
+    Work("GatedLinearAttention, 2 heads", rnn.GatedLinearAttention(64, num_heads=2), 64, 8, 64),
+)
+"""Small and large states, long and short sequences, one row and many."""
+QUICK_AFFINE = (
+    Work("LRU", rnn.LRU(4), 16, 1, 3),
+    Work("MLSTM, 2 heads", rnn.MLSTM(4, num_heads=2), 16, 2, 3),
+)
+
+
+def works(config: Config) -> tuple[Work, ...]:
+    """What is timed."""
+    if config.grid == "affine":
+        return QUICK_AFFINE if config.quick else AFFINE
+    cells = {name: make_cell(name, config.hidden) for name in config.cells}
+    return tuple(
+        Work(name, cell, time, config.batch, config.inputs)
+        for name, cell in cells.items()
+        for time in config.lengths
+    )
 
 
 def contenders(config: Config) -> dict[str, Any]:
     """The engines, by what they are called."""
-    engines = [rnn.engines.Sequential(unroll=n) for n in config.unrolls]
-    engines += [rnn.engines.Hoisted(unroll=n) for n in config.unrolls]
-    engines += [rnn.engines.Associative(), rnn.engines.Associative(chunk_size=config.chunk)]
-    engines += [rnn.engines.Newton(), rnn.engines.Newton(quasi=True)]
+    if config.grid == "affine":
+        engines = [rnn.engines.Sequential(), rnn.engines.Hoisted(), rnn.engines.Associative()]
+    else:
+        engines = [rnn.engines.Sequential(unroll=n) for n in config.unrolls]
+        engines += [rnn.engines.Hoisted(unroll=n) for n in config.unrolls]
+        engines += [rnn.engines.Associative(), rnn.engines.Associative(chunk_size=config.chunk)]
+        engines += [rnn.engines.Newton(), rnn.engines.Newton(quasi=True)]
     return {Ours(engine).name: engine for engine in engines} | {report.PEER: ScanTree()}
 
 
-def draw(config: Config, cell: Any, time: int) -> tuple[Any, Any, jax.Array]:
-    """Parameters, the state before the first step, and inputs."""
-    params = cell.init(jax.random.key(config.seed), config.inputs)
-    random = np.random.default_rng(config.seed)
-    xs = random.standard_normal((time, config.batch, config.inputs), np.float32)
-    return params, cell.init_state(params, (config.batch,)), jnp.asarray(xs)
+def draw_like(values: Any, seed: int) -> Any:
+    """Normal draws, an array for each array (or its shape)."""
+    random = np.random.default_rng(seed)
+
+    def draw(leaf):
+        parts = random.standard_normal((2, *leaf.shape), np.float32)
+        return jnp.asarray(parts[0] + 1j * parts[1] if jnp.iscomplexobj(leaf) else parts[0])
+
+    return jax.tree.map(draw, values)
 
 
-def run(cell: Any, engine: Any, which: Pass, params: Any, state: Any, xs: jax.Array) -> Any:
-    """One pass: the outputs, or with them the gradients with respect to all that goes in."""
-    if which == "forward":
-        return rnn.unroll(cell, params, xs, state, engine=engine)
-
-    def loss(params, state, xs):
-        final, ys = rnn.unroll(cell, params, xs, state, engine=engine)
-        parts = [
-            part
-            for leaf in jax.tree.leaves((final, ys))
-            for part in ((leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,))
-        ]
-        return sum(jnp.sin(part).sum() for part in parts)
-
-    return jax.value_and_grad(loss, argnums=(0, 1, 2))(params, state, xs)
+def forward(cell: Any, engine: Any, params: Any, state: Any, xs: jax.Array) -> Any:
+    """The outputs, and the state after all steps."""
+    return rnn.unroll(cell, params, xs, state, engine=engine)
 
 
-def measure(config: Config, name: str, time: int, which: Pass, console: Console) -> Row:
-    """Every engine that takes the cell, on one length."""
-    cell = make_cell(name, config.hidden)
-    work = draw(config, cell, time)
+def backward(cell: Any, engine: Any, cotangents: Any, *inputs: Any) -> Any:
+    """With them, the gradients of all that goes in, for given cotangents of all that comes out.
+
+    A loss would add its own time to everybody's.
+    """
+    results, pull = jax.vjp(functools.partial(forward, cell, engine), *inputs)
+    return results, pull(cotangents)
+
+
+def measure(config: Config, work: Work, which: Pass, console: Console) -> Row:
+    """Every engine that takes the work."""
+    inputs = work.draw(config.seed)
+    arguments, task = inputs, forward
+    if which == "forward+backward":
+        shapes = jax.eval_shape(
+            functools.partial(forward, work.cell, rnn.engines.Sequential()), *inputs
+        )
+        arguments, task = (draw_like(shapes, config.seed + 1), *inputs), backward
+    where = f"{work.name}, {work.size}, {which}"
     programs, refused, errors, once = {}, {}, {}, {}
     want = None
     for title, engine in contenders(config).items():
-        reason = engine.why_not(cell, *work)
+        reason = engine.why_not(work.cell, *inputs)
         if reason is not None:
             refused[title] = reason
             continue
-        console.print(f"{name}, {time:,} steps, {which}: compiling {title}", end="\r")
-        program = compile_program(functools.partial(run, cell, engine, which), work, exact=True)
+        console.print(f"{where}: compiling {title}", end="\r")
+        program = compile_program(functools.partial(task, work.cell, engine), arguments, exact=True)
         begin = clock.perf_counter()
         try:
             values = program.values()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            refused[title] = f"{time:,} steps, {which}: out of memory"
+            refused[title] = f"{where}: out of memory"
             continue
         once[title] = clock.perf_counter() - begin
         want = values if want is None else want
@@ -191,15 +260,16 @@ def measure(config: Config, name: str, time: int, which: Pass, console: Console)
         )
         for title, program in programs.items()
     )
-    return Row(name, time, which, entries, refused, _iterations(cell, work))
+    iterations = _iterations(work.cell, inputs) if config.grid == "lengths" else None
+    return Row(work.name, work.time, work.size, which, entries, refused, iterations)
 
 
-def _iterations(cell: Any, work: tuple[Any, Any, jax.Array]) -> int | None:
+def _iterations(cell: Any, inputs: tuple[Any, Any, jax.Array]) -> int | None:
     """How many iterations Newton's method takes, where it converges."""
     engine = rnn.engines.Newton()
-    if engine.why_not(cell, *work) is not None:
+    if engine.why_not(cell, *inputs) is not None:
         return None
-    info = jax.jit(functools.partial(engine.solve, cell))(*work)[2]
+    info = jax.jit(functools.partial(engine.solve, cell))(*inputs)[2]
     return int(info.iterations) if bool(info.converged) else None
 
 
@@ -216,9 +286,8 @@ def scaled(params: Any, cell: Any, scale: float, seed: int) -> Any:
 def count(config: Config, name: str, scale: float) -> Point:
     """Exponent and iterations of one cell."""
     cell = make_cell(name, config.driven_hidden)
-    work = draw(replace(config, batch=1), cell, config.driven_length)
-    params = scaled(work[0], cell, scale, config.seed)
-    state, xs = work[1], 0.5 * work[2]
+    params, state, xs = Work(name, cell, config.driven_length, 1, config.inputs).draw(config.seed)
+    params, xs = scaled(params, cell, scale, config.seed), 0.5 * xs
     exponent = rnn.analysis.lyapunov_exponents(
         cell, params, xs, state, burn_in=config.driven_length // 10
     )
@@ -236,26 +305,24 @@ def main(config: Config, console: Console | None = None) -> Result:
     config.out.mkdir(parents=True, exist_ok=True)
     where = machine(("jax", "jaxlib", "numpy"))
     written, rows, points = config.out / "results.json", [], []
-    for name in config.cells:
-        for time in config.lengths:
-            for which in PASSES:
-                rows.append(measure(config, name, time, which, console))
-                console.print(report.line(rows[-1]))
-                report.write_json(written, where, config, rows, points)
-    for name in config.driven:
-        points += [count(config, name, scale) for scale in config.scales]
-    for name in config.cells:
-        console.print(report.table([row for row in rows if row.cell == name]))
-        reasons = [item for row in rows if row.cell == name for item in row.refused.items()]
-        for title, reason in dict.fromkeys(reasons):
-            console.print(f"  {title}: {reason}", style="dim", soft_wrap=True)
-    if points:
-        console.print(report.iterations_table(points))
-    report.write_json(written, where, config, rows, points)
-    if rows:
-        report.draw_times(config.out / "times.png", rows, where)
-    if points:
-        report.draw_iterations(config.out / "iterations.png", points, config.driven_length)
+    for work in works(config):
+        for which in PASSES:
+            rows.append(measure(config, work, which, console))
+            console.print(report.line(rows[-1]))
+            report.write_json(written, where, config, rows, points)
+    if config.grid == "affine":
+        table = report.sizes_table(rows)
+        (config.out / "table.md").write_text(table, encoding="utf-8")
+        console.print(table, soft_wrap=True)
+    else:
+        for name in config.driven:
+            points += [count(config, name, scale) for scale in config.scales]
+        report.write_json(written, where, config, rows, points)
+        report.print_lengths(console, rows, points)
+        if rows:
+            report.draw_times(config.out / "times.png", rows, where)
+        if points:
+            report.draw_iterations(config.out / "iterations.png", points, config.driven_length)
     console.print(f"results are in {config.out}")
     return Result(tuple(rows), tuple(points), config.out)
 
