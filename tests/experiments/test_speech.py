@@ -1,5 +1,6 @@
 """Speech: texts, sound, features, the loss against all paths, and a run on synthetic tones."""
 
+import dataclasses
 import itertools
 import wave
 
@@ -16,7 +17,18 @@ from experiments._letters import Letters, english, train_letters
 from experiments._options import Options
 from experiments._recognition import error_rate
 from experiments._sequences import Size as Extent
-from experiments._speech_data import Batches, Frontend, Inputs, encode, pad, some, split
+from experiments._speech_data import (
+    PHONEMES,
+    Batches,
+    Frontend,
+    Inputs,
+    Labels,
+    encode,
+    pad,
+    pronounce,
+    some,
+    split,
+)
 
 # Texts --------------------------------------------------------------------------------------------
 
@@ -170,7 +182,8 @@ def test_near_duplicates_stay_together_and_parts_are_nested():
 def test_a_pass_hears_every_utterance_and_speeds_vary():
     every, frontend = utterances(), Frontend(4, 2)
     features = [[frontend.features(u, speed) for speed in (0.9, 1.1)] for u in every]
-    batches = Batches(features, [encode(u.text) for u in every], rows=7, seed=1)
+    labels = [Labels(encode(u.text), [len(u.text), 3]) for u in every]
+    batches = Batches(features, labels, rows=7, seed=1)
     heard, speeds = set(), set()
     for step in range(batches.plan.a_pass):
         batch = batches(step)
@@ -184,8 +197,10 @@ def test_a_pass_hears_every_utterance_and_speeds_vary():
             ]
             ((which, speed),) = matches
             text = encode(every[which].text)
-            assert list(batch.labels[: len(text), row]) == text
-            assert not batch.labels[len(text) :, row].any()
+            assert list(batch.letters[: len(text), row]) == text
+            assert not batch.letters[len(text) :, row].any()
+            assert list(batch.phonemes[:2, row]) == [len(text), 3]
+            assert not batch.phonemes[2:, row].any()
             assert not batch.features[n:, row].any()
             heard.add(which)
             speeds.add(speed)
@@ -196,28 +211,38 @@ def test_a_pass_hears_every_utterance_and_speeds_vary():
 
 
 def small(**changes):
-    options = dict(layers=1, hidden=3, bands=4, stacked=1, batch=3, width=3, dropout=0.0, letters=0)
-    return speech.Config(**(options | changes))
+    sizes = dict(layers=1, hidden=3, bands=4, stacked=1, batch=3, width=3)
+    return speech.Config(**(sizes | dict(dropout=0.0, letters=0, phonemes=0.0) | changes))
+
+
+def perturbed(model):
+    return jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(1), leaf.shape),
+        model.init(jax.random.key(0)),
+    )
+
+
+def of_all_paths(logits, text):
+    """Minus the logarithm of the sum over all paths that spell a text."""
+    probabilities = np.asarray(jax.nn.softmax(logits), np.float64)
+    total = 0.0
+    for path in itertools.product({0, *text}, repeat=len(logits)):
+        if [label for label, _ in itertools.groupby(path) if label] == text:
+            total += np.prod([p[label] for p, label in zip(probabilities, path, strict=True)])
+    return -np.log(total)
 
 
 def test_the_loss_is_that_of_all_paths_and_padding_changes_nothing():
     model = speech.make_model(small())
-    params = jax.tree.map(
-        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(1), leaf.shape),
-        model.init(jax.random.key(0)),
-    )
+    params = perturbed(model)
     random = np.random.default_rng(0)
     features = [random.normal(size=(n, 4)).astype(np.float32) for n in (4, 3, 2)]
     labels = [[1, 3], [2, 2], [5]]
     wanted = 0.0
     for frames, text in zip(features, labels, strict=True):
-        logits = model.apply(params, frames[:, None], jnp.array([len(frames)]))[:, 0]
-        probabilities = np.asarray(jax.nn.softmax(logits), np.float64)
-        total = 0.0
-        for path in itertools.product({0, *text}, repeat=len(frames)):
-            if [label for label, _ in itertools.groupby(path) if label] == text:
-                total += np.prod([p[label] for p, label in zip(probabilities, path, strict=True)])
-        wanted -= np.log(total)
+        logits, _ = model.apply(params, frames[:, None], jnp.array([len(frames)]))
+        wanted += of_all_paths(logits[:, 0], text)
+    labels = [Labels(text) for text in labels]
     for size in (Extent(4, 2), Extent(9, 5)):
         batch = pad(features, labels, size)
         np.testing.assert_allclose(model.loss(params, batch), wanted / 5, rtol=1e-4)
@@ -225,6 +250,34 @@ def test_the_loss_is_that_of_all_paths_and_padding_changes_nothing():
         sizes = (Extent(4, letters), Extent(9, 5))
         cut = model.bucketed_loss(params, pad(features, labels, sizes[1]), None, sizes)
         np.testing.assert_allclose(cut, wanted / 5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_phonemes_have_a_loss_of_their_own_in_training(layers):
+    """By their weight, for each letter; a row without phonemes adds nothing."""
+    model = speech.make_model(small(layers=layers, phonemes=0.7))
+    params, key = perturbed(model), jax.random.key(2)
+    features = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    labels = [Labels([1, 3], [7, 2, 2]), Labels([4]), Labels([5, 2], [39])]
+    sizes = (Extent(5, 2), Extent(5, 3))  # the smaller holds the letters alone
+    batch = pad(list(features), labels, sizes[1])
+    _, logits = model.apply(params, jnp.asarray(batch.features), jnp.array([5] * 3), key)
+    wanted = of_all_paths(logits[:, 0], [7, 2, 2]) + of_all_paths(logits[:, 2], [39])
+    letters = dataclasses.replace(model, weight=0.0)
+    for loss in (model.loss, lambda *args: model.bucketed_loss(*args, sizes)):
+        more = loss(params, batch, key) - letters.loss(params, batch, key)
+        np.testing.assert_allclose(more, 0.7 * wanted / 5, rtol=1e-4)
+    assert model.loss(params, batch) == letters.loss(params, batch)
+    grads = jax.grad(model.loss)(params, batch, key)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_the_phonemes_are_those_of_the_dictionary():
+    """Those listed first; none for a text with a word that is not listed."""
+    listed = {"ok": [["OW", "K", "EY"], ["AH"]], "the": [["DH", "AH"]]}
+    assert [PHONEMES[label - 1] for label in pronounce("the ok", listed)] == "DH AH OW K EY".split()
+    assert pronounce("the dahdi", listed) == [] == pronounce("", listed)
+    assert len(set(PHONEMES)) == 39
 
 
 def test_error_rates_count_edits_for_each_letter():
@@ -250,18 +303,28 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
-def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, capsys):
+def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, capsys, monkeypatch):
     options = Options(
         steps=2, warmup=1, log_every=1, validate_every=1, checkpoint_every=1, out=tmp_path / "run"
     )
-    result = speech.main(small(data=folder, amounts=(0.5, 1.0), training=options))
+    asked = []
+
+    def cmudict(**where):
+        asked.append(where)
+        return {word: [["B", "IY"]] for u in utterances() for word in u.text.split()[1:]}
+
+    monkeypatch.setattr(speech._dictionaries, "cmudict", cmudict)
+    result = speech.main(small(data=folder, amounts=(0.5, 1.0), phonemes=0.5, training=options))
+    assert len(asked) == 2 and asked[0]["wheel"] is None and "--phonemes 0" in asked[0]["option"]
     out = capsys.readouterr().out
     assert len(result.scores) == 2 and result.scores[0].minutes < result.scores[1].minutes
     assert 0.5 < result.baseline < 2 and "held-out prompts:" in out
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"alignment.png", "curves.png", "learning-curve.png", "texts.txt"} <= names
     # The same run, decoded with a model of the letters, too.
-    again = speech.main(small(data=folder, letters=4, english=False, training=options))
+    again = speech.main(
+        small(data=folder, letters=4, english=False, phonemes=0.5, training=options)
+    )
     assert again.outcome.compile_seconds == 0 and 0 < again.scores[0].fused < 2
     assert again.scores[0][:3] == result.scores[1][:3] and result.scores[1].fused is None
     assert (tmp_path / "run/letters-4/metrics.jsonl").is_file()
@@ -269,7 +332,13 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, cap
     # And with one that has read a dictionary besides.
     (tmp_path / "de-en").write_text("".join(f"Wort {i} :: a word or {i}\n" for i in range(99)))
     last = speech.main(
-        small(data=folder, letters=4, dictionary=tmp_path / "de-en", training=options)
+        small(
+            data=folder,
+            letters=4,
+            dictionary=tmp_path / "de-en",
+            phonemes=0.5,
+            training=options,
+        )
     )
     assert last.outcome.compile_seconds == 0 and 0 < last.scores[0].fused < 2
     assert (tmp_path / "run/letters-4-english/metrics.jsonl").is_file()
