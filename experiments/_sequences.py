@@ -195,14 +195,21 @@ def chunks(
     sources: Numbers, targets: Numbers, rows: int, sizes: Sequence[Size] = ()
 ) -> Iterator[Chunk]:
     """All pairs once, shortest first, each batch cut to the smallest of `sizes` that holds it."""
-    lengths = _lengths(sources, targets)
+    for which, filled, own in by_length(_lengths(sources, targets), rows):
+        size = (*sizes, own)[smallest(sizes, own) if sizes else 0]
+        yield Chunk(which, pad([sources[i] for i in filled], [targets[i] for i in filled], size))
+
+
+def by_length(lengths: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, list[int], Size]]:
+    """All pairs once, shortest first, by their lengths `[pairs, 2]`.
+
+    Yields the numbers of a batch's pairs, the same repeated until there are so many rows, and the
+    size of the longest.
+    """
     order = np.argsort(lengths.sum(1), kind="stable")
     for begin in range(0, len(order), rows):
         which = order[begin : begin + rows]
-        filled = np.resize(which, rows).tolist()
-        own = Size(*lengths[which].max(0).tolist())
-        size = (*sizes, own)[smallest(sizes, own) if sizes else 0]
-        yield Chunk(which, pad([sources[i] for i in filled], [targets[i] for i in filled], size))
+        yield which, np.resize(which, rows).tolist(), Size(*lengths[which].max(0).tolist())
 
 
 def _lengths(sources: Numbers, targets: Numbers) -> np.ndarray:

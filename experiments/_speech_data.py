@@ -11,7 +11,7 @@ from experiments import _audio
 from experiments._digest import digest
 from experiments._near_duplicates import groups
 from experiments._prompts import Utterance
-from experiments._sequences import Plan, Size
+from experiments._sequences import Plan, Size, by_length
 
 BLANK = 0
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
@@ -144,16 +144,13 @@ class Inputs(NamedTuple):
         """All utterances once, shortest first: their numbers, and a batch filled up by repeats."""
         features = [self.features(utterance) for utterance in utterances]
         labels = [Labels(encode(utterance.text)) for utterance in utterances]
-        order = np.argsort([len(frames) for frames in features], kind="stable")
+        pairs = zip(features, labels, strict=True)
+        lengths = np.array([(len(frames), len(both.letters)) for frames, both in pairs])
         result = []
-        for begin in range(0, len(order), rows):
-            which = order[begin : begin + rows]
-            filled = np.resize(which, rows)
-            # Few sizes, for each is compiled.
-            longest, letters = len(features[which[-1]]), max(len(labels[i].letters) for i in which)
-            size = Size(*(1 << (number - 1).bit_length() for number in (longest, letters)))
-            chosen = [features[i] for i in filled]
-            result.append((which, pad(chosen, [labels[i] for i in filled], size)))
+        for which, filled, own in by_length(lengths, rows):
+            size = Size(*(1 << (number - 1).bit_length() for number in own))  # each is compiled
+            padded = pad([features[i] for i in filled], [labels[i] for i in filled], size)
+            result.append((which, padded))
         return result
 
 
