@@ -19,9 +19,15 @@ from experiments._peers.scan_tree import ScanTree
 def run(tmp_path_factory, defaults):
     console = Console(file=io.StringIO(), width=200)
     config = parallel_in_time.Config(
-        quick=True,
         cells=("gru",),
+        lengths=(32,),
+        unrolls=(4,),
+        rounds=2,
+        seconds=0.0,
         driven=("elman",),
+        scales=(0.5, 8.0),
+        driven_hidden=8,
+        driven_length=100,
         out=tmp_path_factory.mktemp("parallel"),
     )
     return parallel_in_time.main(config, console), console.file.getvalue()
@@ -29,15 +35,11 @@ def run(tmp_path_factory, defaults):
 
 def test_every_engine_is_timed_on_the_same_work(run):
     rows = run[0].rows
-    assert [(row.time, row.which) for row in rows] == [
-        (32, "forward"),
-        (32, "forward+backward"),
-        (128, "forward"),
-        (128, "forward+backward"),
-    ]
+    assert [(row.time, row.which) for row in rows] == [(32, "forward"), (32, "forward+backward")]
     for row in rows:
         titles = [entry.title for entry in row.entries]
-        assert {"Sequential", "Sequential(unroll=4)", "Hoisted", "Newton"} <= set(titles)
+        engines = ["Sequential(unroll=4)", "Hoisted(unroll=4)", "Newton", "Newton(quasi=True)"]
+        assert titles == engines
         assert "Associative" in row.refused and PEER in row.refused  # a GRU is not affine
         assert row.iterations is not None and row.iterations < 32
         for entry in row.entries:
@@ -49,7 +51,7 @@ def test_every_engine_is_timed_on_the_same_work(run):
 
 def test_iterations_are_counted_beside_the_exponent(run):
     points = run[0].points
-    assert [point.scale for point in points] == [0.5, 2.0, 8.0]
+    assert [point.scale for point in points] == [0.5, 8.0]
     first = points[0]  # a kernel of half the spectral radius forgets
     assert first.exponent < 0 and first.iterations["Newton"] < first.iterations["damped by half"]
 
