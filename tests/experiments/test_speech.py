@@ -13,7 +13,7 @@ from rich.console import Console
 import jaxrnn as rnn
 from experiments import _audio, _prompts, speech
 from experiments._errors import FetchError, UserError
-from experiments._letters import Letters, english, train_letters
+from experiments._letters import Letters, best_surrounded, english, train_letters
 from experiments._options import Options
 from experiments._recognition import error_rate
 from experiments._sequences import Size as Extent
@@ -382,6 +382,19 @@ def test_letters_learn_from_more_texts_too(tmp_path):
         for more in ([], ["xyzz"] * 20)
     ]
     assert 2 * losses[1] < losses[0]
+
+
+def test_a_choice_is_judged_with_those_around_it():
+    table = np.random.default_rng(0).random((6, 4))
+    means = np.zeros_like(table)
+    for row, column in np.ndindex(table.shape):
+        beside = itertools.product((row - 1, row, row + 1), (column - 1, column, column + 1))
+        around = [table[min(max(r, 0), 5), min(max(c, 0), 3)] for r, c in beside]
+        means[row, column] = sum(around) / 9
+    assert best_surrounded(table) == np.unravel_index(means.argmin(), means.shape)
+    table[:] = 1.0
+    table[1:4, 1:4], table[5, 0] = 0.5, 0.4  # a basin, and a lucky one
+    assert best_surrounded(table) == (2, 2)
 
 
 def test_what_is_held_out_is_not_read(tmp_path):
