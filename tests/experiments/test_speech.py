@@ -293,12 +293,14 @@ def test_error_rates_count_edits_for_each_letter():
 
 @pytest.fixture
 def folder(tmp_path):
-    """An LJSpeech-style folder."""
+    """An LJSpeech-style folder, of two lengths only, as each is compiled."""
     (tmp_path / "data/wavs").mkdir(parents=True)
     lines = []
     for each in utterances(60):
-        write_wave(tmp_path / f"data/wavs/{each.name}.wav", each.samples)
-        lines.append(f"{each.name}|raw {each.text}|{each.text.title()}, 1\n")
+        text = each.text.ljust(13 if len(each.text) <= 13 else 21, each.text[-1])
+        samples = np.resize(each.samples, 160 * len(text))
+        write_wave(tmp_path / f"data/wavs/{each.name}.wav", samples)
+        lines.append(f"{each.name}|raw {text}|{text.title()}, 1\n")
     (tmp_path / "data/metadata.csv").write_text("".join(lines))
     return tmp_path / "data"
 
@@ -314,7 +316,8 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, cap
         return {word: [["B", "IY"]] for u in utterances() for word in u.text.split()[1:]}
 
     monkeypatch.setattr(speech._dictionaries, "cmudict", cmudict)
-    result = speech.main(small(data=folder, amounts=(0.5, 1.0), phonemes=0.5, training=options))
+    own = small(data=folder, phonemes=0.5, speeds=(0.9, 1.0), training=options)
+    result = speech.main(dataclasses.replace(own, amounts=(0.5, 1.0)))
     assert len(asked) == 2 and asked[0]["wheel"] is None and "--phonemes 0" in asked[0]["option"]
     out = capsys.readouterr().out
     assert len(result.scores) == 2 and result.scores[0].minutes < result.scores[1].minutes
@@ -322,24 +325,14 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, cap
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"alignment.png", "curves.png", "learning-curve.png", "texts.txt"} <= names
     # The same run, decoded with a model of the letters, too.
-    again = speech.main(
-        small(data=folder, letters=4, english=False, phonemes=0.5, training=options)
-    )
+    again = speech.main(dataclasses.replace(own, letters=4, english=False))
     assert again.outcome.compile_seconds == 0 and 0 < again.scores[0].fused < 2
     assert again.scores[0][:3] == result.scores[1][:3] and result.scores[1].fused is None
     assert (tmp_path / "run/letters-4/metrics.jsonl").is_file()
     assert (tmp_path / "run/amount-0.5/alignment.png").is_file()
     # And with one that has read a dictionary besides.
     (tmp_path / "de-en").write_text("".join(f"Wort {i} :: a word or {i}\n" for i in range(99)))
-    last = speech.main(
-        small(
-            data=folder,
-            letters=4,
-            dictionary=tmp_path / "de-en",
-            phonemes=0.5,
-            training=options,
-        )
-    )
+    last = speech.main(dataclasses.replace(own, letters=4, dictionary=tmp_path / "de-en"))
     assert last.outcome.compile_seconds == 0 and 0 < last.scores[0].fused < 2
     assert (tmp_path / "run/letters-4-english/metrics.jsonl").is_file()
 
