@@ -61,22 +61,31 @@ def draw_amounts(path: Path, scores: Sequence[Any], baseline: float) -> None:
 
     Args:
         path: the picture.
-        scores: values with `minutes`, `greedy` and `beam`.
+        scores: values with `minutes`, `greedy`, `beam` and `fused`, which may be None.
         baseline: the error rate of the commonest text.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     minutes = [each.minutes for each in scores]
-    for name, color in (("greedy", "#9db8d2"), ("beam", "#b3362d")):
+    curves = {
+        "greedy": ("greedy", "#9db8d2"),
+        "beam": ("beam", "#4a7ba6"),
+        "fused": ("beam with a model of the letters", "#b3362d"),
+    }
+    drawn = [name for name in curves if getattr(scores[0], name) is not None]
+    for name in drawn:
+        label, color = curves[name]
         rates = [100 * getattr(each, name) for each in scores]
-        axes.plot(minutes, rates, marker="o", color=color, label=name)
+        axes.plot(minutes, rates, marker="o", color=color, label=label)
         for x, rate in zip(minutes, rates, strict=True):
-            if name == "beam":
-                axes.annotate(f"{rate:.1f}", (x, rate), xytext=(0, 7), textcoords="offset points")
+            if name == drawn[-1]:
+                place = dict(xytext=(0, -8), textcoords="offset points", ha="center", va="top")
+                axes.annotate(f"{rate:.1f}", (x, rate), **place)
     axes.axhline(100 * baseline, color="#777777", linestyle=":", label="always the commonest text")
     axes.set_xscale("log")
     axes.set_xticks(minutes, [f"{each:.1f}" for each in minutes])
     axes.minorticks_off()
+    axes.margins(x=0.08)
     axes.set(xlabel="minutes of speech in training", ylabel="letters wrong, %", ylim=(0, None))
     axes.legend()
     figure.savefig(path, dpi=120)
