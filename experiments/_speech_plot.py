@@ -79,7 +79,9 @@ def draw_amounts(path: Path, scores: Sequence[Any], baseline: float) -> None:
         axes.plot(minutes, rates, marker="o", color=color, label=label)
         for x, rate in zip(minutes, rates, strict=True):
             if name == drawn[-1]:
-                place = dict(xytext=(0, -8), textcoords="offset points", ha="center", va="top")
+                place: dict[str, Any] = dict(
+                    xytext=(0, -8), textcoords="offset points", ha="center", va="top"
+                )
                 axes.annotate(f"{rate:.1f}", (x, rate), **place)
     axes.axhline(100 * baseline, color="#777777", linestyle=":", label="always the commonest text")
     axes.set_xscale("log")
