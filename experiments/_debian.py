@@ -85,7 +85,11 @@ def fetch_package(package: DebianPackage, *, option: str, package_file: Path | N
             done = _run(["dpkg-deb", "-x", str(package_file.absolute()), str(unpacked)], work)
             if done.returncode != 0:
                 raise FetchError(f"dpkg-deb could not unpack {package_file}: {_reason(done)}")
-            os.replace(unpacked, folder)
+            try:
+                os.replace(unpacked, folder)
+            except OSError:
+                if not folder.is_dir():  # where it is, another process was faster
+                    raise
     except OSError as error:
         raise FetchError(
             f"cannot keep {package.requirement} in the cache folder {folder.parent}: "

@@ -67,6 +67,21 @@ def test_fetches_once_unpacks_and_runs_nothing(package, tmp_path, monkeypatch):
 
 
 @needs_dpkg
+def test_two_processes_may_fetch_the_same_at_once(package, tmp_path, monkeypatch):
+    pin, path = package
+
+    def download(folder):
+        """Meanwhile another process does it all."""
+        fetch_package(pin, option="--data", package_file=path)
+        return shutil.copy(path, folder) and 0, ""
+
+    pretend(monkeypatch, download)
+    folder = fetch_package(pin, option="--data")
+    assert (folder / "usr/share/tiny/words").read_text() == "eins :: one\n"
+    assert list((tmp_path / "cache").iterdir()) == [folder]
+
+
+@needs_dpkg
 def test_a_package_at_hand_needs_no_network(package, monkeypatch):
     pin, path = package
     pretend(monkeypatch, missing=("apt-get",))
