@@ -67,22 +67,19 @@ def draw_amounts(path: Path, scores: Sequence[Any], baseline: float) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     minutes = [each.minutes for each in scores]
-    curves = {
-        "greedy": ("greedy", "#9db8d2"),
-        "beam": ("beam", "#4a7ba6"),
-        "fused": ("beam with a model of the letters", "#b3362d"),
-    }
-    drawn = [name for name in curves if getattr(scores[0], name) is not None]
-    for name in drawn:
-        label, color = curves[name]
-        rates = [100 * getattr(each, name) for each in scores]
-        axes.plot(minutes, rates, marker="o", color=color, label=label)
-        for x, rate in zip(minutes, rates, strict=True):
-            if name == drawn[-1]:
-                place: dict[str, Any] = dict(
-                    xytext=(0, -8), textcoords="offset points", ha="center", va="top"
-                )
-                axes.annotate(f"{rate:.1f}", (x, rate), **place)
+    curves = (
+        ("greedy", [each.greedy for each in scores], "#9db8d2"),
+        ("beam", [each.beam for each in scores], "#4a7ba6"),
+        ("beam with a model of the letters", [each.fused for each in scores], "#b3362d"),
+    )
+    drawn = [curve for curve in curves if None not in curve[1]]
+    for label, rates, color in drawn:
+        axes.plot(minutes, 100 * np.array(rates), marker="o", color=color, label=label)
+    for x, rate in zip(minutes, drawn[-1][1], strict=True):
+        place = (x, 100 * rate), (0, -8)
+        axes.annotate(
+            f"{100 * rate:.1f}", *place, textcoords="offset points", ha="center", va="top"
+        )
     axes.axhline(100 * baseline, color="#777777", linestyle=":", label="always the commonest text")
     axes.set_xscale("log")
     axes.set_xticks(minutes, [f"{each:.1f}" for each in minutes])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 import jaxrnn as rnn
@@ -29,6 +30,7 @@ from experiments._speech_data import (
     some,
     split,
 )
+from experiments._speech_plot import draw_amounts
 
 # Texts --------------------------------------------------------------------------------------------
 
@@ -335,6 +337,19 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(folder, tmp_path, cap
     last = speech.main(dataclasses.replace(own, letters=4, dictionary=tmp_path / "de-en"))
     assert last.outcome.compile_seconds == 0 and 0 < last.scores[0].fused < 2
     assert (tmp_path / "run/letters-4-english/metrics.jsonl").is_file()
+
+
+@pytest.mark.parametrize("fused", [None, 0.25])
+def test_the_curve_is_drawn_with_a_model_of_letters_or_without(tmp_path, monkeypatch, fused):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: figures.append(figure))
+    scores = [speech.Scores(minutes, 0.5 / minutes, 0.4 / minutes, fused) for minutes in (1, 2)]
+    draw_amounts(tmp_path / "curve.png", scores, 0.9)
+    (axes,) = figures[0].axes
+    curves = [line.get_ydata() for line in axes.lines[:-1]]
+    want = [(50, 25), (40, 20)] + [(25, 25)] * (fused is not None)
+    np.testing.assert_allclose(curves, want)
+    assert [text.get_text() for text in axes.texts] == [f"{rate:.1f}" for rate in want[-1]]
 
 
 def test_letters_learn_what_follows_what(tmp_path):
