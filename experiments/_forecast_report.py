@@ -14,7 +14,12 @@ from experiments._series import Series
 LEVELS = (0.025, 0.1, 0.5, 0.9, 0.975)
 """The quantiles that are forecast: two intervals and the median."""
 _INTERVALS = {"80 %": (1, 3), "95 %": (0, 4)}
+_WANTED = (80, 95)
 _COLOURS = ("#bbbbbb", "#8fa3b0", "#5b7083", "#d08c2e", "#b3362d", "#444444")
+
+
+Figures = Mapping[str, Sequence[Mapping[str, float]]]
+"""What `scores` gives, by method and seed."""
 
 
 class Forecast(NamedTuple):
@@ -66,7 +71,7 @@ def scores(series: Series, begin: Split, forecast: Forecast) -> dict[str, float]
     return values
 
 
-def show(series: Series, horizon: int, figures: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+def show(series: Series, horizon: int, figures: Figures) -> str:
     """A table for the next step, one for the last, and one over all; one method a row."""
     steps = {"1": "1 ahead", str(horizon): f"{horizon} ahead", "all": f"1 to {horizon} ahead"}
     if horizon == 1:
@@ -91,34 +96,67 @@ def show(series: Series, horizon: int, figures: Mapping[str, Sequence[Mapping[st
 def draw(
     path: Path, series: Series, begin: Split, methods: Mapping[str, Sequence[Forecast]]
 ) -> None:
-    """Draws a stretch of the test part with its intervals, errors by step ahead, and coverage."""
+    """Draws a stretch of the test part with its intervals, the errors, and the coverage."""
     network = list(methods.values())[-1][0]
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes: Any = figure.subplot_mosaic([["week", "week"], ["errors", "coverage"]])
     _draw_stretch(axes["week"], series, begin, network)
-    steps = range(1, network.point.shape[1] + 1)
-    for (name, forecasts), colour in zip(methods.items(), _COLOURS, strict=False):
-        measured = [scores(series, begin, forecast) for forecast in forecasts]
-        lines = np.array([[m[f"rmse {step}"] for step in steps] for m in measured])
-        axes["errors"].plot(steps, lines.mean(0), ".-", color=colour, label=name, markersize=4)
+    measured = {
+        name: [scores(series, begin, forecast) for forecast in forecasts]
+        for name, forecasts in methods.items()
+    }
+    if network.point.shape[1] > 1:
+        _draw_steps(axes["errors"], axes["coverage"], network.point.shape[1], measured)
+    else:
+        _draw_next(axes["errors"], axes["coverage"], measured)
+    axes["coverage"].set(title="targets inside the interval, %")
+    figure.savefig(path, dpi=120)
+
+
+def _draw_steps(errors: Any, coverage: Any, horizon: int, measured: Figures) -> None:
+    """Errors and coverage against the step ahead, a curve for each method."""
+    steps = range(1, horizon + 1)
+    for (name, seeds), colour in zip(measured.items(), _COLOURS, strict=False):
+        lines = np.array([[figures[f"rmse {step}"] for step in steps] for figures in seeds])
+        errors.plot(steps, lines.mean(0), ".-", color=colour, label=name, markersize=4)
         if len(lines) > 1:
             low, high = lines.min(0), lines.max(0)
-            axes["errors"].fill_between(steps, low, high, color=colour, alpha=0.3, linewidth=0)
-        if forecasts[0].quantiles is not None:
-            for interval, style in zip(_INTERVALS, ("--", "-"), strict=True):
-                inside = np.mean([[m[f"{interval} {s}"] for s in steps] for m in measured], 0)
-                axes["coverage"].plot(
-                    steps, 100 * inside, style, color=colour, label=f"{name}, {interval}"
+            errors.fill_between(steps, low, high, color=colour, alpha=0.3, linewidth=0)
+        for interval, style in zip(_INTERVALS, ("--", "-"), strict=True):
+            if f"{interval} 1" in seeds[0]:
+                inside = np.mean(
+                    [[figures[f"{interval} {s}"] for s in steps] for figures in seeds], 0
                 )
-    axes["errors"].set(title="error by step ahead", xlabel="steps ahead", ylabel="RMSE")
-    axes["errors"].set(yscale="log")
-    axes["errors"].legend(fontsize="small")
-    for wanted in (80, 95):
-        axes["coverage"].axhspan(wanted - 3, wanted + 3, color="#dddddd", linewidth=0)
-        axes["coverage"].axhline(wanted, color="#888888", linewidth=0.8)
-    axes["coverage"].set(title="targets inside the interval, %", xlabel="steps ahead")
-    axes["coverage"].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+                coverage.plot(steps, 100 * inside, style, color=colour, label=f"{name}, {interval}")
+    errors.set(title="error by step ahead", xlabel="steps ahead", ylabel="RMSE", yscale="log")
+    errors.legend(fontsize="small")
+    for wanted in _WANTED:
+        coverage.axhspan(wanted - 3, wanted + 3, color="#dddddd", linewidth=0)
+        coverage.axhline(wanted, color="#888888", linewidth=0.8)
+    coverage.set(xlabel="steps ahead")
+    coverage.legend(fontsize="small")
+
+
+def _draw_next(errors: Any, coverage: Any, measured: Figures) -> None:
+    """Errors and coverage of the only step ahead, a row for each method; black: all its seeds."""
+    for row, (seeds, colour) in enumerate(zip(measured.values(), _COLOURS, strict=False)):
+        rmse = np.array([figures["rmse 1"] for figures in seeds])
+        errors.barh(row, rmse.mean(), color=colour)
+        errors.plot([rmse.min(), rmse.max()], [row, row], color="black")
+        errors.annotate(f" {rmse.mean():.4g}", (rmse.max(), row), va="center")
+        for interval in _INTERVALS:
+            if f"{interval} 1" in seeds[0]:
+                inside = [100 * figures[f"{interval} 1"] for figures in seeds]
+                coverage.plot(inside, [row] * len(inside), "o", color=colour, alpha=0.7)
+    for wanted in _WANTED:
+        coverage.axvspan(wanted - 3, wanted + 3, color="#dddddd", linewidth=0)
+        coverage.axvline(wanted, color="#888888", linewidth=0.8)
+    for axes in (errors, coverage):
+        axes.set_yticks(range(len(measured)), list(measured))
+        axes.set_ylim(len(measured) - 0.5, -0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    errors.set(title="error of the next step, RMSE")
+    errors.margins(x=0.1)
 
 
 def _draw_stretch(axes: Any, series: Series, begin: Split, forecast: Forecast) -> None:

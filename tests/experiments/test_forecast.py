@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import _fetch, _series, forecast
 from experiments import _forecast_inputs as inputs
 from experiments._calibration import calibrate
 from experiments._errors import UserError
 from experiments._forecast_model import losses
-from experiments._forecast_report import LEVELS, Forecast, scores
+from experiments._forecast_report import LEVELS, Forecast, draw, scores
 from experiments._linear_forecast import PENALTIES, fit_linear
 from experiments._metrics import Log
 from experiments._options import Options
@@ -333,6 +334,30 @@ def test_it_runs_reports_draws_and_is_found_again(path, tmp_path, base):
     assert len(losses) >= 3
     again = forecast.main(config)
     assert again.outcome.compile_seconds == 0 and again.figures == result.figures
+
+
+@pytest.mark.parametrize("horizon", [1, HORIZON])
+def test_the_picture_shows_every_method(series, tmp_path, monkeypatch, horizon):
+    """A curve of one point is drawn as nothing: a horizon of 1 needs bars."""
+    begin = inputs.split(series, test=50, valid=40)
+    generator = np.random.default_rng(0)
+
+    def drawn():
+        point = series.values[:, None] + generator.normal(size=(len(series.values), horizon))
+        return Forecast(point, point[..., None] + np.linspace(-1, 1, len(LEVELS)))
+
+    drawings = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawings.append(figure))
+    draw(tmp_path / "x.png", series, begin, {"naive": [drawn()], "network": [drawn(), drawn()]})
+    (figure,) = drawings
+    _, errors, coverage = figure.axes
+    bars = [patch.get_width() for patch in errors.patches]
+    curves = [line.get_ydata() for line in errors.lines]
+    assert len(bars if horizon == 1 else curves) == 2 and min(bars, default=1) > 0
+    for line in coverage.lines[:4]:
+        assert len(line.get_xdata()) > 1 or line.get_marker() == "o"
+    names = errors.get_yticklabels() if horizon == 1 else errors.get_legend().texts
+    assert [name.get_text() for name in names] == ["naive", "network"]
 
 
 def test_what_the_linear_model_gives_is_where_the_network_begins(path, tmp_path):
