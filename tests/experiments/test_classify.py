@@ -59,7 +59,7 @@ def elman(params, xs):
     return np.array(ys)
 
 
-def test_logits_are_of_the_mean_over_both_directions_up_to_the_length(folder):
+def test_logits_are_of_the_statistics_of_both_directions_up_to_the_length(folder):
     config = small(folder, noise=0.5, dropout=0.5)
     model = classify.make_model(config, classify.load(config))
     random = np.random.default_rng(0)
@@ -75,10 +75,28 @@ def test_logits_are_of_the_mean_over_both_directions_up_to_the_length(folder):
     readout = params.readout["params"]
     for row, x in enumerate(rows):
         ys = np.concatenate([elman(forward, x), elman(backward, x[::-1])], -1)
-        expected = ys.mean(0) @ np.asarray(readout["kernel"]) + np.asarray(readout["bias"])
+        features = np.concatenate([ys.mean(0), np.sqrt(ys.var(0) + 1e-4)])
+        expected = features @ np.asarray(readout["kernel"]) + np.asarray(readout["bias"])
         np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-5)
     drawn = model.apply(params, jnp.nan_to_num(xs), lengths, jax.random.key(1))
     assert not np.allclose(drawn, found)
+
+
+@pytest.mark.parametrize(("noise", "offset"), [(0.5, 0.0), (0.0, 0.2)])
+def test_noise_differs_from_step_to_step_and_an_offset_does_not(noise, offset):
+    xs = jax.random.normal(jax.random.key(0), (50, 40, 6))
+    added = np.asarray(classify.disturbed(jax.random.key(1), xs, noise, offset) - xs)
+    if offset:
+        np.testing.assert_allclose(added, np.broadcast_to(added[:1], added.shape), atol=1e-5)
+        added = added[0]
+    assert added.std() == pytest.approx(noise + offset, rel=0.1)
+    assert len(np.unique(added.round(6))) > 0.9 * added.size
+
+
+def test_a_sequence_of_one_step_has_a_finite_gradient():
+    ys, lengths = jnp.ones((3, 1, 2)).at[1:].set(0), jnp.array([1])
+    gradient = jax.grad(lambda ys: classify.statistics(ys, lengths).sum())(ys)
+    np.testing.assert_allclose(gradient[0], 1)  # that of the mean alone
 
 
 def test_probabilities_are_the_mean_of_the_members(folder):
@@ -178,6 +196,7 @@ def test_who_was_taken_for_whom():
         (["--folds", "1"], "folds must be 0, or 2 or more, got 1"),
         (["--dropout", "1"], "dropout must be in [0, 1), got 1.0"),
         (["--noise", "-1"], "noise must be 0 or more, got -1.0"),
+        (["--offset", "-1"], "offset must be 0 or more, got -1.0"),
         (["--members", "0"], "members must be at least 1, got 0"),
     ],
 )
