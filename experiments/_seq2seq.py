@@ -153,10 +153,10 @@ def mean_loss(model: Seq2Seq, params: Params, held_out: Sequence[Chunk], rows: i
 def write(
     model: Seq2Seq, params: Params, source: Array, length: int, width: int, penalty: Any = 1.0
 ) -> Decoded:
-    """The targets that beam search finds for sources `[time, rows]`: tokens `[length, rows]`."""
+    """What beam search finds for sources `[time, rows]`: tokens `[length, rows, width]`."""
     decoder, state = model.encode(params, source)
     first = jnp.full(source.shape[1:], BEGIN, jnp.int32)
-    found = beam_search(
+    return beam_search(
         model.decoder.write,
         decoder,
         state,
@@ -166,7 +166,6 @@ def write(
         end=END,
         length_penalty=penalty,
     )
-    return jax.tree.map(lambda leaf: leaf[..., 0], found)
 
 
 @partial(jax.jit, static_argnums=0)

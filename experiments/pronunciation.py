@@ -202,7 +202,7 @@ def pronounce(
         length = len(pairs.source) + 8  # a few words have more phonemes than letters
         tokens = np.asarray(write(model, params, pairs.source, length, width).tokens)
         for row, index in enumerate(which):
-            written[index] = dictionary.phonemes.decode(tokens[:, row])
+            written[index] = dictionary.phonemes.decode(tokens[:, row, 0])
     return written
 
 

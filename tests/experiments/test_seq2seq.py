@@ -18,6 +18,7 @@ from experiments._seq2seq import look, sums, write
 from experiments._seq2seq_options import make_seq2seq
 from experiments._sequences import BEGIN, END, PAD, UNKNOWN, Pairs, Size, pad
 from experiments._translation_data import GLOSS, Glosses, Symbols, is_sentence, split
+from experiments._translation_scores import consensus
 from experiments._word_for_word import WordForWord
 
 SOURCES = [[4, 5, 6, 4], [7], [6, 6], [5, 4, 4]]
@@ -224,8 +225,8 @@ def test_what_is_written_is_the_best_of_all_targets(first_gloss, coverage):
                 scores[tokens] = log_probs[:2].sum()
         scores[(END, END)] = plain(params, "additive", read, [], first_gloss)[0][0]
         best = max(scores, key=lambda tokens: scores[tokens])
-        assert tuple(decoded.tokens[:, row]) == best
-        np.testing.assert_allclose(decoded.scores[row], scores[best], rtol=1e-4)
+        assert tuple(decoded.tokens[:, row, 0]) == best
+        np.testing.assert_allclose(decoded.scores[row, 0], scores[best], rtol=1e-4)
 
 
 def test_any_cell_and_several_layers_make_a_model():
@@ -396,7 +397,7 @@ def test_translation_runs_two_steps_and_reports(tmp_path, capsys):
     out = capsys.readouterr().out
     assert result.outcome.step == 2
     assert result.baseline.bleu > 90  # these sentences are translated word by word
-    assert "word for word: BLEU" in out and "samples:" in out
+    assert "word for word: BLEU" in out and "consensus of 2: BLEU" in out and "samples:" in out
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"attention.png", "curves.png", "samples.txt", "metrics.jsonl"} <= names
 
@@ -407,6 +408,15 @@ def test_translations_are_scored_as_sacrebleu_has_it():
     scores = translation.score(found, wanted)
     assert scores.bleu == sacrebleu.corpus_bleu(found, [wanted]).score
     assert 0 < scores.bleu < scores.chrf < 100
+
+
+def test_the_consensus_is_what_the_others_are_most_like():
+    pytest.importorskip("sacrebleu")
+    between = "the dog saw a big tree"  # shares words with each of the others but the cat
+    others = ["a cat", "the dog sees the big tree", "the dog saw the tree"]
+    assert consensus([*others, between]) == between == consensus([between, *others])
+    assert consensus(["cat", "cat", between]) == "cat"  # two of three agree
+    assert consensus(["a cat", "dog"]) == "a cat"  # without a letter in common: the first
 
 
 # Options ------------------------------------------------------------------------------------------
