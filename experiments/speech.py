@@ -11,7 +11,7 @@ prefix beam search, and by beams that a model of texts advises, letter by letter
 training texts and from 253,000 English phrases and sentences of a dictionary, but for those held
 out (`_letters.py`). Three seeds, 35 minutes each on one CPU core, got 30.3, 30.9 and 30.9 %
 greedily, 29.3, 29.7 and 29.4 % with beams of 16, and 24.8, 27.1 and 27.1 % with the model of texts;
-4,000 steps, one seed, 27.3, 25.9 and 24.3 %.
+4,000 steps, 42 minutes, got 27.3, 28.0 and 28.4 %, 25.9, 27.7 and 27.5 %, 24.3, 23.9 and 24.3 %.
 
 What limits it is that 18 minutes of speech are left to train on, and that 19 % of the held-out
 words are not among theirs: `--amounts 0.25 0.5 1`, a learning curve, gets 45.9, 35.7 and 30.3 %
