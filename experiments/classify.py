@@ -18,11 +18,11 @@ the offset, parts of the sequences 0.044; noise of 0.6 no better than of 0.3, tw
 
 MNIST by rows and by pixels, 5,000 digits: the last 100 of each are held out, so that the figures
 are not those of the whole data set. By rows 95.90 % ± 0.26 of them are right (the mean alone
-95.57); by pixels
-not measured yet.
+95.57); by pixels, one at a step, 81.67 % ± 4.17 after 2,000 steps.
 
     python -m experiments.classify
     python -m experiments.classify --data mnist-rows --steps 900 --members 1
+    python -m experiments.classify --data mnist-pixels --steps 2000 --members 1
     python -m experiments.classify --folds 9 --seeds 1
 """
 
