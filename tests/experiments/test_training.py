@@ -267,6 +267,15 @@ def test_a_signal_ends_the_run_with_a_checkpoint(whole, tmp_path, number):
     assert_same_state(final_state(tmp_path), final_state(whole[0]))
 
 
+@pytest.fixture
+def interrupts():
+    """A process that was begun in the background ignores interrupts from the start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_a_second_interrupt_acts_at_once(tmp_path):
     def impatient(step):
         if step == 9:
