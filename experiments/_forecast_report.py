@@ -14,7 +14,7 @@ from experiments._series import Series
 LEVELS = (0.025, 0.1, 0.5, 0.9, 0.975)
 """The quantiles that are forecast: two intervals and the median."""
 _INTERVALS = {"80 %": (1, 3), "95 %": (0, 4)}
-_WANTED = (80, 95)
+_WANTED = [100 * (LEVELS[high] - LEVELS[low]) for low, high in _INTERVALS.values()]
 _COLOURS = ("#bbbbbb", "#8fa3b0", "#5b7083", "#d08c2e", "#b3362d", "#444444")
 
 
@@ -93,22 +93,16 @@ def show(series: Series, horizon: int, figures: Figures) -> str:
     return "\n".join(line.rstrip() for line in shown)
 
 
-def draw(
-    path: Path, series: Series, begin: Split, methods: Mapping[str, Sequence[Forecast]]
-) -> None:
-    """Draws a stretch of the test part with its intervals, the errors, and the coverage."""
-    network = list(methods.values())[-1][0]
+def draw(path: Path, series: Series, begin: Split, forecast: Forecast, figures: Figures) -> None:
+    """Draws a forecast of a stretch of the test part, and every method's errors and coverage."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes: Any = figure.subplot_mosaic([["week", "week"], ["errors", "coverage"]])
-    _draw_stretch(axes["week"], series, begin, network)
-    measured = {
-        name: [scores(series, begin, forecast) for forecast in forecasts]
-        for name, forecasts in methods.items()
-    }
-    if network.point.shape[1] > 1:
-        _draw_steps(axes["errors"], axes["coverage"], network.point.shape[1], measured)
+    _draw_stretch(axes["week"], series, begin, forecast)
+    horizon = forecast.point.shape[1]
+    if horizon > 1:
+        _draw_steps(axes["errors"], axes["coverage"], horizon, figures)
     else:
-        _draw_next(axes["errors"], axes["coverage"], measured)
+        _draw_next(axes["errors"], axes["coverage"], figures)
     axes["coverage"].set(title="targets inside the interval, %")
     figure.savefig(path, dpi=120)
 

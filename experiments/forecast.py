@@ -319,7 +319,7 @@ def main(config: Config) -> Result:
     shown = show(series, config.horizon, figures)
     console.print(shown)
     (folder / "scores.txt").write_text(shown + "\n", encoding="utf-8")
-    draw(folder / "forecast.png", series, begin, methods)
+    draw(folder / "forecast.png", series, begin, networks[0], figures)
     console.print(f"a stretch with its intervals: {folder / 'forecast.png'}")
     return Result(outcome, figures)
 

@@ -348,7 +348,10 @@ def test_the_picture_shows_every_method(series, tmp_path, monkeypatch, horizon):
 
     drawings = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawings.append(figure))
-    draw(tmp_path / "x.png", series, begin, {"naive": [drawn()], "network": [drawn(), drawn()]})
+    network, *others = [drawn() for _ in range(3)]
+    figures = [scores(series, begin, forecast) for forecast in (network, *others)]
+    methods = {"naive": figures[2:], "network": figures[:2]}
+    draw(tmp_path / "x.png", series, begin, network, methods)
     (figure,) = drawings
     _, errors, coverage = figure.axes
     bars = [patch.get_width() for patch in errors.patches]
