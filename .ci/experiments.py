@@ -24,17 +24,17 @@ COMMANDS = (
     f"pronunciation {TWO} --hidden 16 --words 400",
     f"translation {TWO} --hidden 16 --pairs 4000 --merges 200",
     f"speech {TWO} --hidden 16 --layers 1 --batch 4 --longest 3 --letters 16",
-    "parallel_in_time --quick",
+    "benchmark.parallel_in_time --quick",
     "benchmark --grid tiny --rounds 2 --points 1 --cells lstm --nets one-layer",
-    "from_flax --steps 2 --points",
-    "cells_by_hand --time 4 --batch 2 --rounds 1",
+    "benchmark.from_flax --steps 2 --points",
+    "benchmark.cells_by_hand --time 4 --batch 2 --rounds 1",
 )
 
 
 def run(command: str, out: str) -> bool:
     """Runs one of them, says how it went, and returns whether it failed."""
     name, *options = command.split()
-    if name not in ("from_flax", "cells_by_hand"):  # which write nothing
+    if name not in ("benchmark.from_flax", "benchmark.cells_by_hand"):  # which write nothing
         options += ["--out", out]
     began = time.perf_counter()
     done = subprocess.run(

@@ -25,8 +25,8 @@ from jaxrnn import (
     wrappers,
 )
 from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
-from jaxrnn._explain import Explanation, explain
 from jaxrnn._pack import Packed, pack
+from jaxrnn._schedule.explain import Explanation, explain
 from jaxrnn._unroll import unroll
 from jaxrnn.cells import (
     BRC,

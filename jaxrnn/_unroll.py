@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn import _checks as checks
+from jaxrnn import _validation as checks
 from jaxrnn import engines
 from jaxrnn._cell import Array, Cell, PyTree, check_key, input_rank, is_stochastic
 from jaxrnn.wrappers.masked import Masked, MaskedInput, effective_starts, safe_inputs

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import CELLS, WRAPPERS, random_inputs, random_params, random_state
-from tests.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support.cases import CELLS, WRAPPERS, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
 
 ROUNDING = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 0.05}
 PUBLIC = {name: kind for name, kind in vars(rnn.cells).items() if hasattr(kind, "init_state")}

@@ -10,7 +10,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn import convert
-from tests.convert.networks import FORMS, network, random_params
+from tests.support.networks import FORMS, network, random_params
 
 XS = np.random.default_rng(0).normal(size=(5, 3, 2))
 KINDS = ("elman", "lstm", "peephole", "gru", "reset_before")

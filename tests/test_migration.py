@@ -1,4 +1,4 @@
-"""The README's page for those who come from another framework: every line runs, and agrees."""
+"""docs/coming_from.md: every line runs, and both frameworks agree."""
 
 import importlib
 import os
@@ -10,17 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
-HEADING = "## Coming from another framework"
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "coming_from.md"
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 
 def sections():
-    """The blocks of code before the first subheading, and those of each subsection by its title."""
-    text = README.read_text() if README.exists() else ""
-    _, found, page = text.partition(f"\n{HEADING}\n")
-    page = re.split(r"^## ", page, maxsplit=1, flags=re.MULTILINE)[0]
-    first, *rest = re.split(r"^### (.*)\n", page, flags=re.MULTILINE)
+    """The blocks of code before the first subheading, and those of each section by its title."""
+    page = PAGE.read_text(encoding="utf-8")
+    first, *rest = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)
     blocks = {title: _blocks(body) for title, body in zip(rest[::2], rest[1::2], strict=True)}
     return _blocks(first), blocks
 
@@ -32,7 +29,6 @@ def _blocks(text):
 FIRST, SECTIONS = sections()
 
 
-@pytest.mark.skipif(not README.exists(), reason="the README is not in this checkout")
 def test_the_page_is_there():
     assert {"PyTorch", "Flax linen", "Flax nnx", "Haiku", "Equinox", "ONNX"} <= SECTIONS.keys()
 
@@ -48,7 +44,7 @@ def test_every_line_runs_and_both_frameworks_agree(title):
             importlib.import_module(module)
         names = {}
         with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-            exec(compile(code, f"README.md, {title}", "exec"), names)
+            exec(compile(code, f"{PAGE.name}, {title}", "exec"), names)
     if "theirs" in names:
         theirs = names["theirs"]
         theirs = theirs.detach().numpy() if hasattr(theirs, "detach") else np.asarray(theirs)

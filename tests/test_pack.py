@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, quick_jit, weighted_sum
 
 INPUT, ROWS, LONGEST, COUNT = 2, 4, 6, 5
 LENGTHS = st.lists(st.integers(0, LONGEST), min_size=COUNT, max_size=COUNT)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import CELLS, ENGINES, random_inputs, random_params, random_state
-from tests.helpers import assert_near, on_four_devices, quick_jit, weighted_sum
+from tests.support.cases import CELLS, ENGINES, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near, on_four_devices, quick_jit, weighted_sum
 
 CASE = next(case for case in CELLS if isinstance(case.cell, rnn.GRU))
 TIME, BATCH, MEMBERS = 4, 3, 2
@@ -125,5 +125,5 @@ def test_cells_are_static_arguments_of_jit():
 
 def test_sharded_over_devices():
     """By `jax.sharding` and by `jax.shard_map`, on four devices of a process of its own."""
-    done = on_four_devices("tests.sharded")
+    done = on_four_devices("tests.support.sharded")
     assert done.returncode == 0, done.stderr

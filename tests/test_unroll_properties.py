@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests import sequence_loop
-from tests.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support import sequence_loop
+from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
 
 TIME, BATCH, TOKENS, VECTOR, HIDDEN = 6, 3, 5, 2, 4
 FLAGS = arrays.arrays(bool, (TIME, BATCH))

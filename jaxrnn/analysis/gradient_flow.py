@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn import _checks as checks
+from jaxrnn import _validation as checks
 from jaxrnn._cell import Array, Cell, PyTree, check_key, check_size, input_rank, step_with_key
 
 

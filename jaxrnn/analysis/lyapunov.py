@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn import _checks as checks
+from jaxrnn import _validation as checks
 from jaxrnn._cell import Array, Cell, PyTree, check_key, check_size, input_rank
-from jaxrnn._flat_state import FlatState
+from jaxrnn._schedule.flat_state import FlatState
 
 
 def lyapunov_exponents(

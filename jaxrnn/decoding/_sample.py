@@ -8,7 +8,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn import _checks as checks
+from jaxrnn import _validation as checks
 from jaxrnn._cell import Array, PyTree, check_key, check_size, state_dtype
 from jaxrnn.decoding._step import Decoded, Work, log_softmax, pick, prepare
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn import _checks as checks
+from jaxrnn import _validation as checks
 from jaxrnn._cell import Array, PyTree, check_size, state_dtype
 
 

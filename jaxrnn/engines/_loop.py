@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._canonical import is_literal, nested_jaxprs
-from jaxrnn._pieces import Piece, Product
-from jaxrnn._schedule import Schedule
-from jaxrnn.engines import _products
+from jaxrnn._schedule import products as _products
+from jaxrnn._schedule.partition import Schedule
+from jaxrnn._schedule.pieces import Piece, Product
+from jaxrnn._schedule.trace import is_literal, nested_jaxprs
 
 
 class Operands(NamedTuple):

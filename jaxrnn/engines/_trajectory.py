@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._cell import Array
-from jaxrnn._structure import Blocks
+from jaxrnn._schedule.jacobian import Blocks
 from jaxrnn.engines._block_linear import block_recurrence, transposed_matrices
 from jaxrnn.engines._decide import cond_for_all
 from jaxrnn.engines._transition import Fixed, Transition, from_blocks, to_blocks

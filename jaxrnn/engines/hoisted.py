@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._canonical import INPUTS, PARAMS, canonical_step, evaluate, is_literal, nbytes
 from jaxrnn._cell import Cell, PyTree, check_size
-from jaxrnn._pieces import Piece
-from jaxrnn._schedule import Schedule, schedule
+from jaxrnn._schedule.partition import Schedule, schedule
+from jaxrnn._schedule.pieces import Piece
+from jaxrnn._schedule.products import is_plain_product, multiply_all
+from jaxrnn._schedule.trace import INPUTS, PARAMS, canonical_step, evaluate, is_literal, nbytes
 from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._loop import Loop, Operands
-from jaxrnn.engines._products import is_plain_product, multiply_all
 
 
 @dataclasses.dataclass(frozen=True)

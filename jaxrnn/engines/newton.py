@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._canonical import INPUTS, PARAMS, Step, canonical_step, is_literal, nested_jaxprs
 from jaxrnn._cell import Array, Cell, PyTree, check_size, is_number
-from jaxrnn._flat_state import FlatState, batch_rank
-from jaxrnn._schedule import Schedule, schedule
-from jaxrnn._structure import Blocks, rows_are_apart, state_blocks
+from jaxrnn._schedule.flat_state import FlatState, batch_rank
+from jaxrnn._schedule.jacobian import Blocks, rows_are_apart, state_blocks
+from jaxrnn._schedule.partition import Schedule, schedule
+from jaxrnn._schedule.trace import INPUTS, PARAMS, Step, canonical_step, is_literal, nested_jaxprs
 from jaxrnn.engines._trajectory import Knowns, NewtonInfo, Trajectory
 from jaxrnn.engines._transition import Fixed, Transition
 from jaxrnn.engines.hoisted import over_time, separates_gates

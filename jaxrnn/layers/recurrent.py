@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from jaxrnn import _checks as checks
+from jaxrnn import _validation as checks
 from jaxrnn._cell import (
     Array,
     Cell,

@@ -9,8 +9,8 @@ import pytest
 from flax import linen, nnx
 
 import jaxrnn as rnn
-from tests.adapters.flavours import FLAVOURS, INPUT
-from tests.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.flavours import FLAVOURS, INPUT
+from tests.support.helpers import assert_near, quick_jit, weighted_sum
 
 TIME, BATCH = 5, 3
 LENGTHS = jnp.array([2, 5, 1])

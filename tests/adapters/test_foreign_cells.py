@@ -15,8 +15,8 @@ import jaxrnn as rnn
 from jaxrnn.haiku import from_haiku_core
 from jaxrnn.linen import from_linen_cell
 from jaxrnn.nnx import from_nnx_cell
-from tests.adapters.flavours import HIDDEN, INPUT, noisy
-from tests.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.flavours import HIDDEN, INPUT, noisy
+from tests.support.helpers import assert_near, quick_jit, weighted_sum
 
 TIME, BATCH = 5, 3
 ENGINES = (

@@ -15,8 +15,8 @@ from flax import traverse_util
 import jaxrnn as rnn
 import jaxrnn.linen
 import jaxrnn.nnx
-from tests.adapters.flavours import FLAVOURS, INPUT
-from tests.helpers import assert_near
+from tests.support.flavours import FLAVOURS, INPUT
+from tests.support.helpers import assert_near
 
 TIME, BATCH = 5, 3
 LENGTHS = jnp.array([2, 5, 0])

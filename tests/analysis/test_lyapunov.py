@@ -7,7 +7,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.analysis import lyapunov_exponents
-from tests.cases import CELLS, random_inputs, random_params, random_state
+from tests.support.cases import CELLS, random_inputs, random_params, random_state
 
 
 def from_map(function, size):

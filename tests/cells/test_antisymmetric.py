@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, random_inputs, random_params, random_state
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 PLAIN = Case(rnn.AntisymmetricRNN(4, step_size=0.3, diffusion=0.2))
 GATED = Case(rnn.AntisymmetricRNN(4, gated=True, step_size=0.3, diffusion=0.2))

@@ -6,11 +6,11 @@ import pathlib
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn import _catalogue as catalogue
-from jaxrnn import _parameter_counts as counts
-from tests.cases import CELLS
+from docs.tools import cells_table as catalogue
+from docs.tools import parameter_counts as counts
+from tests.support.cases import CELLS
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "cells.md"
 CELL_BY_NAME = catalogue.all_cells()
 
 
@@ -19,10 +19,10 @@ def table():
     return catalogue.table()
 
 
-def test_the_table_of_the_readme_is_not_stale(table):
-    assert catalogue.written(README) == table, (
-        "the README's table of cells is not what the code says; run\n\n"
-        "    python -m jaxrnn.cells README.md\n"
+def test_the_table_is_not_stale(table):
+    assert catalogue.written(PAGE) == table, (
+        "the table in docs/cells.md is not what the code says; run\n\n"
+        "    python -m docs.tools.cells_table docs/cells.md\n"
     )
 
 

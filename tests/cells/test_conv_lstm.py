@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, Floats, random_inputs, random_params, random_state
 from tests.cells.golden import keras_conv_lstm as keras_golden
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near, quick_jit
+from tests.support.cases import Case, Floats, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near, quick_jit
+from tests.support.oracle import assert_follows, sigmoid
 
 LINE = Case(rnn.ConvLSTM(2, (4,), (5,)), x=Floats((5, 3)), name="line")
 PLANE = Case(rnn.ConvLSTM(2, (3, 2), (3, 4)), x=Floats((3, 4, 3)), name="plane")

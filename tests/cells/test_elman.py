@@ -4,8 +4,8 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.cells.elman import relu
-from tests.cases import Case
-from tests.cells.oracle import assert_follows
+from tests.support.cases import Case
+from tests.support.oracle import assert_follows
 
 
 @pytest.mark.parametrize(

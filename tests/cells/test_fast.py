@@ -2,9 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn as rnn
-from tests.cases import Case, random_inputs, random_params
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 FAST, GATED = Case(rnn.FastRNN(4)), Case(rnn.FastGRNN(4))
 INFINITY = jnp.array(jnp.inf)

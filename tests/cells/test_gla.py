@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, random_params
-from tests.cells.chunks import assert_chunk_is_the_recurrence
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_params
+from tests.support.chunks import assert_chunk_is_the_recurrence
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 CELL = rnn.GatedLinearAttention(6, num_heads=2, key_size=4, gate_rank=3, gate_temperature=2.0)
 CASE = Case(CELL)

@@ -4,8 +4,8 @@ import numpy as np
 
 import jaxrnn as rnn
 from jaxrnn.cells import hgrn_lower_bounds
-from tests.cases import Case, random_params
-from tests.cells.oracle import assert_follows, sigmoid, silu
+from tests.support.cases import Case, random_params
+from tests.support.oracle import assert_follows, sigmoid, silu
 
 CASE = Case(rnn.HGRN(4), params=lambda rng, p: _with_bound(rng, p))
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, random_inputs, random_params
-from tests.cells.oracle import assert_follows
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows
 
 MIXED = rnn.Jordan(4, output_size=3, decay=0.3, output_activation=jnp.tanh)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import TIMED, Case, random_inputs, random_params, random_state
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import TIMED, Case, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 LTC = Case(rnn.LTC(4, unfolds=3), x=TIMED)
 CFC = Case(rnn.CfC(4, backbone_size=6), x=TIMED)

@@ -7,9 +7,9 @@ from numpy.polynomial import legendre
 
 import jaxrnn as rnn
 from jaxrnn.cells.lmu import delay_system
-from tests.cases import Case, random_params
-from tests.cells.oracle import assert_follows
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_params
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows
 
 CASE = Case(rnn.LMU(4, order=5, theta=6.5))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case
-from tests.cells.oracle import assert_follows
+from tests.support.cases import Case
+from tests.support.oracle import assert_follows
 
 
 def test_follows_the_paper():

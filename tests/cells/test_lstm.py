@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn as rnn
-from tests.cases import Case, random_inputs, random_params, random_state
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 LSTM = Case(rnn.LSTM(4))
 PEEPHOLE = Case(rnn.PeepholeLSTM(4))

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, random_inputs, random_params
 from tests.cells.golden import tflite_lstm as tflite
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 COUPLED = Case(rnn.CoupledLSTM(4))
 MULTIPLICATIVE = Case(rnn.MultiplicativeLSTM(4))

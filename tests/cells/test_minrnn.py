@@ -5,9 +5,9 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.cells.minrnn import identity, positive
-from tests.cases import Case, random_inputs, random_params
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 GRU, LSTM = Case(rnn.MinGRU(4)), Case(rnn.MinLSTM(4))
 

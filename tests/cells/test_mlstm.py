@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, random_inputs, random_params, random_state
-from tests.cells.chunks import assert_chunk_is_the_recurrence, chunked, recurrent
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params, random_state
+from tests.support.chunks import assert_chunk_is_the_recurrence, chunked, recurrent
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 CELL = rnn.MLSTM(6, num_heads=2, key_size=4)
 CASE = Case(CELL)

@@ -6,9 +6,9 @@ import pytest
 import scipy.linalg
 
 import jaxrnn as rnn
-from tests.cases import Case, random_inputs, random_params
-from tests.cells.oracle import assert_follows
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows
 
 CASE = Case(rnn.OrthogonalRNN(4))
 

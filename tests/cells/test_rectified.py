@@ -5,9 +5,9 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.cells.elman import relu
-from tests.cases import Case, random_inputs, random_params, random_state
-from tests.cells.oracle import assert_follows
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows
 
 
 def test_irnn_follows_the_paper():

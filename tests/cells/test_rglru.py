@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, Floats
-from tests.cells.oracle import assert_follows, sigmoid, softplus
+from tests.support.cases import Case, Floats
+from tests.support.oracle import assert_follows, sigmoid, softplus
 
 
 @pytest.mark.parametrize("input_size", [4, 3])

@@ -4,9 +4,9 @@ import numpy as np
 
 import jaxrnn as rnn
 from jaxrnn.cells.s5 import relative_expm1
-from tests.cases import Case, random_params
-from tests.cells.oracle import assert_follows
-from tests.helpers import assert_near
+from tests.support.cases import Case, random_params
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows
 
 
 def test_follows_the_paper():

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, normalised_slstm_state, random_inputs, random_params, random_state
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import (
+    Case,
+    normalised_slstm_state,
+    random_inputs,
+    random_params,
+    random_state,
+)
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 CASE = Case(rnn.SLSTM(6, num_heads=3), state=normalised_slstm_state)
 DENSE = Case(rnn.SLSTM(6), state=normalised_slstm_state)

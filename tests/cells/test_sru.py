@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.cases import Case, Floats, random_inputs, random_params
-from tests.cells.oracle import assert_follows, sigmoid
-from tests.helpers import assert_near
+from tests.support.cases import Case, Floats, random_inputs, random_params
+from tests.support.helpers import assert_near
+from tests.support.oracle import assert_follows, sigmoid
 
 
 def transcription(v_f, v_r, project, highway=True, alpha=3**0.5):

@@ -11,7 +11,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn import convert
-from tests.convert.networks import network, random_params
+from tests.support.networks import network, random_params
 
 XS = np.random.default_rng(0).normal(size=(5, 3, 2))
 

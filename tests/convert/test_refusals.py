@@ -8,7 +8,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn import convert
-from tests.convert.networks import network, random_params
+from tests.support.networks import network, random_params
 
 
 def ones(*shape):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from jaxrnn import convert
-from tests.convert.networks import FORMS, network, random_params
 from tests.parity import golden
 from tests.parity.comparison import nest, under
 from tests.parity.peers import haiku
+from tests.support.networks import FORMS, network, random_params
 
 NAMES = {"cell": ["a"], "bidirectional": [("a", "b")], "stack": [("a", "b"), ("c", "d")]}
 

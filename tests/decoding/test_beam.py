@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrnn import decoding
-from tests.decoding import models
+from tests.support import decoding_models as models
 
 V, H, END = 3, 4, 2
 PARAMS = models.draw(V, H, seed=5)

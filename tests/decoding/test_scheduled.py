@@ -9,8 +9,8 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn import decoding
-from tests.decoding import models
-from tests.helpers import assert_near, quick_jit
+from tests.support import decoding_models as models
+from tests.support.helpers import assert_near, quick_jit
 
 V, H, TIME = 5, 4, 6
 PARAMS = jax.tree.map(jnp.asarray, models.draw(V, H))

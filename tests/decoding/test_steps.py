@@ -9,7 +9,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn import decoding
-from tests.decoding import models
+from tests.support import decoding_models as models
 
 V, H, END = 5, 4, 2
 PARAMS = models.draw(V, H)

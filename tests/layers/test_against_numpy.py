@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests import sequence_loop
-from tests.helpers import assert_near, quick_jit, split, weighted_sum
-from tests.numpy_cells import ELMAN, GRU, LSTM
+from tests.support import sequence_loop
+from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support.numpy_cells import ELMAN, GRU, LSTM
 
 TIME, BATCH, INPUT = 5, 3, 2
 FLAGS = arrays.arrays(bool, (TIME, BATCH))

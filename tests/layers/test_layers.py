@@ -11,7 +11,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.layers import Bidirectional, Recurrent, Stack
-from tests.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near, quick_jit
 
 KEY = jax.random.key(0)
 ARRAY = np.ones((5, 2, 3))

@@ -9,9 +9,9 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.wrappers import EmitState, RecurrentDropout, VariationalDropout, Zoneout
-from tests.helpers import assert_near, quick_jit
-from tests.numpy_cells import sigmoid
-from tests.wrappers.drawing import assert_drawn_apart, assert_rate, draw
+from tests.support.drawing import assert_drawn_apart, assert_rate, draw
+from tests.support.helpers import assert_near, quick_jit
+from tests.support.numpy_cells import sigmoid
 
 KEY, RATE = jax.random.key(3), 0.3
 

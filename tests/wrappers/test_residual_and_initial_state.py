@@ -7,10 +7,10 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.wrappers import EmitState, LearnedInitialState, Residual, Zoneout
-from tests import sequence_loop
-from tests.helpers import assert_near, quick_jit, weighted_sum
-from tests.numpy_cells import GRU, LSTM
-from tests.wrappers.drawing import draw
+from tests.support import sequence_loop
+from tests.support.drawing import draw
+from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.numpy_cells import GRU, LSTM
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)

@@ -10,10 +10,10 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.wrappers import EmitState, VariationalDropout, WeightDrop, Zoneout
-from tests import sequence_loop
-from tests.helpers import assert_near, quick_jit
-from tests.numpy_cells import ELMAN, GRU, LSTM
-from tests.wrappers.drawing import assert_drawn_apart, assert_rate, draw
+from tests.support import sequence_loop
+from tests.support.drawing import assert_drawn_apart, assert_rate, draw
+from tests.support.helpers import assert_near, quick_jit
+from tests.support.numpy_cells import ELMAN, GRU, LSTM
 
 KEY = jax.random.key(3)
 IN, REC = 0.25, 0.5

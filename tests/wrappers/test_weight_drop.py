@@ -7,10 +7,10 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.wrappers import LearnedInitialState, WeightDrop, Zoneout
-from tests import sequence_loop
-from tests.helpers import assert_near, quick_jit
-from tests.numpy_cells import GRU
-from tests.wrappers.drawing import assert_drawn_apart, assert_rate, draw
+from tests.support import sequence_loop
+from tests.support.drawing import assert_drawn_apart, assert_rate, draw
+from tests.support.helpers import assert_near, quick_jit
+from tests.support.numpy_cells import GRU
 
 KEY, RATE = jax.random.key(3), 0.4
 

@@ -22,8 +22,8 @@ from jaxrnn.wrappers import (
     WeightDrop,
     Zoneout,
 )
-from tests.helpers import assert_near, quick_jit
-from tests.wrappers.drawing import draw
+from tests.support.drawing import draw
+from tests.support.helpers import assert_near, quick_jit
 
 KEY = jax.random.key(3)
 

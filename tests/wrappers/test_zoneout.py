@@ -7,10 +7,10 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.wrappers import EmitState, Residual, Zoneout
-from tests import sequence_loop
-from tests.helpers import assert_near, quick_jit
-from tests.numpy_cells import LSTM
-from tests.wrappers.drawing import assert_drawn_apart, assert_rate, draw
+from tests.support import sequence_loop
+from tests.support.drawing import assert_drawn_apart, assert_rate, draw
+from tests.support.helpers import assert_near, quick_jit
+from tests.support.numpy_cells import LSTM
 
 KEY = jax.random.key(3)
 RATES = rnn.LSTMState(hidden=0.2, cell=0.6)

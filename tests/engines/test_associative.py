@@ -1,0 +1,264 @@
+"""Parallel in time: affine cells, and chunks of matrix-state cells."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn as rnn
+from jaxrnn.engines import Associative, Hoisted, Sequential
+from jaxrnn.engines._linear import combine
+from tests.support.cases import CELLS, Case, Floats, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near, on_four_devices, quick_jit, weighted_sum
+
+AFFINE = Case(rnn.MinGRU(4)), Case(rnn.LRU(3, output_size=2))
+MATRIX = tuple(case for case in CELLS if isinstance(case.cell, rnn.ChunkedCell))
+CHUNKED_ONLY = tuple(case for case in MATRIX if not isinstance(case.cell, rnn.AffineCell))
+
+
+# The engine on affine cells ---------------------------------------------------------------------
+
+
+def differentiated(case, engine, time, dtype="float64", flags=(), reverse=False, batch=(2,)):
+    """States, outputs, and gradients for parameters, initial state and inputs."""
+
+    def objective(work):
+        params, state, xs, options = work
+        out = rnn.unroll(case.cell, params, xs, state, engine=engine, reverse=reverse, **options)
+        return weighted_sum(out), out
+
+    def run(params, state, xs, options):
+        def of_floats(floats):
+            return objective((*floats, options))
+
+        return jax.grad(of_floats, has_aux=True)((params, state, xs))
+
+    rng = np.random.default_rng(time)
+    options = {
+        "mask": jnp.asarray(rng.random((time, *batch)) < 0.7),
+        "starts": jnp.asarray(rng.random((time, *batch)) < 0.2),
+    }
+    options = {name: options[name] for name in flags}
+    work = random_params(case, dtype), random_state(case, batch, dtype)
+    return quick_jit(run)(*work, random_inputs(case, (time, *batch), dtype), options)
+
+
+LONG = [
+    pytest.param(time, marks=pytest.mark.slow) if time == 1000 else time
+    for time in (1, 2, 3, 100, 1000, 4097)
+]
+
+
+@pytest.mark.parametrize("time", LONG)
+@pytest.mark.parametrize("case", AFFINE, ids=str)
+def test_agrees_with_sequential_at_any_length(case, time):
+    want = differentiated(case, Sequential(), time)
+    assert_near(differentiated(case, Associative(), time), want, 1e-10)
+    assert_near(differentiated(case, Associative(tree=True), time), want, 1e-10)
+    if time >= 100:
+        assert_near(differentiated(case, Associative(chunk_size=33), time), want, 1e-10)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "reverse"])
+@pytest.mark.parametrize("case", AFFINE, ids=str)
+def test_agrees_with_sequential_under_masks_and_starts(case, reverse):
+    flags = ("mask", "starts")
+    want = differentiated(case, Sequential(), 100, flags=flags, reverse=reverse)
+    for engine in (Associative(chunk_size=33), Associative(tree=True)):
+        assert_near(differentiated(case, engine, 100, flags=flags, reverse=reverse), want, 1e-10)
+
+
+@pytest.mark.parametrize("case", AFFINE, ids=str)
+def test_agrees_with_sequential_in_float32(case):
+    want = differentiated(case, Sequential(), 1000, "float32")
+    for engine in (Associative(), Associative(tree=True)):
+        got = differentiated(case, engine, 1000, "float32")
+        assert_near(got, jax.tree.map(lambda leaf: leaf, want), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("case", "engine"),
+    [
+        (AFFINE[0], Associative(chunk_size=2, tree=True)),
+        (AFFINE[1], Associative()),
+        (CHUNKED_ONLY[1], Associative(chunk_size=2)),
+    ],
+    ids=str,
+)
+def test_every_order_of_derivatives(case, engine):
+    """Hessians by all orders of modes, and mapped over; with lengths."""
+    params, state = random_params(case), random_state(case, (2,))
+    xs, lengths = random_inputs(case, (3, 2)), jnp.array([3, 1])
+
+    @functools.partial(quick_jit, static_argnums=0)
+    def everything(engine, params, xs, state):
+        def loss(xs):
+            return weighted_sum(
+                rnn.unroll(case.cell, params, xs, state, lengths=lengths, engine=engine)
+            )
+
+        hessians = {
+            f"{outer.__name__} over {inner.__name__}": outer(inner(loss))(xs)
+            for outer in (jax.jacfwd, jax.jacrev)
+            for inner in (jax.jacfwd, jax.jacrev)
+        }
+        mapped = jax.vmap(jax.grad(loss))(jnp.stack([xs, jnp.sin(xs)]))
+        return hessians | {"mapped": mapped, "linear": jax.linearize(loss, xs)[1](jnp.cos(xs))}
+
+    got = everything(engine, params, xs, state)
+    want = everything(Sequential(), params, xs, state)
+    for name, result in want.items():
+        assert_near(got[name], result, 1e-10)
+
+
+def temporary_bytes(run, *args):
+    def gradient(args, cotangents):
+        return jax.vjp(run, *args)[1](cotangents)
+
+    out = jax.eval_shape(run, *args)
+    analysis = jax.jit(gradient).lower(args, out).compile().memory_analysis()
+    return analysis.temp_size_in_bytes
+
+
+def test_gradient_takes_at_most_half_the_memory_of_a_differentiated_scan_tree():
+    case = Case(rnn.MinGRU(32), x=Floats((8,)))
+    params, xs = random_params(case, "float32"), jnp.zeros((4096, 4, 8), "float32")
+
+    def plain(params, xs):
+        a, b = jax.vmap(case.cell.affine, (None, 0))(params, xs)
+        _, hs = jax.lax.associative_scan(combine, (a.hidden, b.hidden))
+        return hs
+
+    def ours(params, xs, engine):
+        return rnn.unroll(case.cell, params, xs, engine=engine)[1]
+
+    limit = temporary_bytes(plain, params, xs) / 2
+    for engine in (Associative(), Associative(chunk_size=256, tree=True)):
+        assert temporary_bytes(functools.partial(ours, engine=engine), params, xs) <= limit
+
+
+# Chunks of matrix-state cells -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", MATRIX, ids=str)
+def test_any_chunk_size_is_the_recurrence(case):
+    want = differentiated(case, Sequential(), 13)
+    for size in (1, 5, 13, 64):
+        assert_near(differentiated(case, Associative(chunk_size=size), 13), want, 1e-10)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "reverse"])
+@pytest.mark.parametrize("case", MATRIX, ids=str)
+def test_chunks_under_a_mask_are_the_recurrence(case, reverse):
+    for batch, size in [((), 3)] if reverse else [((2,), 4), ((2, 2), 13)]:
+        want, got = (
+            differentiated(case, engine, 13, flags=("mask",), reverse=reverse, batch=batch)
+            for engine in (Sequential(), Associative(chunk_size=size))
+        )
+        assert_near(got, want, 1e-10)
+
+
+def test_chunks_of_rows_with_nothing_valid_hold_the_state():
+    case = CHUNKED_ONLY[0]
+    params, state = random_params(case), random_state(case, (3,))
+    xs = random_inputs(case, (7, 3)).at[:, 1].set(jnp.nan)
+    lengths = jnp.array([7, 0, 4])
+
+    def run(engine):
+        return rnn.unroll(case.cell, params, xs, state, lengths=lengths, engine=engine)
+
+    final, ys = run(Associative(chunk_size=2))
+    assert_near((final, ys), run(Sequential()), 1e-12)
+    assert all((f[1] == s[1]).all() for f, s in zip(final, state, strict=True))
+
+
+def test_outputs_do_not_see_the_stabiliser():
+    case = next(case for case in MATRIX if isinstance(case.cell, rnn.MLSTM))
+    params, xs = random_params(case), random_inputs(case, (7, 2))
+    state, shift = random_state(case, (2,)), jnp.array([[3.0, -2.0], [0.5, 7.0]])
+    shifted = rnn.cells.MLSTMState(
+        jnp.exp(-shift)[..., None, None] * state.memory,
+        jnp.exp(-shift)[..., None] * state.normalizer,
+        state.stabilizer + shift,
+    )
+    run = functools.partial(rnn.unroll, case.cell, params, xs, engine=Associative(chunk_size=3))
+    assert_near(run(shifted)[1], run(state)[1], 1e-12)
+
+
+# Refusals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"chunk_size": 0}, ValueError, "chunk_size must be a positive int"),
+        ({"chunk_size": 2.0}, TypeError, "chunk_size must be a positive int"),
+        ({"tree": "yes"}, TypeError, "tree must be True, False or None"),
+        ({"axis_name": 3}, TypeError, "axis_name must be the name of one axis"),
+        ({"axis_name": "t", "chunk_size": 2}, ValueError, "leave out chunk_size"),
+    ],
+)
+def test_options_of_the_wrong_kind(options, error, message):
+    with pytest.raises(error, match=message):
+        Associative(**options)
+
+
+def test_says_why_it_refuses():
+    def reason(cell, engine=None, key=None, **flags):
+        engine = engine or Associative()
+        case = Case(cell)
+        params, xs = random_params(case), random_inputs(case, (3, 2))
+        with pytest.raises(ValueError, match="engines.Hoisted|mesh") as error:
+            rnn.unroll(cell, params, xs, engine=engine, key=key, **flags)
+        return str(error.value)
+
+    starts = {"starts": jnp.ones((3, 2), bool)}
+    delta = rnn.DeltaNet(4, num_heads=2)
+    assert "GRU has neither an affine form" in reason(rnn.GRU(4))
+    assert "GRU has neither an affine form" in reason(rnn.GRU(4), **starts)
+    noisy = rnn.wrappers.Zoneout(rnn.MinGRU(4), 0.5)
+    assert "that draws at each step" in reason(noisy, key=jax.random.key(0))
+    assert "DeltaNet for chunks has no place for starts" in reason(delta, **starts)
+    across = Associative(axis_name="time")
+    assert "chunks on different devices" in reason(delta, across)
+    assert "'time' is no axis of the mesh" in reason(rnn.MinGRU(4), across)
+    counts = jax.tree.map(lambda leaf: leaf.astype(int), random_state(AFFINE[0], (2,)))
+    assert "MinGRU holds integers" in Associative().why_not(AFFINE[0].cell, (), counts, ())
+
+
+def test_time_cut_over_devices():
+    """On four devices of a process of its own."""
+    done = on_four_devices("tests.support.sharded_time")
+    assert done.returncode == 0, done.stderr
+
+
+# Auto -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the rule for CPUs")
+def test_auto_chooses_it_where_it_has_been_measured_to_win():
+    def chosen(cell, time, start=None):
+        params = jax.eval_shape(functools.partial(cell.init, input_size=8), jax.random.key(0))
+        state = jax.eval_shape(functools.partial(cell.init_state, batch_shape=(4,)), params)
+        xs = jax.ShapeDtypeStruct((time, 4, 8), "float64")
+        if start is not None:
+            valid = jax.ShapeDtypeStruct((time, 4), bool)
+            cell = rnn.wrappers.Masked(cell)
+            xs = rnn.wrappers.MaskedInput(xs, valid, valid if start else None)
+        return rnn.engines.Auto().choose(cell, params, state, xs)
+
+    wide = rnn.MinGRU(128)  # 4 KiB of state a step
+    assert chosen(wide, 256) == Hoisted() and chosen(wide, 257) == Associative()
+    assert chosen(wide, 257, start=True) == Associative()
+    delta = rnn.DeltaNet(8)
+    assert chosen(delta, 64) == Hoisted() and chosen(delta, 65) == Associative()
+    assert chosen(delta, 65, start=False) == Associative()
+    assert chosen(delta, 65, start=True) == chosen(rnn.GRU(8), 5000) == Hoisted()
+
+
+def test_auto_in_chunks_agrees_with_sequential():
+    for case, flags in ((CHUNKED_ONLY[1], ("mask",)), (CHUNKED_ONLY[0], ("mask", "starts"))):
+        want = differentiated(case, Sequential(), 70, flags=flags)
+        assert_near(differentiated(case, rnn.engines.Auto(), 70, flags=flags), want, 1e-10)

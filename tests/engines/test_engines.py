@@ -1,0 +1,141 @@
+"""Every engine agrees with ``Sequential()``, values and gradients, for every cell that it takes."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn as rnn
+from tests.support.cases import CELLS, ENGINES, WRAPPERS, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support.user_cells import USER_CELLS
+
+ALL_CELLS = CELLS + WRAPPERS + USER_CELLS
+TIME, BATCH, MAPPED = 5, 2, 3
+MASK = np.array([[1, 1], [0, 1], [1, 0], [1, 1], [0, 1]], bool)
+STARTS = np.array([[0, 1], [1, 0], [0, 0], [0, 1], [0, 0]], bool)
+
+
+# Of each way to run a case: the flags it is given, the direction, whether examples are mapped over.
+WAYS = {
+    "plain": ((), False, False),
+    "mask and starts": (("mask", "starts"), False, False),
+    "reverse": (("mask", "starts"), True, False),
+    "vmap": ((), True, True),
+}
+FAST = ("mask and starts", "vmap")  # flags and none, both directions, mapped and not
+
+
+@functools.cache
+def results(case, engine, ways):
+    """Values and gradients of several ways to run a case, from one compilation."""
+
+    def differentiated(way, params, state, xs, flags):
+        names, reverse, mapped = WAYS[way]
+
+        def run(params, state, xs):
+            options = {name: flags[name] for name in names} | {"reverse": reverse}
+            return rnn.unroll(case.cell, params, xs, state, key=case.key, engine=engine, **options)
+
+        if mapped:
+            run = jax.vmap(run, in_axes=(None, 0, 1), out_axes=(0, 1))
+        else:
+            state, xs = jax.tree.map(lambda s: s[0], state), jax.tree.map(lambda x: x[:, 0], xs)
+        floats, join = split((params, state, xs))
+
+        def objective(floats):
+            out = run(*join(floats))
+            return weighted_sum(out), out
+
+        return jax.grad(objective, has_aux=True)(floats)
+
+    @quick_jit
+    def everything(*work):
+        return {way: differentiated(way, *work) for way in ways}
+
+    states = random_state(case, (MAPPED, BATCH))
+    xss = random_inputs(case, (TIME, MAPPED, BATCH))
+    return everything(random_params(case), states, xss, {"mask": MASK, "starts": STARTS})
+
+
+def taken(case, engine, way):
+    """Whether the engine takes a case that it takes, with the flags of this way as well."""
+    names, _, _ = WAYS[way]
+    work = random_params(case), random_state(case, (BATCH,)), random_inputs(case, (TIME, BATCH))
+    if names:
+        params, state, xs = work
+        masked = rnn.wrappers.MaskedInput(xs, MASK, STARTS)
+        return engine.why_not(rnn.wrappers.Masked(case.cell), params, state, masked) is None
+    return engine.why_not(case.cell, *work) is None
+
+
+def check(case, engine, ways):
+    ways = tuple(way for way in ways if taken(case, engine.engine, way))
+    got = results(case, engine.engine, ways)
+    want = results(case, rnn.engines.Sequential(), ways)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(want))
+    assert_near(got, want, max(engine.tolerance, case.tolerance))
+
+
+PAIRS = [(case, engine) for case in ALL_CELLS for engine in ENGINES if engine.takes(case)]
+FAST_PAIRS = [(case, engine) for case, engine in PAIRS if ALL_CELLS.index(case) % engine.every == 0]
+
+
+@pytest.mark.parametrize(("case", "engine"), FAST_PAIRS, ids=str)
+def test_agrees_with_sequential(case, engine):
+    check(case, engine, FAST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "engine"), PAIRS, ids=str)
+def test_agrees_with_sequential_in_every_way(case, engine):
+    check(case, engine, tuple(WAYS))
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_takes_and_refuses_as_the_table_says(engine):
+    wrong = []
+    for case in ALL_CELLS:
+        work = random_params(case), random_state(case, (BATCH,)), random_inputs(case, (TIME, BATCH))
+        reason = engine.engine.why_not(case.cell, *work)
+        if (reason is None) != engine.takes(case):
+            wrong.append((str(case), reason))
+        if reason is not None:
+            with pytest.raises((TypeError, ValueError), match=re.escape(reason)):
+                params, state, xs = work
+                rnn.unroll(case.cell, params, xs, state, engine=engine.engine)
+    assert not wrong
+
+
+def test_arrays_that_a_step_closes_over_receive_gradients():
+    """Through every engine, as they do under ``jax.lax.scan``."""
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(TIME, BATCH, 3)))
+    kernels = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 3)))
+
+    def loss(kernels, engine):
+        def step(params, h, x):
+            h = jnp.tanh(x @ kernels[0] + h @ (kernels[1] - kernels[1].T))
+            return h, h
+
+        cell = rnn.from_step(step, init_state=lambda params, batch: jnp.zeros((*batch, 3)))
+        return weighted_sum(rnn.unroll(cell, (), xs, engine=engine))
+
+    def by_hand(kernels):
+        h, ys = jnp.zeros((BATCH, 3)), []
+        for x in xs:
+            h = jnp.tanh(x @ kernels[0] + h @ (kernels[1] - kernels[1].T))
+            ys.append(h)
+        return weighted_sum((h, jnp.stack(ys)))
+
+    want = quick_jit(jax.grad(by_hand))(kernels)
+    cell = rnn.from_step(
+        lambda params, h, x: (h + x, h), init_state=lambda params, batch: jnp.zeros((*batch, 3))
+    )
+    for engine in ENGINES:
+        if engine.engine.why_not(cell, (), xs[0], xs) is not None:
+            continue
+        got = quick_jit(jax.grad(functools.partial(loss, engine=engine.engine)))(kernels)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12, err_msg=str(engine))

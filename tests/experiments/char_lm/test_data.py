@@ -1,0 +1,62 @@
+"""Text for models of characters: every character is read once, in order, and guessed once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.char_lm.data import Corpus, chunk, longest_copy, side_by_side
+
+
+@given(text=st.text(min_size=1, max_size=200))
+def test_numbers_and_text_are_the_same(text):
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        return  # half a character, which no file in UTF-8 holds
+    corpus = Corpus.of(text)
+    assert corpus.decode(np.concatenate([corpus.train, corpus.valid])) == text
+    assert len(corpus.train) == len(text) * 9 // 10
+    assert list(corpus.vocabulary) == sorted(set(text))
+    assert corpus.train.dtype == np.int32
+
+
+@given(
+    size=st.integers(2, 60), rows=st.integers(1, 6), time=st.integers(1, 9), steps=st.integers(1, 9)
+)
+def test_each_row_reads_on_without_a_gap(size, rows, time, steps):
+    """The steps' inputs, one after the other, are the text, and the targets are one further on."""
+    tokens = np.arange(size)
+    chunks = [chunk(tokens, step, rows, time) for step in range(steps)]
+    inputs = np.concatenate([c[:-1] for c in chunks])
+    targets = np.concatenate([c[1:] for c in chunks])
+    begin = np.arange(rows) * (size // rows)
+    expected = begin + np.arange(steps * time + 1)[:, None]
+    np.testing.assert_array_equal(inputs, expected[:-1] % size)
+    np.testing.assert_array_equal(targets, expected[1:] % size)
+
+
+@given(size=st.integers(2, 80), rows=st.integers(1, 7), time=st.integers(1, 9))
+def test_every_target_counts_once_and_follows_its_input(size, rows, time):
+    tokens = np.random.default_rng(0).permutation(size)
+    successor = dict(zip(tokens, tokens[1:], strict=False))
+    streams = side_by_side(tokens, rows, time)
+    assert streams.inputs.shape[1:] == (time, rows)
+    counted = streams.counts.astype(bool)
+    assert sorted(streams.targets[counted]) == sorted(tokens[1:])
+    for row in range(rows):
+        inputs, targets, counts = (part[..., row].reshape(-1) for part in streams)
+        n = int(counts.sum())
+        assert counts[:n].all()  # what counts comes first, so that padding spoils no state
+        assert [successor[i] for i in inputs[:n]] == list(targets[:n])
+        assert list(inputs[1:n]) == list(targets[: n - 1])[: max(n - 1, 0)]
+
+
+@given(text=st.text("abc", max_size=30), source=st.text("abc", max_size=40))
+def test_the_longest_copy_is_the_first_longest_of_all_runs(text, source):
+    runs = [text[a:b] for a in range(len(text)) for b in range(a + 1, len(text) + 1)]
+    runs = [run for run in runs if run in source]
+    assert longest_copy(text, source) == max(runs, key=len, default="")
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_the_longest_copy_out_of_nothing_is_nothing(text):
+    assert longest_copy(text, "") == ""

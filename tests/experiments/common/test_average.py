@@ -1,0 +1,120 @@
+"""Averaged parameters: their values, where they are used, and that a resumed run keeps them."""
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.common import checkpoint as _checkpoint
+from experiments.common.options import Options
+from experiments.common.step import make_trainer
+from experiments.common.training import fit
+from tests.experiments.common.test_seeds import SEEDS, init, side_by_side
+from tests.support.toy import (
+    ROWS,
+    SIZE,
+    assert_same_state,
+    batch,
+    final_state,
+    first_params,
+    loss,
+    make_task,
+    run,
+)
+
+
+def states(**changes):
+    """The state before every step, and after the last."""
+    options = Options(**(dict(steps=7, learning_rate=0.1, warmup=2, seed=3) | changes))
+    trainer = make_trainer(loss, options)
+    seen = [trainer.init(first_params(), np.zeros((ROWS, SIZE), "float32"))]
+    step = jax.jit(trainer.step)
+    for number in range(options.steps):
+        seen.append(step(seen[-1], batch(number), np.int32(number))[0])
+    return seen
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.9, 0.9999])
+def test_the_average_weighs_every_step_by_its_age(decay):
+    plain, averaged = states(), states(average=decay)
+    for name in ("matrix", "bias"):
+        visited = np.stack([np.asarray(state.params[name], np.float64) for state in plain[1:]])
+        for count in range(1, len(plain)):
+            weights = decay ** np.arange(count)[::-1]
+            expected = np.average(visited[:count], axis=0, weights=weights)
+            np.testing.assert_allclose(
+                averaged[count].average[name], expected, rtol=1e-5, atol=1e-7
+            )
+        # What is trained is what would be without.
+        np.testing.assert_array_equal(averaged[-1].params[name], plain[-1].params[name])
+        assert not np.allclose(expected, visited[-1], rtol=1e-3)
+    assert averaged[-1].judged is averaged[-1].average
+    assert plain[-1].average is None and plain[-1].judged is plain[-1].params
+
+
+def test_before_the_first_step_the_average_is_the_first_parameters():
+    first = states(steps=1, average=0.9)[0]
+    for name, value in first_params().items():
+        np.testing.assert_array_equal(first.average[name], value)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run with averages: its folder, how it ended, and what was validated."""
+    folder, seen = tmp_path_factory.mktemp("whole"), []
+
+    def validate(params):
+        seen.append(np.array(params["matrix"]))
+        return {"loss": 10.0 - len(seen)}  # always better: the last is the best
+
+    return folder, run(folder, make_task(validate=validate), average=0.9), seen
+
+
+def test_validation_and_the_best_parameters_are_of_the_average(whole):
+    folder, outcome, seen = whole
+    _, tensors = final_state(folder)
+    best = _checkpoint.read(folder / "best.safetensors").tensors
+    for value in (outcome.params["matrix"], best["params/matrix"], seen[-1]):
+        np.testing.assert_array_equal(value, tensors["average/matrix"])
+    assert not np.allclose(tensors["average/matrix"], tensors["params/matrix"], rtol=1e-3)
+    assert {name for name in best} == {"params/matrix", "params/bias"}
+
+
+@pytest.mark.parametrize("crash", [1, 7, 13])
+def test_a_resumed_run_equals_an_uninterrupted_one(whole, tmp_path, crash):
+    def crash_or_batch(step):
+        if step == crash:
+            raise KeyboardInterrupt
+        return batch(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, make_task(batch=crash_or_batch), average=0.9)
+    outcome = run(tmp_path, average=0.9)
+    assert_same_state(final_state(tmp_path), final_state(whole[0]))
+    assert outcome.step == 24
+
+
+def test_without_it_the_checkpoint_holds_no_average(tmp_path):
+    run(tmp_path, steps=6)
+    assert not [name for name in final_state(tmp_path)[1] if name.startswith("average")]
+
+
+def test_the_report_says_so(tmp_path, capsys):
+    for decay, said in ((0.9, True), (0.0, False)):
+        fit(
+            make_task(),
+            first_params(),
+            np.zeros((ROWS, SIZE), "float32"),
+            options=Options(steps=2, average=decay),
+            folder=tmp_path / str(decay),
+            identity={},
+            console=Console(soft_wrap=True),
+        )
+        assert ("the parameters' average, decay 0.9 a step" in capsys.readouterr().out) is said
+
+
+def test_each_of_several_seeds_has_the_average_that_it_would_have_alone(tmp_path):
+    side_by_side(tmp_path / "together", average=0.9)
+    run(tmp_path / "alone", params=init(jax.random.key(SEEDS[1])), seed=SEEDS[1], average=0.9)
+    own, others = final_state(tmp_path / "alone")[1], final_state(tmp_path / "together")[1]
+    np.testing.assert_allclose(others["average/matrix"][1], own["average/matrix"], rtol=1e-5)

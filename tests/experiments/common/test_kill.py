@@ -1,0 +1,138 @@
+"""The command itself, killed at random moments: what it ends with is as if nothing had been."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.common import checkpoint as _checkpoint
+from experiments.common.metrics import Log
+
+CHECKPOINT_EVERY = 3
+# No life sees more than this many checkpoints, so a run of `steps` outlasts the kills.
+MOST_CHECKPOINTS = 6
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Compiled once for all processes; otherwise as a user's."""
+    cache = str(tmp_path_factory.mktemp("compiled"))
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PLATFORMS": "cpu",
+    }
+
+
+def start(folder: Path, steps: int, environment, **changes) -> subprocess.Popen:
+    text = folder.parent / "own.txt"
+    text.write_text("".join(f"{n * n} is the square of {n}.\n" for n in range(200)))
+    options = dict(data=text, out=folder, steps=steps, hidden=24, embed=8, batch=8, time=16)
+    options |= dict(layers=2, dropout=0.2, warmup=5, sample=40, seed=7, temperatures=1.0)
+    options |= dict(variational=0.1, weight_drop=0.2, learned_state=0.3, average=0.8)
+    options |= dict(checkpoint_every=CHECKPOINT_EVERY, validate_every=7, log_every=2)
+    options |= changes
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.char_lm", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        text=True,
+    )
+
+
+def finish(folder: Path, steps: int, environment) -> str:
+    process = start(folder, steps, environment)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_until(condition, process: subprocess.Popen) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.001)
+
+
+def newest(folder: Path) -> str:
+    return max((path.name for path in folder.glob("step-*.safetensors")), default="")
+
+
+def live_and_die(folder: Path, steps: int, environment, chance: random.Random) -> None:
+    """Starts the command and kills it: sometimes at once, mostly some checkpoints later."""
+    process = start(folder, steps, environment)
+    try:
+        if chance.random() < 0.2:
+            time.sleep(chance.uniform(0, 1.5))
+        else:
+            for _ in range(chance.randint(1, MOST_CHECKPOINTS - 1)):
+                before = newest(folder)
+                wait_until(lambda before=before: newest(folder) > before, process)
+            time.sleep(chance.uniform(0, 0.02))
+        assert process.poll() is None, "it ended before it could be killed"
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def contents(folder: Path) -> tuple[dict, dict, list, str]:
+    """All that may not depend on the kills: state, best parameters, losses, and samples."""
+    last = _checkpoint.read(folder / newest(folder))
+    best = _checkpoint.read(folder / "best.safetensors")
+    keep = ("step", "loss", "gradient_norm", "validation_loss")
+    lines = [
+        {k: v for k, v in x.items() if k in keep} for x in Log(folder / "metrics.jsonl").read()
+    ]
+    return last.tensors, best.tensors, lines, (folder / "samples.txt").read_text()
+
+
+@pytest.mark.parametrize(("kills", "seed"), [(3, 0), pytest.param(22, 1, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(
+    tmp_path, environment, kills, seed
+):
+    # Twice what the lives should see: on a busy machine some checkpoints come and go unseen.
+    steps = 2 * CHECKPOINT_EVERY * MOST_CHECKPOINTS * (kills + 1)
+    finish(tmp_path / "whole", steps, environment)
+    chance = random.Random(seed)
+    for _ in range(kills):
+        live_and_die(tmp_path / "killed", steps, environment, chance)
+    output = finish(tmp_path / "killed", steps, environment)
+    assert "goes on from step" in output
+    killed, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
+    for mine, other in zip(killed[:2], whole[:2], strict=True):
+        assert mine.keys() == other.keys()
+        for name, value in mine.items():
+            np.testing.assert_array_equal(value, other[name], err_msg=name)
+    assert killed[2:] == whole[2:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_checkpoint_and_the_exit_status_of_a_shell(
+    tmp_path, environment, number
+):
+    folder = tmp_path / "stopped"
+    process = start(folder, 100_000, environment)
+    wait_until(lambda: newest(folder), process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert f"stopped by {number.name}" in output
+    step = _checkpoint.read(folder / newest(folder)).step
+    assert f"{step} steps in " in output
+    assert "Traceback" not in output
+
+
+def test_a_run_that_diverges_ends_with_advice_and_no_traceback(tmp_path, environment):
+    process = start(tmp_path / "diverged", 60, environment, learning_rate=1e38)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "error: step " in output and "--learning-rate (now 1e+38)" in output
+    assert "Traceback" not in output

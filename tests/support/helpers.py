@@ -1,0 +1,68 @@
+"""What many tests share: quick compilation, real-valued objectives, comparison of pytrees."""
+
+import functools
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Compilation takes nearly all of the suite's time. Where the maths is on trial rather than the
+# compiler, it is told to hurry; test_odd_shapes.py compares what it compiles at leisure.
+HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+if jax.__version_info__ < (0, 11):
+    HURRY["xla_cpu_use_fusion_emitters"] = False
+
+quick_jit = functools.partial(jax.jit, compiler_options=HURRY)
+
+
+def split(tree):
+    """The leaves that have gradients, and the function that puts others in their place."""
+    leaves, structure = jax.tree.flatten(tree)
+    moving = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+
+    def join(floats):
+        floats = iter(floats)
+        return jax.tree.unflatten(
+            structure, [next(floats) if m else leaf for m, leaf in zip(moving, leaves, strict=True)]
+        )
+
+    return [leaf for m, leaf in zip(moving, leaves, strict=True) if m], join
+
+
+def weighted_sum(tree):
+    """A real number that every element of the tree moves, each in its own way."""
+    total = 0.0
+    for leaf in split(tree)[0]:
+        for shift, part in enumerate((leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,)):
+            weights = np.cos(np.arange(leaf.size) + 0.3 + shift).reshape(leaf.shape)
+            total = total + (weights * part.astype("float64")).sum()
+    return total
+
+
+def assert_near(got, want, tolerance):
+    """Structures, shapes and dtypes agree, and values do to ``tolerance`` of the largest (or 1)."""
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for (path, g), w in zip(
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
+    ):
+        where = jax.tree_util.keystr(path)
+        assert (g.shape, g.dtype) == (w.shape, w.dtype), where
+        scale = np.max(np.abs(w), initial=1.0)
+        np.testing.assert_allclose(g, w, rtol=0, atol=tolerance * scale, err_msg=where)
+
+
+def on_four_devices(module: str) -> subprocess.CompletedProcess:
+    """Runs a module in a process of its own, which has four devices."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", module],
+        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

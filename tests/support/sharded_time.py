@@ -1,0 +1,106 @@
+"""Run in a process of its own, with four devices: `unroll` over time that is cut in parts."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import conftest  # noqa: F401  (the suite's settings)
+import jaxrnn as rnn
+from jaxrnn.engines import Associative, Sequential
+from tests.support.cases import Case, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near, quick_jit, weighted_sum
+
+TIME, BATCH = 12, 4
+WHOLE, CUT = P(), P("time")
+
+
+def work(case):
+    rng = np.random.default_rng(0)
+    flags = {"mask": rng.random((TIME, BATCH)) < 0.7, "starts": rng.random((TIME, BATCH)) < 0.2}
+    arrays = random_params(case), random_state(case, (BATCH,)), random_inputs(case, (TIME, BATCH))
+    return *arrays, jax.tree.map(jnp.asarray, flags)
+
+
+def results(run):
+    def loss(*floats_and_flags):
+        out = run(*floats_and_flags)
+        return weighted_sum(out), out
+
+    return quick_jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
+
+
+def agrees(case, mesh, spec, engine, reverse, flags):
+    params, state, xs, both = work(case)
+    both = {name: both[name] for name in flags}
+
+    def run(params, state, xs, flags, engine):
+        return rnn.unroll(case.cell, params, xs, state, engine=engine, reverse=reverse, **flags)
+
+    want = results(functools.partial(run, engine=Sequential()))(params, state, xs, both)
+    with jax.set_mesh(mesh):
+        cut = NamedSharding(mesh, spec)
+        xs, both = jax.device_put((xs, both), cut)
+        got = results(functools.partial(run, engine=engine))(params, state, xs, both)
+    assert_near(got, want, 1e-12)
+    _, (_, ys) = got
+    assert len(ys.sharding.device_set) == 4, "the outputs were gathered on fewer devices"
+    return want
+
+
+def agrees_within_shard_map(case, mesh, engine, reverse, rows=WHOLE, times=CUT):
+    params, state, xs, _ = work(case)
+
+    def run(params, state, xs, engine):
+        return rnn.unroll(case.cell, params, xs, state, engine=engine, reverse=reverse)
+
+    want = results(functools.partial(run, engine=Sequential()))(params, state, xs)
+    mapped = jax.shard_map(
+        functools.partial(run, engine=engine),
+        mesh=mesh,
+        in_specs=(P(), rows, times),
+        out_specs=(rows, times),
+    )
+    assert_near(results(mapped)(params, state, xs), want, 1e-12)
+
+
+def refuses(mesh):
+    case, engine = Case(rnn.MinGRU(4)), Associative(axis_name="time")
+    params, _, xs, flags = work(case)
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match="not a multiple of the 4 devices"):
+        rnn.unroll(case.cell, params, xs[:-1], engine=engine)
+
+    def masked(params, xs, mask):
+        return rnn.unroll(case.cell, params, xs, mask=mask, engine=engine)[1]
+
+    cut = P("time")
+    mapped = jax.shard_map(masked, mesh=mesh, in_specs=(P(), cut, cut), out_specs=cut)
+    with pytest.raises(ValueError, match="call with whole arrays"):
+        mapped(params, xs, flags["mask"])
+    explicit = jax.make_mesh((4,), ("time",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(explicit), pytest.raises(ValueError, match="axis with explicit shardings"):
+        rnn.unroll(case.cell, params, xs, engine=engine)
+
+
+def main():
+    line = jax.make_mesh((4,), ("time",), axis_types=(AxisType.Auto,))
+    grid = jax.make_mesh((2, 2), ("time", "batch"), axis_types=(AxisType.Auto,) * 2)
+    engines = Associative(axis_name="time"), Associative(axis_name="time", tree=True)
+    for case in (Case(rnn.MinGRU(4)), Case(rnn.LRU(3))):
+        for reverse, engine in zip((False, True), engines, strict=True):
+            agrees(case, line, P("time"), engine, reverse, ("mask", "starts"))
+            agrees(case, grid, P("time", "batch"), engine, reverse, ())
+            agrees_within_shard_map(case, line, engine, reverse)
+            print(case, engine, "agrees")
+    for case in (Case(rnn.LRU(3)), Case(rnn.DeltaNet(4, num_heads=2))):
+        for engine in (Associative(chunk_size=5), Associative(tree=True)):  # the batch is cut
+            agrees_within_shard_map(case, line, engine, False, P("time"), P(None, "time"))
+    refuses(line)
+
+
+if __name__ == "__main__":
+    main()

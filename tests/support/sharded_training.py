@@ -1,0 +1,78 @@
+"""Run in a process of its own, with four devices: training on all of them, against one."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.common.errors import UserError
+from experiments.common.sharding import layout
+from experiments.common.step import State
+from tests.experiments.common.test_seeds import side_by_side
+from tests.support import toy
+
+
+def assert_near(folder, other):
+    step, tensors = toy.final_state(folder)
+    other_step, others = toy.final_state(other)
+    assert step == other_step and tensors.keys() == others.keys()
+    for name, value in tensors.items():
+        np.testing.assert_allclose(value, others[name], rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def noting(lengths):
+    """A loss that asks the compiler on how many devices the rows lie."""
+
+    def loss(params, carry, batch, key):
+        jax.debug.inspect_array_sharding(
+            batch["xs"], callback=lambda sharding: lengths.append(len(sharding.device_set))
+        )
+        value, carry = toy.loss(params, carry, batch, key)
+        jax.debug.inspect_array_sharding(
+            carry, callback=lambda sharding: lengths.append(sharding.shard_shape((4, 3))[0])
+        )
+        return value, carry
+
+    return loss
+
+
+def main():
+    folder = Path(tempfile.mkdtemp())
+    toy.run(folder / "one")
+    seen = []
+    toy.run(folder / "all", toy.make_task(loss=noting(seen)), devices=0)
+    assert seen == [4, 1], seen
+    assert_near(folder / "all", folder / "one")
+    toy.run(folder / "parts", devices=4, minutes=1e-9)
+    toy.run(folder / "parts", devices=2)
+    assert_near(folder / "parts", folder / "one")
+    print("fit")
+
+    side_by_side(folder / "seeds one")
+    side_by_side(folder / "seeds all", devices=0)
+    assert_near(folder / "seeds all", folder / "seeds one")
+    print("seeds")
+
+    batch = {"rows": np.zeros((8, 3)), "all": np.zeros(3), "two": (np.zeros((2, 4)), np.zeros(()))}
+    state = State({"w": np.zeros(3)}, (), {"h": np.zeros((4, 2))})
+    placed, places, _ = layout(2, state, batch, {"rows": 0, "all": None, "two": (1, None)}, 0)
+    shapes = jax.tree.map(lambda place, leaf: place.shard_shape(leaf.shape), places, batch)
+    assert shapes == {"rows": (4, 3), "all": (3,), "two": ((2, 2), ())}
+    assert placed.carry["h"].shard_shape((4, 2)) == (2, 2)
+    assert placed.params["w"].shard_shape((3,)) == (3,)
+    print("tree")
+
+    with pytest.raises(UserError, match="this process has 4, and --devices is 5"):
+        toy.run(folder / "five", devices=5)
+    with pytest.raises(UserError, match=r"3 devices cannot share evenly an array of shape \(4, 3"):
+        toy.run(folder / "three", devices=3)
+    with pytest.raises(UserError, match=r"shape \(5, 4, 3\) along axis 3"):
+        toy.run(folder / "axis", dataclasses.replace(toy.make_task(), rows=3), devices=2)
+    print("errors")
+
+
+if __name__ == "__main__":
+    main()
