@@ -1,25 +1,17 @@
-"""The contract of a cell, and the conventions that cells share.
+"""The contract of a cell.
 
 A cell is a frozen dataclass of static hyper-parameters with pure functions over pytrees; there is
-nothing to inherit. Everything in this file is either the contract itself or the few lines of
-arithmetic (mixed-precision products, packed gates) that every cell would otherwise write again.
+nothing to inherit.
 """
 
 import dataclasses
-import itertools
-import math
-import numbers
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 
-from jaxrnn._dropout import DroppedKernel
-
-Array = jax.Array
-PyTree = Any
-Initializer = Callable[..., Array]
+from jaxrnn._arguments import check_size
+from jaxrnn._typing import Array, PyTree
 
 
 class _DeclaredByInstance(type(Protocol)):
@@ -135,139 +127,6 @@ def bind_with_key(
     if key is None or not hasattr(cell, "bind"):
         return params
     return cell.bind(params, key, batch_shape)
-
-
-# Arithmetic -------------------------------------------------------------------------------------
-
-
-def state_dtype(dtype: Any) -> Any:
-    """The dtype of a state beside parameters of ``dtype``: at least float32."""
-    return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
-
-
-def complex_state_dtype(dtype: Any) -> Any:
-    """The dtype of a complex state: complex64, and complex128 beside float64."""
-    return jnp.dtype(jnp.complex64 if state_dtype(dtype) == jnp.float32 else jnp.complex128)
-
-
-def widen(x: Array) -> Array:
-    """Casts parameters or inputs to the dtype in which states are kept."""
-    return x.astype(state_dtype(x.dtype))
-
-
-def product(x: Array, kernel: Array | DroppedKernel) -> Array:
-    """``x @ kernel``, taken in the kernel's dtype and accumulated in the state's.
-
-    Shapes: x ``[*batch, n]``, kernel ``[n, m]`` -> ``[*batch, m]``.
-
-    Raises:
-        ValueError: ``x`` does not have as many features as ``kernel`` has rows.
-        TypeError: ``x`` has neither the kernel's dtype nor the state's beside it.
-    """
-    if x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
-        raise ValueError(
-            f"x has shape {x.shape}, but its last axis must hold the {kernel.shape[0]} features "
-            f"that a kernel of shape {kernel.shape} takes; pass the input's width to init as "
-            "input_size, or mend the input"
-        )
-    wide = state_dtype(kernel.dtype)
-    if x.dtype not in (kernel.dtype, wide):
-        raise TypeError(
-            f"x has dtype {x.dtype}, the kernel {kernel.dtype}; they must agree, because nothing "
-            f"is promoted silently: cast one of them, e.g. x.astype('{kernel.dtype}')"
-        )
-    if isinstance(kernel, DroppedKernel):
-        return product(kernel.drop(x), kernel.kernel)
-    return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=wide)
-
-
-# Construction -----------------------------------------------------------------------------------
-
-
-def check_size(name: str, value: Any) -> None:
-    """Raises unless ``value`` is a positive integer."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a positive int, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be a positive int, got {value!r}")
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether ``value`` is a real number, and no bool; type checkers may call it a float."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raises unless ``value`` is a positive real number."""
-    if not is_number(value):
-        raise TypeError(f"{name} must be a positive number, got {value!r}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number, got {value!r}")
-
-
-def check_key(key: Any, name: str = "key") -> None:
-    """Raises unless ``key`` is one JAX random key (new style, or uint32 of shape [2])."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        is_key = key.ndim == 0
-    else:
-        is_key = dtype == jnp.uint32 and key.shape == (2,)
-    if not is_key:
-        what = f"{dtype}{list(key.shape)}" if dtype is not None else repr(key)
-        raise TypeError(f"{name} must be one JAX random key, e.g. jax.random.key(0), got {what}")
-
-
-def float_dtype(dtype: Any) -> Any:
-    """The dtype of new parameters; None is JAX's default floating-point dtype."""
-    if dtype is None:
-        return jnp.result_type(float)
-    try:
-        dtype = jax.dtypes.canonicalize_dtype(dtype)
-    except TypeError as error:
-        raise TypeError(
-            f"dtype must be a floating-point dtype, e.g. jnp.float32, got {dtype!r}"
-        ) from error
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(
-            f"dtype must be a floating-point dtype, e.g. jnp.float32 (complex parameters are kept "
-            f"as real pairs), got {dtype}"
-        )
-    return dtype
-
-
-def check_init(key: Any, input_size: Any, dtype: Any) -> Any:
-    """Checks the arguments of a cell's ``init`` and returns the dtype of its parameters."""
-    check_key(key)
-    check_size("input_size", input_size)
-    return float_dtype(dtype)
-
-
-def packed_kernel(
-    initializer: Initializer, key: Array, shape: tuple[int, int], gates: int, dtype: Any
-) -> Array:
-    """A kernel ``[rows, gates * columns]``, each gate's block ``[rows, columns]`` drawn alone."""
-    return joined_kernel(initializer, key, shape[0], (shape[1],) * gates, dtype)
-
-
-def joined_kernel(
-    initializer: Initializer, key: Array, rows: int, columns: Sequence[int], dtype: Any
-) -> Array:
-    """A kernel ``[rows, sum(columns)]``, each block of so many columns drawn alone."""
-    keys = jax.random.split(key, len(columns))
-    blocks = [initializer(k, (rows, n), dtype) for k, n in zip(keys, columns, strict=True)]
-    return jnp.concatenate(blocks, axis=-1)
-
-
-def split_columns(x: Any, columns: Sequence[int]) -> list[Any]:
-    """Splits the last axis into blocks of so many columns."""
-    if isinstance(x, DroppedKernel):
-        return [DroppedKernel(block, x.mask) for block in split_columns(x.kernel, columns)]
-    return jnp.split(x, list(itertools.accumulate(columns))[:-1], axis=-1)
-
-
-def packed_bias(initializer: Initializer, key: Array, size: int, gates: int, dtype: Any) -> Array:
-    """A bias ``[gates * size]``; the initializer sees ``[gates, size]``, a row a gate."""
-    return initializer(key, (gates, size), dtype).reshape(gates * size)
 
 
 # Cells from functions ---------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import engines, layers
-from jaxrnn._cell import Array, PyTree, input_rank
+from jaxrnn._cell import input_rank
+from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.layers.bidirectional import reverse_layer
 from jaxrnn.wrappers._wrapper import Wrapper

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from jaxrnn._cell import Array, PyTree, check_init
+from jaxrnn._arguments import check_init
+from jaxrnn._typing import Array, PyTree
 
 
 class _Bound(NamedTuple):

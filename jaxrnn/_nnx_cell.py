@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._typing import Array, PyTree
 
 
 class _Stream(NamedTuple):

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import PyTree, check_size
+from jaxrnn._arguments import check_size
+from jaxrnn._typing import PyTree
 
 
 class Packed(NamedTuple):

@@ -10,8 +10,12 @@ import numpy as np
 
 from jaxrnn import _validation as checks
 from jaxrnn import engines
-from jaxrnn._cell import Array, Cell, PyTree, check_key, input_rank, is_stochastic
-from jaxrnn.wrappers.masked import Masked, MaskedInput, effective_starts, safe_inputs
+from jaxrnn._arguments import check_key
+from jaxrnn._cell import Cell, input_rank, is_stochastic
+from jaxrnn._masking import MaskedInput, effective_starts, safe_inputs
+from jaxrnn._typing import Array, PyTree
+from jaxrnn.engines._engine import check_engine
+from jaxrnn.wrappers.masked import Masked
 
 
 def unroll(
@@ -78,7 +82,8 @@ def unroll(
         ((10, 2, 8), True, True)
     """
     checks.check_cell(cell)
-    engine = checks.check_engine(engine)
+    engine = engines.Auto() if engine is None else engine
+    check_engine(engine)
     if not isinstance(reverse, bool | np.bool_):
         raise TypeError(f"reverse must be True or False, got {reverse!r}")
     if key is not None:

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn import engines
-from jaxrnn._cell import Array, Cell, PyTree
-from jaxrnn._dropout import DroppedKernel
+from jaxrnn._arguments import brief
+from jaxrnn._cell import Cell
+from jaxrnn._numerics import DroppedKernel
+from jaxrnn._typing import Array, PyTree
 
 
 def check_cell(cell: Any) -> None:
@@ -25,7 +26,7 @@ def check_cell(cell: Any) -> None:
     missing = [name for name in ("step", "init_state") if not callable(getattr(cell, name, None))]
     if missing:
         raise TypeError(
-            f"cell must have the functions step and init_state, got {_brief(cell)}, which lacks "
+            f"cell must have the functions step and init_state, got {brief(cell)}, which lacks "
             f"{' and '.join(missing)}; for a bare step function use jaxrnn.from_step, for a layer "
             "call its apply"
         )
@@ -38,35 +39,11 @@ def check_cell(cell: Any) -> None:
         ) from error
 
 
-def check_engine(engine: Any) -> engines.Engine:
-    """Returns the engine, ``Auto()`` for None."""
-    if engine is None:
-        return engines.Auto()
-    if isinstance(engine, type):
-        raise TypeError(
-            f"engine must be an instance, got the class {engine.__name__}; "
-            f"write engine={engine.__name__}()"
-        )
-    if not all(map(callable, (engine, getattr(engine, "why_not", None)))):
-        raise TypeError(
-            f"engine must be a value from jaxrnn.engines, got {_brief(engine)}; "
-            "write e.g. engine=jaxrnn.engines.Sequential(), or leave it out"
-        )
-    try:
-        hash(engine)
-    except TypeError as error:
-        raise TypeError(
-            f"engine must be hashable, got {_brief(engine)}; make it "
-            "a frozen dataclass of its options"
-        ) from error
-    return engine
-
-
 def as_array(name: str, value: Any) -> Array:
     """Makes an array of a value, or says that it cannot be one."""
     if isinstance(value, jax.Array):
         return value
-    wrong = f"{name} must be an array, got {type(value).__name__}: {_brief(value)}"
+    wrong = f"{name} must be an array, got {type(value).__name__}: {brief(value)}"
     if isinstance(value, str | bytes):  # NumPy would read it as the name of a dtype
         raise TypeError(wrong)
     try:
@@ -241,12 +218,6 @@ def _name(cell: Any) -> str:
     while hasattr(cell, "cell"):
         cell = cell.cell
     return type(cell).__name__
-
-
-def _brief(value: Any) -> str:
-    """What came, in a few words: the fields of whole networks are of no interest either."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
 def _layout(tree: PyTree) -> str:

@@ -6,7 +6,8 @@ import jax
 import jax.export
 import numpy as np
 
-from jaxrnn._cell import PyTree, input_rank, is_stochastic
+from jaxrnn._cell import input_rank, is_stochastic
+from jaxrnn._typing import PyTree
 from jaxrnn.convert.onnx import to_onnx as _nodes
 
 _OPSET, _IR_VERSION = 17, 8  # old enough for every runtime in use; the operators are of opset 14

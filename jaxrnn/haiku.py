@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree, check_init
+from jaxrnn._arguments import check_init
+from jaxrnn._typing import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

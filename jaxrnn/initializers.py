@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, Initializer, state_dtype
 from jaxrnn._eigenvalues import HippoN as HippoN
 from jaxrnn._eigenvalues import LogUniform as LogUniform
 from jaxrnn._eigenvalues import RotaryPhases as RotaryPhases
 from jaxrnn._eigenvalues import UnitRing as UnitRing
+from jaxrnn._numerics import state_dtype
+from jaxrnn._typing import Array, Initializer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,9 @@ from flax.core import FrozenDict
 from flax.linen import Bidirectional
 
 from jaxrnn import _flax
-from jaxrnn._cell import Array, PyTree, input_rank, step_with_key
+from jaxrnn._cell import input_rank, step_with_key
 from jaxrnn._linen_cell import LinenCell, from_linen_cell
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Engine
 
 __all__ = ["RNN", "Bidirectional", "Cell", "LinenCell", "from_linen_cell"]

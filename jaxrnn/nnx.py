@@ -12,8 +12,10 @@ from flax import nnx
 from flax.nnx import Bidirectional
 
 from jaxrnn import _flax
-from jaxrnn._cell import Array, PyTree, check_size, float_dtype, input_rank, step_with_key
+from jaxrnn._arguments import check_size, float_dtype
+from jaxrnn._cell import input_rank, step_with_key
 from jaxrnn._nnx_cell import NNXCell, from_nnx_cell
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Engine
 
 __all__ = ["RNN", "Bidirectional", "Cell", "NNXCell", "from_nnx_cell"]

@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.common.data.series import Series
+from experiments.common.data.series import Series, calendar
 from experiments.common.errors import UserError
-from experiments.forecast.features import calendar
 
 
 class Weeks(NamedTuple):

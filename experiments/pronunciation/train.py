@@ -32,7 +32,7 @@ from experiments.common.choices import CellName, EngineName
 from experiments.common.data import dictionaries as _dictionaries
 from experiments.common.data.batching import Batches, Size, Vocabulary, chunks
 from experiments.common.data.splits import digest
-from experiments.common.edit import edit_distance
+from experiments.common.metrics import edit_distance
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.training import Outcome, Task, fit
 from experiments.seq2seq.model import Params, Seq2Seq, look, mean_loss, write

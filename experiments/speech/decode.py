@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.common.edit import edit_distance
+from experiments.common.metrics import edit_distance
 from experiments.speech.corpora import Utterance
 from experiments.speech.data import Batch, decode
 from experiments.speech.model import Model, Params, log_probabilities

@@ -46,6 +46,7 @@ from experiments.common.choices import CellName, EngineName, make_cell, make_eng
 from experiments.common.data import dictionaries as _dictionaries
 from experiments.common.data.splits import digest
 from experiments.common.errors import UserError
+from experiments.common.metrics import most_common
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.training import Outcome, Task, fit
 from experiments.speech import corpora as _prompts
@@ -66,7 +67,6 @@ from experiments.speech.decode import error_rate, hear, write_down
 from experiments.speech.language_model import Letters, english, train_letters, weigh
 from experiments.speech.model import Model, log_probabilities, losses
 from experiments.speech.plots import draw_alignment, draw_amounts
-from experiments.translation.ibm_model1 import most_common
 from jaxrnn.layers import Bidirectional, Recurrent, Stack
 
 

@@ -6,7 +6,6 @@ Each source word hands out its probability, t(target | source), and the likelies
 source also has an empty word, for what stands for none of its words, like the "to" of "to take".
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,9 +79,3 @@ class WordForWord:
 def _other(word: str) -> str:
     """The same word with the space before it taken away, or put there."""
     return word[1:] if word.startswith(SPACE) else SPACE + word
-
-
-def most_common(texts: Sequence[str]) -> str:
-    """The text that occurs most often; of several, the first in alphabetical order."""
-    counts = Counter(texts)
-    return min(counts, key=lambda text: (-counts[text], text))

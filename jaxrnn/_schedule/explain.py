@@ -8,10 +8,11 @@ from typing import Any
 import jax
 
 from jaxrnn import _validation as checks
-from jaxrnn._cell import Cell, PyTree, input_rank
+from jaxrnn._cell import Cell, input_rank
 from jaxrnn._schedule.partition import Schedule, schedule
 from jaxrnn._schedule.pieces import PRODUCTS, Piece, Product
 from jaxrnn._schedule.trace import canonical_step, is_literal, nbytes
+from jaxrnn._typing import PyTree
 
 # Data in another order: no arithmetic.
 MOVES = frozenset(
@@ -104,7 +105,7 @@ def explain(cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None) -> Exp
         raise ValueError("xs must have at least one time step to explain, got 0")
     state = checks.check_state(cell, params, state, xs, batch_shape)
     checks.check_step(cell, params, state, xs)
-    from jaxrnn.engines.hoisted import separates_gates
+    from jaxrnn._schedule.trace import separates_gates
 
     x = jax.tree.map(lambda leaf: leaf[0], xs)
     step = canonical_step(cell.step, params, state, x, separate=separates_gates())

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, Cell, PyTree
+from jaxrnn._cell import Cell
+from jaxrnn._typing import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._schedule.pieces import Product
-from jaxrnn._schedule.trace import evaluate
+from jaxrnn._schedule.pieces import Piece, Product
+from jaxrnn._schedule.trace import evaluate, is_literal
 
 
 def is_plain_product(eqn: Any) -> bool:
@@ -117,3 +117,24 @@ def for_all_time(product: Product, operands, dkernel) -> tuple[Any, ...]:
         return cut(product, multiply(product, operand, dkernel))
 
     return jax.vmap(one)(operands)
+
+
+def over_time(piece: Piece, once: dict, stacked: dict) -> None:
+    """Evaluates a piece for all time steps at once."""
+    for eqn in piece.eqns:
+        free = list(dict.fromkeys(v for v in eqn.invars if not is_literal(v)))
+        args = [stacked[v] if v in stacked else once[v] for v in free]
+        if is_plain_product(eqn) and eqn.invars[0] in stacked and eqn.invars[1] in once:
+            results = [multiply_all(eqn, stacked[eqn.invars[0]], once[eqn.invars[1]])]
+        else:
+            axes = [0 if v in stacked else None for v in free]
+            if not any(v in stacked for v in free):
+                results = evaluate(piece.jaxpr, [eqn], free, eqn.outvars, args)
+                once.update(zip(eqn.outvars, results, strict=True))
+                continue
+
+            def step(*args, eqn=eqn, free=free):
+                return evaluate(piece.jaxpr, [eqn], free, eqn.outvars, args)
+
+            results = jax.vmap(step, axes)(*args)
+        stacked.update(zip(eqn.outvars, results, strict=True))

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import _validation as checks
-from jaxrnn._cell import Array, Cell, PyTree, check_key, check_size, input_rank, step_with_key
+from jaxrnn._arguments import check_key, check_size
+from jaxrnn._cell import Cell, input_rank, step_with_key
+from jaxrnn._typing import Array, PyTree
 
 
 class GradientFlow(NamedTuple):

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import _validation as checks
-from jaxrnn._cell import Array, Cell, PyTree, check_key, check_size, input_rank
+from jaxrnn._arguments import check_key, check_size
+from jaxrnn._cell import Cell, input_rank
 from jaxrnn._schedule.flat_state import FlatState
+from jaxrnn._typing import Array, PyTree
 
 
 def lyapunov_exponents(

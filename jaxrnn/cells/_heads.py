@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, check_size
+from jaxrnn._arguments import check_size
+from jaxrnn._typing import Array
 
 
 def check_heads(hidden_size: int, key_size: int, num_heads: int) -> None:

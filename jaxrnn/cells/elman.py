@@ -8,17 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    check_init,
-    check_size,
-    packed_bias,
-    packed_kernel,
-    product,
-    state_dtype,
-    widen,
-)
+from jaxrnn._arguments import check_init, check_size
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, tanh, widen
+from jaxrnn._typing import Array, Initializer
 
 
 class ElmanParams(NamedTuple):
@@ -33,16 +25,6 @@ class ElmanState(NamedTuple):
     """State of `Elman`."""
 
     hidden: Array  # [*batch, hidden]
-
-
-def tanh(x: Array) -> Array:
-    """The hyperbolic tangent, as a module-level function that pickles."""
-    return jnp.tanh(x)
-
-
-def relu(x: Array) -> Array:
-    """max(x, 0), with derivative 0 at 0."""
-    return jnp.where(x > 0, x, jnp.zeros_like(x))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,18 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    affine_step,
-    check_init,
-    check_size,
-    joined_kernel,
-    product,
-    split_columns,
-    state_dtype,
-    widen,
-)
+from jaxrnn._arguments import check_init, check_size
+from jaxrnn._cell import affine_step
+from jaxrnn._numerics import joined_kernel, product, split_columns, state_dtype, widen
+from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells._heads import (
     causal,
     check_heads,

@@ -11,19 +11,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    check_init,
-    check_size,
+from jaxrnn._arguments import check_init, check_size
+from jaxrnn._numerics import (
     packed_bias,
     packed_kernel,
     product,
     split_columns,
     state_dtype,
+    tanh,
     widen,
 )
-from jaxrnn.cells.elman import tanh
+from jaxrnn._typing import Array, Initializer
 
 
 class GRUParams(NamedTuple):

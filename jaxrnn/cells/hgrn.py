@@ -7,12 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    affine_step,
-    check_init,
-    check_size,
+from jaxrnn._arguments import check_init, check_size
+from jaxrnn._cell import affine_step
+from jaxrnn._numerics import (
     complex_state_dtype,
     packed_bias,
     packed_kernel,
@@ -20,6 +17,7 @@ from jaxrnn._cell import (
     state_dtype,
     widen,
 )
+from jaxrnn._typing import Array, Initializer
 
 
 class HGRNParams(NamedTuple):

@@ -9,19 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    check_init,
-    check_positive,
-    check_size,
-    packed_bias,
-    packed_kernel,
-    product,
-    split_columns,
-    state_dtype,
-    widen,
-)
+from jaxrnn._arguments import check_init, check_positive, check_size
+from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, state_dtype, widen
+from jaxrnn._typing import Array, Initializer
 
 
 class LMUParams(NamedTuple):

@@ -8,18 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    affine_step,
-    check_init,
-    check_size,
-    packed_bias,
-    packed_kernel,
-    product,
-    state_dtype,
-    widen,
-)
+from jaxrnn._arguments import check_init, check_size
+from jaxrnn._cell import affine_step
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._typing import Array, Initializer
 
 
 class MinGRUParams(NamedTuple):

@@ -8,16 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    check_init,
-    joined_kernel,
-    product,
-    split_columns,
-    state_dtype,
-    widen,
-)
+from jaxrnn._arguments import check_init
+from jaxrnn._numerics import joined_kernel, product, split_columns, state_dtype, widen
+from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells._heads import (
     causal,
     check_heads,

@@ -8,18 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    check_init,
-    check_size,
-    packed_bias,
-    packed_kernel,
-    product,
-    state_dtype,
-    widen,
-)
-from jaxrnn.cells.elman import Elman, ElmanParams, ElmanState, relu
+from jaxrnn._arguments import check_init, check_size
+from jaxrnn._numerics import packed_bias, packed_kernel, product, relu, state_dtype, widen
+from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells.elman import Elman, ElmanParams, ElmanState
 
 
 @dataclasses.dataclass(frozen=True)

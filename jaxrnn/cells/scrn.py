@@ -7,17 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._cell import (
-    Array,
-    Initializer,
-    check_init,
-    check_size,
-    joined_kernel,
-    packed_kernel,
-    product,
-    split_columns,
-    state_dtype,
-)
+from jaxrnn._arguments import check_init, check_size
+from jaxrnn._numerics import joined_kernel, packed_kernel, product, split_columns, state_dtype
+from jaxrnn._typing import Array, Initializer
 
 
 class SCRNParams(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Array
+from jaxrnn._typing import Array
 
 
 def as_array(name: str, value: Any) -> Array:

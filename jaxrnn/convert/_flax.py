@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxrnn._cell import PyTree
+from jaxrnn._typing import PyTree
 from jaxrnn.convert._arrays import Source, flatten
 from jaxrnn.convert._network import Part, assemble, parts
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import layers
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._numerics import relu, tanh
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
-from jaxrnn.cells.elman import relu, tanh
 
 ACTIVATIONS = {"tanh": tanh, "relu": relu}
 _SAME = {"tanh": (tanh, jnp.tanh, jax.nn.tanh), "relu": (relu, jax.nn.relu)}

@@ -4,7 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree, check_size
+from jaxrnn._arguments import check_size
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import LSTM
 from jaxrnn.convert._arrays import as_array
 from jaxrnn.convert._network import Part, assemble, lstm_part, parts, refuse

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import PyTree
+from jaxrnn._typing import PyTree
 from jaxrnn.cells import GRU, LSTM
 from jaxrnn.convert._arrays import Source, gates_of
 from jaxrnn.convert._network import Part, assemble, gru_part, lstm_part, parts, refuse

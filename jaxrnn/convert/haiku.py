@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import LSTM, Elman, ResetBeforeGRU, ResetBeforeGRUParams
 from jaxrnn.convert._arrays import Source, flatten, reorder
 from jaxrnn.convert._network import (

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import GRU, LSTM, Elman
 from jaxrnn.convert import _flax
 from jaxrnn.convert._arrays import Source, gates_of

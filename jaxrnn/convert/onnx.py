@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import (
     GRU,
     LSTM,

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import GRU, LSTM, Elman, ProjectedLSTM, ProjectedLSTMParams
 from jaxrnn.convert._arrays import Source, gates_of
 from jaxrnn.convert._network import (

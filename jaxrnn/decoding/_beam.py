@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree, check_size, state_dtype
+from jaxrnn._arguments import check_size
+from jaxrnn._numerics import state_dtype
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.decoding._sample import count_before
 from jaxrnn.decoding._step import Decoded, Work, log_softmax, prepare
 

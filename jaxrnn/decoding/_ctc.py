@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import _validation as checks
-from jaxrnn._cell import Array, PyTree, check_size, state_dtype
+from jaxrnn._arguments import check_size
+from jaxrnn._masking import select
+from jaxrnn._numerics import state_dtype
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.decoding._step import (
     Decoded,
     Work,
@@ -16,7 +19,6 @@ from jaxrnn.decoding._step import (
     log_softmax,
     prepare_step,
 )
-from jaxrnn.wrappers.masked import select
 
 
 class LanguageModel(NamedTuple):

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import _validation as checks
-from jaxrnn._cell import Array, PyTree, check_key, check_size, state_dtype
+from jaxrnn._arguments import check_key, check_size
+from jaxrnn._numerics import state_dtype
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.decoding._step import Decoded, Work, log_softmax, pick, prepare
 
 

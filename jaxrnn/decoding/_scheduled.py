@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree, check_key, check_positive, is_number
+from jaxrnn._arguments import check_key, check_positive, is_number
+from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.decoding._sample import draw
 from jaxrnn.decoding._step import Work, check_logits, prepare_step

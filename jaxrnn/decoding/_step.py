@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import _validation as checks
-from jaxrnn._cell import Array, PyTree, check_size, state_dtype
+from jaxrnn._arguments import check_size
+from jaxrnn._numerics import state_dtype
+from jaxrnn._typing import Array, PyTree
 
 
 class Decoded(NamedTuple):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array
+from jaxrnn._typing import Array
 
 UNROLLED = 4
 """Blocks up to this size are multiplied element by element, across all lanes at once; larger ones

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree
-from jaxrnn.wrappers.masked import select, zero_skipped
+from jaxrnn._masking import select, zero_skipped
+from jaxrnn._typing import Array, PyTree
 
 
 def in_chunks(

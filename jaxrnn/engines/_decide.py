@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Array
+from jaxrnn._typing import Array
 
 
 def cond_for_all(

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array
+from jaxrnn._typing import Array
 
 RADIX = 8
 """Steps that one level of a tree makes one of.

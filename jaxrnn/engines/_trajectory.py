@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Array
 from jaxrnn._schedule.jacobian import Blocks
+from jaxrnn._typing import Array
 from jaxrnn.engines._block_linear import block_recurrence, transposed_matrices
 from jaxrnn.engines._decide import cond_for_all
 from jaxrnn.engines._transition import Fixed, Transition, from_blocks, to_blocks

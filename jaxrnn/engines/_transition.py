@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Array
 from jaxrnn._schedule import products as _products
 from jaxrnn._schedule.flat_state import FlatState
 from jaxrnn._schedule.jacobian import Blocks, is_square
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.pieces import Piece
 from jaxrnn._schedule.trace import evaluate, is_literal
+from jaxrnn._typing import Array
 
 
 class Fixed(NamedTuple):

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from jaxrnn._cell import AffineCell, Array, Cell, ChunkedCell, PyTree, check_size
+from jaxrnn._arguments import check_size
+from jaxrnn._cell import AffineCell, Cell, ChunkedCell
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._chunks import in_chunks, masked_chunks
 from jaxrnn.engines._linear import linear_recurrence
 from jaxrnn.engines.hoisted import Hoisted

@@ -4,7 +4,8 @@ import dataclasses
 
 import jax
 
-from jaxrnn._cell import Cell, PyTree
+from jaxrnn._cell import Cell
+from jaxrnn._typing import PyTree
 from jaxrnn.engines._engine import Engine
 from jaxrnn.engines.associative import Associative
 from jaxrnn.engines.hoisted import Hoisted

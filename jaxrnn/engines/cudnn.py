@@ -6,7 +6,8 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Cell, PyTree
+from jaxrnn._cell import Cell
+from jaxrnn._typing import PyTree
 from jaxrnn.cells.lstm import LSTM, LSTMState
 from jaxrnn.wrappers.masked import Masked
 

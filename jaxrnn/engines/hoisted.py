@@ -7,11 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Cell, PyTree, check_size
+from jaxrnn._arguments import check_size
+from jaxrnn._cell import Cell
 from jaxrnn._schedule.partition import Schedule, schedule
-from jaxrnn._schedule.pieces import Piece
-from jaxrnn._schedule.products import is_plain_product, multiply_all
-from jaxrnn._schedule.trace import INPUTS, PARAMS, canonical_step, evaluate, is_literal, nbytes
+from jaxrnn._schedule.products import is_plain_product, over_time
+from jaxrnn._schedule.trace import (
+    INPUTS,
+    PARAMS,
+    canonical_step,
+    is_literal,
+    nbytes,
+    separates_gates,
+)
+from jaxrnn._typing import PyTree
 from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._loop import Loop, Operands
 
@@ -89,36 +97,6 @@ class Hoisted:
             steps = _steps_at_a_time(plan, slices[0].shape[0])
             state, ys = in_chunks(run, leaves, slices, steps, reverse, again=False)
         return jax.tree.unflatten(step.out_tree, [*state, *ys])
-
-
-def separates_gates() -> bool:
-    """Whether this backend wants the gates of a packed kernel as arrays of their own.
-
-    On the CPU, LSTM with T=128, B=32, I=128, H=256, forward: five times less time in the pointwise
-    part (5.2 against 23.5 ms for the loop without its product). A GPU wants one large product.
-    """
-    return jax.default_backend() == "cpu"
-
-
-def over_time(piece: Piece, once: dict, stacked: dict) -> None:
-    """Evaluates a piece for all time steps at once."""
-    for eqn in piece.eqns:
-        free = list(dict.fromkeys(v for v in eqn.invars if not is_literal(v)))
-        args = [stacked[v] if v in stacked else once[v] for v in free]
-        if is_plain_product(eqn) and eqn.invars[0] in stacked and eqn.invars[1] in once:
-            results = [multiply_all(eqn, stacked[eqn.invars[0]], once[eqn.invars[1]])]
-        else:
-            axes = [0 if v in stacked else None for v in free]
-            if not any(v in stacked for v in free):
-                results = evaluate(piece.jaxpr, [eqn], free, eqn.outvars, args)
-                once.update(zip(eqn.outvars, results, strict=True))
-                continue
-
-            def step(*args, eqn=eqn, free=free):
-                return evaluate(piece.jaxpr, [eqn], free, eqn.outvars, args)
-
-            results = jax.vmap(step, axes)(*args)
-        stacked.update(zip(eqn.outvars, results, strict=True))
 
 
 def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted, reverse: bool):

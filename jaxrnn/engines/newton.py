@@ -7,14 +7,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, Cell, PyTree, check_size, is_number
+from jaxrnn._arguments import check_size, is_number
+from jaxrnn._cell import Cell
 from jaxrnn._schedule.flat_state import FlatState, batch_rank
 from jaxrnn._schedule.jacobian import Blocks, rows_are_apart, state_blocks
 from jaxrnn._schedule.partition import Schedule, schedule
-from jaxrnn._schedule.trace import INPUTS, PARAMS, Step, canonical_step, is_literal, nested_jaxprs
+from jaxrnn._schedule.products import over_time
+from jaxrnn._schedule.trace import (
+    INPUTS,
+    PARAMS,
+    Step,
+    canonical_step,
+    is_literal,
+    nested_jaxprs,
+    separates_gates,
+)
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._trajectory import Knowns, NewtonInfo, Trajectory
 from jaxrnn.engines._transition import Fixed, Transition
-from jaxrnn.engines.hoisted import over_time, separates_gates
 from jaxrnn.engines.sequential import Sequential
 
 LARGEST_BLOCK = 256

@@ -4,7 +4,9 @@ import dataclasses
 
 import jax
 
-from jaxrnn._cell import Cell, PyTree, check_size
+from jaxrnn._arguments import check_size
+from jaxrnn._cell import Cell
+from jaxrnn._typing import PyTree
 
 
 @dataclasses.dataclass(frozen=True)

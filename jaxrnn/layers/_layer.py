@@ -2,10 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-import jax
-import jax.numpy as jnp
-
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._typing import Array, PyTree
 
 
 @runtime_checkable
@@ -71,12 +68,3 @@ def check_parts(name: str, parts: Any, count: int, remedy: str) -> None:
         )
     if len(parts) != count:
         raise ValueError(f"{name} must have {count} entries, got {len(parts)}; {remedy}")
-
-
-def valid_steps(xs: PyTree, lengths: Any, mask: Any) -> Array | None:
-    """The mask ``[time, *batch]`` that checked lengths, or a checked mask, stand for."""
-    if lengths is None:
-        return None if mask is None else jnp.asarray(mask)
-    lengths = jnp.asarray(lengths)
-    steps = jnp.arange(jnp.shape(jax.tree.leaves(xs)[0])[0])
-    return steps.reshape(-1, *(1 for _ in lengths.shape)) < lengths.astype(steps.dtype)

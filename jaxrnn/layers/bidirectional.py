@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, Cell, PyTree, check_init, check_key, input_rank
-from jaxrnn.layers._layer import Layer, can_step, cannot_step, check_parts, valid_steps
+from jaxrnn._arguments import check_init, check_key
+from jaxrnn._cell import Cell, input_rank
+from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
+from jaxrnn._typing import Array, PyTree
+from jaxrnn.layers._layer import Layer, can_step, cannot_step, check_parts
 from jaxrnn.layers.recurrent import Recurrent, as_layer
 from jaxrnn.layers.stack import Stack
-from jaxrnn.wrappers.masked import safe_inputs, zero_skipped
 
 
 class BidirectionalParams(NamedTuple):

@@ -4,17 +4,11 @@ import dataclasses
 from typing import Any
 
 from jaxrnn import _validation as checks
-from jaxrnn._cell import (
-    Array,
-    Cell,
-    PyTree,
-    bind_with_key,
-    input_rank,
-    is_stochastic,
-    step_with_key,
-)
+from jaxrnn._cell import Cell, bind_with_key, input_rank, is_stochastic, step_with_key
+from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.engines import Engine
+from jaxrnn.engines._engine import check_engine
 from jaxrnn.layers._layer import Layer, cannot_step
 
 
@@ -52,7 +46,8 @@ class Recurrent:
 
     def __post_init__(self):
         checks.check_cell(self.cell)
-        checks.check_engine(self.engine)
+        if self.engine is not None:
+            check_engine(self.engine)
         if not isinstance(self.reverse, bool):
             raise TypeError(f"reverse must be True or False, got {self.reverse!r}")
         if self.reverse:

@@ -6,21 +6,13 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import (
-    Array,
-    Cell,
-    PyTree,
-    bind_with_key,
-    check_init,
-    check_key,
-    input_rank,
-    is_stochastic,
-    step_with_key,
-)
-from jaxrnn._dropout import check_rate, dropout
-from jaxrnn.layers._layer import Layer, can_step, cannot_step, check_parts, valid_steps
+from jaxrnn._arguments import check_init, check_key, check_rate
+from jaxrnn._cell import Cell, bind_with_key, input_rank, is_stochastic, step_with_key
+from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
+from jaxrnn._numerics import dropout
+from jaxrnn._typing import Array, PyTree
+from jaxrnn.layers._layer import Layer, can_step, cannot_step, check_parts
 from jaxrnn.layers.recurrent import as_layer
-from jaxrnn.wrappers.masked import safe_inputs, zero_skipped
 
 
 class NormalisedParams(NamedTuple):

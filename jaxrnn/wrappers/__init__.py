@@ -1,8 +1,9 @@
 """Wrappers: cell -> cell. What they add is seen by every engine as part of the step."""
 
+from jaxrnn._masking import MaskedInput
 from jaxrnn.wrappers.emit_state import EmitState
 from jaxrnn.wrappers.learned_initial_state import LearnedInitialState, LearnedInitialStateParams
-from jaxrnn.wrappers.masked import Masked, MaskedInput
+from jaxrnn.wrappers.masked import Masked
 from jaxrnn.wrappers.recurrent_dropout import RecurrentDropout
 from jaxrnn.wrappers.residual import Residual
 from jaxrnn.wrappers.variational_dropout import VariationalDropout

@@ -6,17 +6,9 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import (
-    AffineCell,
-    Array,
-    Cell,
-    PyTree,
-    bind_with_key,
-    input_rank,
-    is_stochastic,
-    step_with_key,
-)
-from jaxrnn._dropout import DroppedKernel
+from jaxrnn._cell import AffineCell, Cell, bind_with_key, input_rank, is_stochastic, step_with_key
+from jaxrnn._numerics import DroppedKernel
+from jaxrnn._typing import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper
 
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree, float_dtype
+from jaxrnn._arguments import float_dtype
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper
 
 

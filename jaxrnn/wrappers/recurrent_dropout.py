@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any
 
-from jaxrnn._cell import Array, Cell, PyTree, is_stochastic, step_with_key
-from jaxrnn._dropout import check_rate, dropout
+from jaxrnn._arguments import check_rate
+from jaxrnn._cell import Cell, is_stochastic, step_with_key
+from jaxrnn._numerics import dropout
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, split_key
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Array, PyTree
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Array, PyTree, bind_with_key
-from jaxrnn._dropout import DroppedKernel, check_rate, dropout
+from jaxrnn._arguments import check_rate
+from jaxrnn._cell import bind_with_key
+from jaxrnn._numerics import DroppedKernel, dropout
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import AffineCell, Array, PyTree, is_stochastic, step_with_key
-from jaxrnn._dropout import check_rate
+from jaxrnn._arguments import check_rate
+from jaxrnn._cell import AffineCell, is_stochastic, step_with_key
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, split_key
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import jaxrnn as rnn
-from jaxrnn.cells.elman import relu
+from jaxrnn._numerics import relu
 
 CELLS = {
     "elman": rnn.Elman(3),

@@ -187,3 +187,26 @@ def _numbers(rows: Sequence[dict[str, str]], name: str, path: Path) -> np.ndarra
                 f"{row[name]!r}; fill it, or leave the column out"
             )
     return values
+
+
+def calendar(series: Series) -> np.ndarray:
+    """Waves of the day and the year, and the day of the week; nothing for yearly series."""
+    if series.minutes > 1440:
+        return np.zeros((len(series.values), 0))
+    minutes = series.times.astype("datetime64[m]").astype(np.int64)
+    day = minutes // 1440
+    year = (series.times - series.times.astype("datetime64[Y]")).astype(np.int64) / (365.25 * 1440)
+    turns = [k * (minutes % 1440) / 1440 for k in range(1, 7)] + [year, 2 * year]
+    angles = 2 * np.pi * np.stack(turns, -1)
+    weekday = np.eye(7)[(day + 3) % 7]  # day 0 was a Thursday; here Monday is 0
+    weekend = weekday[:, 5:].sum(-1, keepdims=True)
+    return np.concatenate(
+        [
+            np.sin(angles),
+            np.cos(angles),
+            weekday,
+            weekend * np.sin(angles),
+            weekend * np.cos(angles),
+        ],
+        -1,
+    )

@@ -19,8 +19,8 @@ from experiments.common.data.batching import (
     pad,
 )
 from experiments.common.data.near_duplicates import groups
-from experiments.common.edit import edit_distance
-from experiments.translation.ibm_model1 import WordForWord, most_common
+from experiments.common.metrics import edit_distance, most_common
+from experiments.translation.ibm_model1 import WordForWord
 from experiments.translation.subwords import Subwords, join
 
 # Numbers ------------------------------------------------------------------------------------------

@@ -1,0 +1,132 @@
+"""The arithmetic that cells share: mixed-precision products, packed gates, dropout."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._typing import Array, Initializer
+
+
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent, as a module-level function that pickles."""
+    return jnp.tanh(x)
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0), with derivative 0 at 0."""
+    return jnp.where(x > 0, x, jnp.zeros_like(x))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DroppedKernel:
+    """A kernel that multiplies features of which some are dropped; it stands where the kernel did.
+
+    One kernel serves the whole batch, and yet each row of the batch has a mask of its own, which a
+    kernel with rows of zeros could not give it.
+    """
+
+    kernel: Any  # Array [features, columns], or a DroppedKernel again
+    mask: Array  # [*batch, features]: 0, or 1 / (1 - rate)
+
+    __array_ufunc__ = None  # NumPy leaves x @ kernel to __rmatmul__
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.kernel.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.kernel.ndim
+
+    @property
+    def dtype(self) -> Any:
+        return self.kernel.dtype
+
+    def drop(self, x: Array) -> Array:
+        """The features that are kept, scaled."""
+        return (x.astype(self.mask.dtype) * self.mask).astype(x.dtype)
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return self.drop(x) @ self.kernel
+
+
+def state_dtype(dtype: Any) -> Any:
+    """The dtype of a state beside parameters of ``dtype``: at least float32."""
+    return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
+
+
+def complex_state_dtype(dtype: Any) -> Any:
+    """The dtype of a complex state: complex64, and complex128 beside float64."""
+    return jnp.dtype(jnp.complex64 if state_dtype(dtype) == jnp.float32 else jnp.complex128)
+
+
+def widen(x: Array) -> Array:
+    """Casts parameters or inputs to the dtype in which states are kept."""
+    return x.astype(state_dtype(x.dtype))
+
+
+def product(x: Array, kernel: Array | DroppedKernel) -> Array:
+    """``x @ kernel``, taken in the kernel's dtype and accumulated in the state's.
+
+    Shapes: x ``[*batch, n]``, kernel ``[n, m]`` -> ``[*batch, m]``.
+
+    Raises:
+        ValueError: ``x`` does not have as many features as ``kernel`` has rows.
+        TypeError: ``x`` has neither the kernel's dtype nor the state's beside it.
+    """
+    if x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"x has shape {x.shape}, but its last axis must hold the {kernel.shape[0]} features "
+            f"that a kernel of shape {kernel.shape} takes; pass the input's width to init as "
+            "input_size, or mend the input"
+        )
+    wide = state_dtype(kernel.dtype)
+    if x.dtype not in (kernel.dtype, wide):
+        raise TypeError(
+            f"x has dtype {x.dtype}, the kernel {kernel.dtype}; they must agree, because nothing "
+            f"is promoted silently: cast one of them, e.g. x.astype('{kernel.dtype}')"
+        )
+    if isinstance(kernel, DroppedKernel):
+        return product(kernel.drop(x), kernel.kernel)
+    return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=wide)
+
+
+def packed_kernel(
+    initializer: Initializer, key: Array, shape: tuple[int, int], gates: int, dtype: Any
+) -> Array:
+    """A kernel ``[rows, gates * columns]``, each gate's block ``[rows, columns]`` drawn alone."""
+    return joined_kernel(initializer, key, shape[0], (shape[1],) * gates, dtype)
+
+
+def joined_kernel(
+    initializer: Initializer, key: Array, rows: int, columns: Sequence[int], dtype: Any
+) -> Array:
+    """A kernel ``[rows, sum(columns)]``, each block of so many columns drawn alone."""
+    keys = jax.random.split(key, len(columns))
+    blocks = [initializer(k, (rows, n), dtype) for k, n in zip(keys, columns, strict=True)]
+    return jnp.concatenate(blocks, axis=-1)
+
+
+def split_columns(x: Any, columns: Sequence[int]) -> list[Any]:
+    """Splits the last axis into blocks of so many columns."""
+    if isinstance(x, DroppedKernel):
+        return [DroppedKernel(block, x.mask) for block in split_columns(x.kernel, columns)]
+    return jnp.split(x, list(itertools.accumulate(columns))[:-1], axis=-1)
+
+
+def packed_bias(initializer: Initializer, key: Array, size: int, gates: int, dtype: Any) -> Array:
+    """A bias ``[gates * size]``; the initializer sees ``[gates, size]``, a row a gate."""
+    return initializer(key, (gates, size), dtype).reshape(gates * size)
+
+
+def dropout(key: Array | None, rate: float, x: Array) -> Array:
+    """Sets elements to zero with probability ``rate``; ``key=None`` leaves all as they are."""
+    if key is None or rate == 0:
+        return x
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
