@@ -24,7 +24,15 @@ from jaxrnn import (
     layers,
     wrappers,
 )
-from jaxrnn._cell import AffineCell, Cell, ChunkedCell, FunctionCell, from_step
+from jaxrnn._cell import (
+    AffineCell,
+    Cell,
+    ChunkedCell,
+    FunctionCell,
+    from_step,
+    is_affine,
+    is_chunked,
+)
 from jaxrnn._pack import Packed, pack
 from jaxrnn._schedule.explain import Explanation, explain
 from jaxrnn._unroll import unroll
@@ -153,6 +161,8 @@ __all__ = [
     "explain",
     "from_step",
     "initializers",
+    "is_affine",
+    "is_chunked",
     "layers",
     "pack",
     "unroll",

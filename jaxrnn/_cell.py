@@ -6,7 +6,7 @@ nothing to inherit.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import jax
 
@@ -14,42 +14,8 @@ from jaxrnn._arguments import check_size
 from jaxrnn._typing import Array, PyTree
 
 
-class _DeclaredByInstance(type(Protocol)):
-    """Lets ``isinstance`` ask the instance: a method that is None there is one it does not have.
-
-    Whether a wrapper is affine depends on the cell it wraps, and whether a layer has a step on its
-    direction, not on their classes. Newer Pythons look at the class first.
-    """
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        own = [name for name, member in vars(cls).items() if callable(member)]
-        return super().__instancecheck__(instance) and all(
-            getattr(instance, name, None) is not None for name in own if not name.startswith("_")
-        )
-
-
-@runtime_checkable
-class Cell(Protocol, metaclass=_DeclaredByInstance):
-    """What every cell has: a step of a recurrence, as pure functions over pytrees.
-
-    A cell is hashable and holds static hyper-parameters only; what is learned is in ``params``,
-    what is remembered is in ``state``. ``step`` works for any number of leading batch axes.
-
-    Optional members, declared by the instance:
-
-    - ``input_rank: int`` (default 1): the number of trailing, non-batch axes of every leaf of one
-      step's input. 0 for tokens, 1 for feature vectors.
-    - ``stochastic = True``: ``step`` takes a keyword ``key``; ``key=None`` is deterministic.
-    - ``bind(params, key, batch_shape) -> params``: draws made once a sequence. `unroll` calls it
-      before the loop when it is given a key.
-    - ``affine`` and ``readout``: see `AffineCell`.
-    - ``chunk``: see `ChunkedCell`.
-
-    Example:
-        >>> import jaxrnn as rnn
-        >>> isinstance(rnn.LSTM(8), rnn.Cell)
-        True
-    """
+class _Members(Protocol):
+    """The members that every cell has."""
 
     @property
     def output_size(self) -> int | None:
@@ -70,12 +36,38 @@ class Cell(Protocol, metaclass=_DeclaredByInstance):
 
 
 @runtime_checkable
-class AffineCell(Cell, Protocol):
-    """A cell whose state moves by an elementwise affine map: ``state' = a * state + b``.
+class Cell(_Members, Protocol):
+    """The contract of a cell: one step of a recurrence, as pure functions over pytrees.
+
+    A cell is hashable and holds static hyperparameters only; ``params`` holds what is learned, and
+    ``state`` what is remembered. ``step`` works for any number of leading batch axes.
+
+    Optional members:
+
+    - ``input_rank: int`` (default 1): the number of trailing, non-batch axes of every leaf of one
+      step's input. 0 for tokens, 1 for feature vectors.
+    - ``stochastic = True``: ``step`` takes a keyword ``key``; ``key=None`` is deterministic.
+    - ``bind(params, key, batch_shape) -> params``: makes the random draws of a whole sequence.
+      `unroll` calls it before the loop when it is given a key.
+    - ``affine`` and ``readout``: see `AffineCell`.
+    - ``chunk``: see `ChunkedCell`.
+
+    Example:
+        >>> import jaxrnn as rnn
+        >>> isinstance(rnn.LSTM(8), rnn.Cell)
+        True
+    """
+
+
+class AffineCell(_Members, Protocol):
+    """A cell with an elementwise affine state update: ``state' = a * state + b``.
 
     Its ``step`` follows from the two functions below, and so does every schedule that is parallel
-    over time. ``a`` and ``b`` have the tree structure of the state; ``a`` may broadcast. An
-    instance that has no such form, though others of its class have, holds None as ``affine``.
+    over time. ``a`` and ``b`` have the tree structure of the state; ``a`` may broadcast.
+
+    `is_affine` tests an instance; ``isinstance`` does not, because it sees only the class. An
+    instance without an affine form, of a class that has one, has ``affine = None`` or the member
+    ``is_affine = False``.
     """
 
     def affine(self, params: PyTree, x: PyTree, /) -> tuple[PyTree, PyTree]:
@@ -87,13 +79,40 @@ class AffineCell(Cell, Protocol):
         ...
 
 
-@runtime_checkable
-class ChunkedCell(Cell, Protocol):
-    """A cell with a matrix-valued state and a closed form for a whole chunk of time."""
+class ChunkedCell(_Members, Protocol):
+    """A cell with a matrix-valued state and a closed form for a chunk of time steps.
+
+    `is_chunked` tests an instance.
+    """
 
     def chunk(self, params: PyTree, state: PyTree, xs: PyTree, /) -> tuple[PyTree, PyTree]:
-        """Does ``xs.shape[0]`` steps at once: ``(params, state, xs) -> (state, ys)``."""
+        """Runs ``xs.shape[0]`` steps at once: ``(params, state, xs) -> (state, ys)``."""
         ...
+
+
+def is_affine(cell: Any) -> TypeGuard[AffineCell]:
+    """Whether the cell is an `AffineCell`; a wrapper is one if the wrapped cell is.
+
+    Example:
+        >>> import jaxrnn as rnn
+        >>> [rnn.is_affine(rnn.wrappers.Residual(cell)) for cell in (rnn.LRU(8), rnn.GRU(8))]
+        [True, False]
+    """
+    return _has(cell, "affine", "readout") and getattr(cell, "is_affine", True)
+
+
+def is_chunked(cell: Any) -> TypeGuard[ChunkedCell]:
+    """Whether the cell is a `ChunkedCell`."""
+    return _has(cell, "chunk")
+
+
+def can_step(cell: Any) -> TypeGuard[Cell]:
+    """Whether a cell or a layer runs one step at a time, forward in time."""
+    return _has(cell, "step") and getattr(cell, "can_step", True)
+
+
+def _has(cell: Any, *methods: str) -> bool:
+    return all(callable(getattr(cell, name, None)) for name in methods)
 
 
 def input_rank(cell: Any) -> int:

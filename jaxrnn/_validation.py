@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._arguments import brief
-from jaxrnn._cell import Cell
+from jaxrnn._cell import Cell, can_step
 from jaxrnn._numerics import DroppedKernel
 from jaxrnn._typing import Array, PyTree
 
@@ -23,7 +23,8 @@ def check_cell(cell: Any) -> None:
             f"cell must be an instance, got the class {cell.__name__}; "
             f"make one, e.g. {cell.__name__}(hidden_size=128)"
         )
-    missing = [name for name in ("step", "init_state") if not callable(getattr(cell, name, None))]
+    has = {"step": can_step(cell), "init_state": callable(getattr(cell, "init_state", None))}
+    missing = [name for name, there in has.items() if not there]
     if missing:
         raise TypeError(
             f"cell must have the functions step and init_state, got {brief(cell)}, which lacks "

@@ -6,7 +6,7 @@ import jax
 import jax.export
 import numpy as np
 
-from jaxrnn._cell import input_rank, is_stochastic
+from jaxrnn._cell import can_step, input_rank, is_stochastic
 from jaxrnn._typing import PyTree
 from jaxrnn.convert.onnx import to_onnx as _nodes
 
@@ -121,7 +121,7 @@ def to_stablehlo(
         >>> y.shape
         (2, 4)
     """
-    if not callable(getattr(network, "step", None)):
+    if not can_step(network):
         raise TypeError(
             f"network must have a step, got {network!r}, which needs the whole sequence; export "
             "its apply with jax.export yourself"

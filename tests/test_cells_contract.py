@@ -18,7 +18,7 @@ from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
 
 ROUNDING = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 0.05}
 PUBLIC = {name: kind for name, kind in vars(rnn.cells).items() if hasattr(kind, "init_state")}
-AFFINE = [case for case in CELLS + WRAPPERS if isinstance(case.cell, rnn.AffineCell)]
+AFFINE = [case for case in CELLS + WRAPPERS if rnn.is_affine(case.cell)]
 
 
 @pytest.fixture(scope="module", params=CELLS + WRAPPERS, ids=str)
@@ -77,7 +77,7 @@ def test_every_public_cell_is_in_the_table_and_says_what_it_is():
     linear = {"GatedLinearAttention", "HGRN", "LRU", "MinGRU", "MinLSTM", "QRNN", "RGLRU"}
     linear |= {"S5", "SRU", "SelectiveSSM"}
     assert {str(case) for case in AFFINE} == linear
-    chunked = {str(case) for case in CELLS if isinstance(case.cell, rnn.ChunkedCell)}
+    chunked = {str(case) for case in CELLS if rnn.is_chunked(case.cell)}
     assert chunked == {"DeltaNet", "GatedDeltaNet", "GatedLinearAttention", "MLSTM"}
 
 

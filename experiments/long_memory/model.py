@@ -69,7 +69,7 @@ class Model:
     @property
     def linear(self) -> bool:
         """Whether the cell's recurrence is linear in its state."""
-        return isinstance(self.cell, rnn.AffineCell | rnn.ChunkedCell)
+        return rnn.is_affine(self.cell) or rnn.is_chunked(self.cell)
 
     def init(self, key: jax.Array, inputs: int) -> Params:
         """Draws the parameters."""

@@ -60,7 +60,7 @@ class QRNN:
         >>> cell = rnn.QRNN(hidden_size=4, window=2)
         >>> cell.init(jax.random.key(0), input_size=3).input_kernel.shape
         (6, 12)
-        >>> isinstance(cell, rnn.AffineCell), isinstance(rnn.QRNN(4), rnn.AffineCell)
+        >>> rnn.is_affine(cell), rnn.is_affine(rnn.QRNN(4))
         (False, True)
 
     References:
@@ -80,13 +80,16 @@ class QRNN:
     def __post_init__(self):
         check_size("hidden_size", self.hidden_size)
         check_size("window", self.window)
-        if self.window > 1:
-            object.__setattr__(self, "affine", None)
 
     @property
     def output_size(self) -> int:
         """The number of output features: ``hidden_size``."""
         return self.hidden_size
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the gates depend on the input alone."""
+        return self.window == 1
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> QRNNParams:
         """Draws the parameters."""

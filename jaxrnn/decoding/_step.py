@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import _validation as checks
 from jaxrnn._arguments import check_size
+from jaxrnn._cell import can_step
 from jaxrnn._numerics import state_dtype
 from jaxrnn._typing import Array, PyTree
 
@@ -64,7 +65,7 @@ def prepare_step(
 ) -> tuple[Callable, PyTree, PyTree, Array]:
     """The step as a function, and its arguments as arrays; ``skip`` axes of tokens are of time."""
     is_cell = hasattr(step, "step")
-    if isinstance(step, type) or not callable(getattr(step, "step", step)):
+    if isinstance(step, type) or not (can_step(step) if is_cell else callable(step)):
         raise TypeError(
             "step must be a function (params, state, token) -> (state, logits), or a cell that "
             f"takes tokens, got {step!r}"

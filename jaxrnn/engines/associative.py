@@ -12,7 +12,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxrnn._arguments import check_size
-from jaxrnn._cell import AffineCell, Cell, ChunkedCell
+from jaxrnn._cell import Cell, is_affine, is_chunked
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._chunks import in_chunks, masked_chunks
 from jaxrnn.engines._linear import linear_recurrence
@@ -98,8 +98,8 @@ class Associative:
         """Says why this engine refuses the work, or None if it takes it."""
         if self._in_closed_form(cell, xs):
             return None
-        if not isinstance(cell, AffineCell):
-            if isinstance(_unmasked(cell), ChunkedCell):
+        if not is_affine(cell):
+            if is_chunked(_unmasked(cell)):
                 if self.axis_name is not None:
                     what = "does not say how chunks on different devices combine"
                 else:
@@ -164,7 +164,7 @@ class Associative:
 
     def _in_closed_form(self, cell: Any, xs: PyTree) -> bool:
         """Whether the cell's own form for chunks is the one to take."""
-        if self.axis_name is not None or not isinstance(_unmasked(cell), ChunkedCell):
+        if self.axis_name is not None or not is_chunked(_unmasked(cell)):
             return False
         return not isinstance(cell, Masked) or xs.start is None
 

@@ -1,5 +1,6 @@
 """Layers: whole sequences to whole sequences. A bare cell stands for `Recurrent` of it."""
 
+from jaxrnn._cell import can_step
 from jaxrnn.layers._layer import Layer
 from jaxrnn.layers.bidirectional import Bidirectional, BidirectionalParams, BidirectionalState
 from jaxrnn.layers.recurrent import Recurrent
@@ -13,4 +14,5 @@ __all__ = [
     "NormalisedParams",
     "Recurrent",
     "Stack",
+    "can_step",
 ]

@@ -10,7 +10,7 @@ class Layer(Protocol):
     """Takes a whole sequence to a whole sequence; a frozen dataclass of static hyper-parameters.
 
     A unidirectional layer is a `Cell`, too: it has ``step``, so that it decodes and samples one
-    step at a time. A layer that needs the whole sequence has ``step = None``.
+    step at a time. `can_step` tests it; a layer that needs the whole sequence cannot.
 
     Example:
         >>> import jaxrnn as rnn
@@ -44,20 +44,6 @@ class Layer(Protocol):
     ) -> tuple[PyTree, PyTree]:
         """Runs over a sequence: ``(params, state, xs) -> (final_state, ys)``."""
         ...
-
-
-def can_step(layer: Any) -> bool:
-    """Whether the layer runs one step at a time, forward in time."""
-    return callable(getattr(layer, "step", None))
-
-
-def cannot_step(layer: Any) -> None:
-    """Declares on the instance of a frozen dataclass that it has no ``step``.
-
-    As with ``__hash__``, a method that is None is one that the instance lacks: `callable` and
-    ``isinstance(layer, Cell)`` see it both.
-    """
-    object.__setattr__(layer, "step", None)
 
 
 def check_parts(name: str, parts: Any, count: int, remedy: str) -> None:

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._arguments import check_init, check_key
-from jaxrnn._cell import Cell, input_rank
+from jaxrnn._cell import Cell, can_step, input_rank
 from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.layers._layer import Layer, can_step, cannot_step, check_parts
+from jaxrnn.layers._layer import Layer, check_parts
 from jaxrnn.layers.recurrent import Recurrent, as_layer
 from jaxrnn.layers.stack import Stack
 
@@ -93,7 +93,6 @@ class Bidirectional:
                 "merge=operator.add, or leave it out to concatenate"
             )
         reverse_layer(self.backward)
-        cannot_step(self)
 
     @property
     def output_size(self) -> int | None:

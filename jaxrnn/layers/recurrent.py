@@ -4,12 +4,12 @@ import dataclasses
 from typing import Any
 
 from jaxrnn import _validation as checks
-from jaxrnn._cell import Cell, bind_with_key, input_rank, is_stochastic, step_with_key
+from jaxrnn._cell import Cell, bind_with_key, can_step, input_rank, is_stochastic, step_with_key
 from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.engines import Engine
 from jaxrnn.engines._engine import check_engine
-from jaxrnn.layers._layer import Layer, cannot_step
+from jaxrnn.layers._layer import Layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +50,6 @@ class Recurrent:
             check_engine(self.engine)
         if not isinstance(self.reverse, bool):
             raise TypeError(f"reverse must be True or False, got {self.reverse!r}")
-        if self.reverse:
-            cannot_step(self)
 
     @property
     def output_size(self) -> int | None:
@@ -67,6 +65,11 @@ class Recurrent:
     def stochastic(self) -> bool:
         """Whether the cell takes a key."""
         return is_stochastic(self.cell)
+
+    @property
+    def can_step(self) -> bool:
+        """Whether the layer runs forward in time."""
+        return not self.reverse
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
         """Draws the cell's parameters."""
@@ -84,6 +87,8 @@ class Recurrent:
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
         """One step of the cell."""
+        if self.reverse:
+            raise TypeError(f"{self!r} runs backward over a whole sequence: call apply, not step")
         return step_with_key(self.cell, params, state, x, key)
 
     def apply(
@@ -121,7 +126,7 @@ def as_layer(value: Layer | Cell, name: str) -> Layer:
         )
     if callable(getattr(value, "apply", None)):
         return value  # pyright: ignore[reportReturnType]
-    if not callable(getattr(value, "step", None)):
+    if not can_step(value):
         raise TypeError(
             f"{name} must be a layer or a cell, got {value!r}, which has neither apply nor step"
         )

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._arguments import check_init, check_key, check_rate
-from jaxrnn._cell import Cell, bind_with_key, input_rank, is_stochastic, step_with_key
+from jaxrnn._cell import Cell, bind_with_key, can_step, input_rank, is_stochastic, step_with_key
 from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
 from jaxrnn._numerics import dropout
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.layers._layer import Layer, can_step, cannot_step, check_parts
+from jaxrnn.layers._layer import Layer, check_parts
 from jaxrnn.layers.recurrent import as_layer
 
 
@@ -102,8 +102,6 @@ class Stack:
         _check_normalisation(self.normalisation)
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "residual", residual)
-        if not all(map(can_step, layers)):
-            cannot_step(self)
 
     @property
     def output_size(self) -> int | None:
@@ -119,6 +117,11 @@ class Stack:
     def stochastic(self) -> bool:
         """Whether ``step`` makes use of a key."""
         return self.dropout > 0 or any(map(is_stochastic, self.layers))
+
+    @property
+    def can_step(self) -> bool:
+        """Whether all layers run one step at a time."""
+        return all(map(can_step, self.layers))
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> tuple[PyTree, ...]:
         """Draws the parameters of all layers, and of the normalisations between them."""

@@ -6,7 +6,15 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import AffineCell, Cell, bind_with_key, input_rank, is_stochastic, step_with_key
+from jaxrnn._cell import (
+    Cell,
+    bind_with_key,
+    can_step,
+    input_rank,
+    is_affine,
+    is_stochastic,
+    step_with_key,
+)
 from jaxrnn._numerics import DroppedKernel
 from jaxrnn._typing import Array, PyTree
 
@@ -21,15 +29,11 @@ class Wrapper:
     cell: Cell
 
     def __post_init__(self):
-        if isinstance(self.cell, type) or not callable(getattr(self.cell, "step", None)):
+        if isinstance(self.cell, type) or not can_step(self.cell):
             raise TypeError(
                 f"cell must be a cell, an instance with step and init_state, got {self.cell!r}; "
                 f"write e.g. {type(self).__name__}(jaxrnn.LSTM(hidden_size=128))"
             )
-        if not isinstance(self.cell, AffineCell):
-            # As with __hash__, a method that is None is one that this instance lacks.
-            object.__setattr__(self, "affine", None)
-            object.__setattr__(self, "readout", None)
 
     @property
     def output_size(self) -> int | None:
@@ -45,6 +49,11 @@ class Wrapper:
     def stochastic(self) -> bool:
         """Whether the wrapped cell takes a key."""
         return is_stochastic(self.cell)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the wrapped cell is affine."""
+        return is_affine(self.cell)
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
         """Draws the wrapped cell's parameters."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._arguments import check_rate
-from jaxrnn._cell import AffineCell, is_stochastic, step_with_key
+from jaxrnn._cell import is_affine, is_stochastic, step_with_key
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, split_key
 
@@ -72,7 +72,7 @@ class Zoneout(Wrapper):
         key, inner = split_key(key)
         new, y = step_with_key(self.cell, params, state, x, inner)
         held = self._hold(state, new, key)
-        if isinstance(self.cell, AffineCell):
+        if is_affine(self.cell):
             return held, self.cell.readout(params, held, x)
         parts = jax.tree.leaves(held)
         leaves, structure = jax.tree.flatten(y)

@@ -56,5 +56,5 @@ def test_wide_window_is_the_affine_cell_on_shifted_inputs():
 
 
 def test_says_that_it_is_affine_only_where_it_is():
-    assert isinstance(SINGLE.cell, rnn.AffineCell)
-    assert not isinstance(WIDE.cell, rnn.AffineCell)
+    assert rnn.is_affine(SINGLE.cell)
+    assert not rnn.is_affine(WIDE.cell)

@@ -14,8 +14,8 @@ from tests.support.cases import CELLS, Case, Floats, random_inputs, random_param
 from tests.support.helpers import assert_near, on_four_devices, quick_jit, weighted_sum
 
 AFFINE = Case(rnn.MinGRU(4)), Case(rnn.LRU(3, output_size=2))
-MATRIX = tuple(case for case in CELLS if isinstance(case.cell, rnn.ChunkedCell))
-CHUNKED_ONLY = tuple(case for case in MATRIX if not isinstance(case.cell, rnn.AffineCell))
+MATRIX = tuple(case for case in CELLS if rnn.is_chunked(case.cell))
+CHUNKED_ONLY = tuple(case for case in MATRIX if not rnn.is_affine(case.cell))
 
 
 # The engine on affine cells ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn.layers import Bidirectional, Recurrent, Stack
+from jaxrnn.layers import Bidirectional, Recurrent, Stack, can_step
 from tests.support.helpers import assert_near, quick_jit
 
 KEY = jax.random.key(0)
@@ -132,9 +132,12 @@ def test_no_state_given_is_the_initial_state():
 def test_a_layer_that_needs_the_whole_sequence_has_no_step():
     whole = Recurrent(rnn.GRU(4), reverse=True), Bidirectional(rnn.GRU(4), rnn.GRU(4))
     for layer in (*whole, *(Stack((rnn.GRU(4), layer)) for layer in whole)):
-        assert layer.step is None
-        assert not isinstance(layer, rnn.Cell)
+        assert not can_step(layer)
+        with pytest.raises(TypeError, match="lacks step"):
+            rnn.unroll(layer, (), ARRAY)
         assert isinstance(layer, rnn.layers.Layer)
+    with pytest.raises(TypeError, match="reverse=True.* call apply, not step"):
+        whole[0].step((), (), ARRAY[0])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -171,7 +171,7 @@ class EngineCase:
 
 
 def has_parallel_form(case: Case) -> bool:
-    return isinstance(case.cell, (rnn.AffineCell, rnn.ChunkedCell))
+    return rnn.is_affine(case.cell) or rnn.is_chunked(case.cell)
 
 
 def has_float_state(case: Case) -> bool:

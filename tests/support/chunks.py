@@ -31,5 +31,5 @@ def assert_chunk_is_the_recurrence(case, params, time, scale=1.0, tolerance=1e-1
     state = random_state(case, (2,), params[0].dtype)
     xs = scale * random_inputs(case, (time, 2), params[0].dtype)
     got, want = (_run(form, case, params, state, xs) for form in (chunked, recurrent))
-    assert isinstance(case.cell, rnn.ChunkedCell)
+    assert rnn.is_chunked(case.cell)
     assert_near(got, want, tolerance)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pickle
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,8 +42,8 @@ AFFINE = (
 @pytest.mark.parametrize("cell", AFFINE, ids=range(len(AFFINE)))
 def test_affine_cells_stay_affine_under_masks_and_starts(cell):
     """A skipped step is (1, 0), a start (0, a · initial + b); and the step follows from these."""
-    assert isinstance(cell, rnn.AffineCell)
-    assert isinstance(Masked(cell), rnn.AffineCell)
+    assert rnn.is_affine(cell)
+    assert rnn.is_affine(Masked(cell))
     params, state, xs = draw(cell, time=1)
     params = cell.bind(params, KEY, (4,))
     valid, start = np.array([[1, 1, 0, 0], [1, 0, 1, 0]], bool)
@@ -76,9 +77,27 @@ def test_affine_cells_stay_affine_under_masks_and_starts(cell):
 def test_no_wrapper_makes_a_cell_affine_that_is_not(wrap):
     for cell in (rnn.GRU(3), Residual(rnn.GRU(3)), rnn.PeepholeSRU(3)):
         wrapped = wrap(cell)
-        assert not isinstance(wrapped, rnn.AffineCell)
+        assert not rnn.is_affine(wrapped)
         assert isinstance(wrapped, rnn.Cell)
-        assert dataclasses.replace(wrapped, cell=rnn.LRU(3)).affine is not None
+        assert rnn.is_affine(dataclasses.replace(wrapped, cell=rnn.LRU(3)))
+
+
+@dataclasses.dataclass(frozen=True)
+class MaybeAffine(rnn.LRU):
+    """A user's cell that is affine only in part of its instances."""
+
+    affine: Any = None
+
+
+def test_an_instance_declares_that_it_is_not_affine():
+    """``affine = None`` on the instance counts, not the class."""
+    cell = MaybeAffine(3)
+    assert isinstance(cell, rnn.Cell)
+    assert not any(map(rnn.is_affine, (cell, Residual(cell))))
+    assert "has neither an affine form" in rnn.engines.Associative().why_not(cell, (), (), ())
+    for protocol in (rnn.AffineCell, rnn.ChunkedCell):
+        with pytest.raises(TypeError, match="runtime_checkable"):
+            isinstance(rnn.LRU(3), protocol)
 
 
 WRAPS = {

@@ -15,7 +15,7 @@ class ScanTree:
 
     def why_not(self, cell: Any, params: Any, state: Any, xs: Any) -> str | None:
         """Says why the work is refused, or None if it is taken."""
-        affine = isinstance(cell, rnn.AffineCell)
+        affine = rnn.is_affine(cell)
         return None if affine else f"{type(cell).__name__} is not affine in its state"
 
     def __call__(
