@@ -1,12 +1,22 @@
-"""Settings of the whole suite: float64, no silent promotion, compilations kept on disk."""
+"""Settings of the whole suite: float64, no silent promotion, quick compilation, a cache on disk."""
 
+import importlib.metadata
+import os
 import pathlib
 import zlib
 
-import jax
-import pytest
-
 CACHE = pathlib.Path(__file__).parent / ".jax_cache"
+
+# Compilation dominates the suite's time, and most tests check mathematics, not the compiler. So XLA
+# compiles without optimisation; tests/support/helpers.py has the options for those that want it.
+# XLA reads this variable once, before JAX is imported; subprocesses inherit it.
+HURRY = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
+    HURRY.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([*HURRY, os.environ.get("XLA_FLAGS", "")]).strip()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

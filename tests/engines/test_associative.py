@@ -11,7 +11,13 @@ import jaxrnn as rnn
 from jaxrnn.engines import Associative, Hoisted, Sequential
 from jaxrnn.engines._linear import combine
 from tests.support.cases import CELLS, Case, Floats, random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, on_four_devices, quick_jit, weighted_sum
+from tests.support.helpers import (
+    assert_near,
+    on_four_devices,
+    optimizing_jit,
+    quick_jit,
+    weighted_sum,
+)
 
 AFFINE = Case(rnn.MinGRU(4)), Case(rnn.LRU(3, output_size=2))
 MATRIX = tuple(case for case in CELLS if rnn.is_chunked(case.cell))
@@ -118,7 +124,7 @@ def temporary_bytes(run, *args):
         return jax.vjp(run, *args)[1](cotangents)
 
     out = jax.eval_shape(run, *args)
-    analysis = jax.jit(gradient).lower(args, out).compile().memory_analysis()
+    analysis = optimizing_jit(gradient).lower(args, out).compile().memory_analysis()
     return analysis.temp_size_in_bytes
 
 

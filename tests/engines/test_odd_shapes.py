@@ -2,7 +2,7 @@
 
 jaxlib 0.10.2 on AVX-512 has been seen to vectorise the gradient of a scan over n + z (h - n)
 wrongly in float64 at batch 4, hidden 5. Cells are written in forms that come out right; this sweep
-says so. Its reference is the same gradient from the compiler in a hurry, without the passes at
+says so. Its reference is the same gradient compiled without optimization, without the passes at
 fault, which test_cells_contract.py compares with finite differences.
 """
 
@@ -15,7 +15,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support.cases import CELLS, random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, quick_jit, split
+from tests.support.helpers import assert_near, optimizing_jit, split
 
 TIME, BATCHES, SIZES = 3, range(1, 6), range(3, 10)
 GATED = tuple(case for case in CELLS if isinstance(case.cell, rnn.GRU | rnn.LSTM))
@@ -63,13 +63,13 @@ def check(case, batches, sizes):
     for sized in filter(None, (resized(case, size) for size in sizes)):
         params = random_params(sized)
         states, inputs = random_state(sized, (most,)), random_inputs(sized, (TIME, most))
-        reference = quick_jit(gradients(sized))
+        reference = jax.jit(gradients(sized))
         for batch in batches:
             rows = jnp.arange(most) < batch
             dparams, dstate, dxs = reference(params, states, inputs, rows.astype("float64"))
             state = jax.tree.map(lambda s: s[:batch], states)  # noqa: B023
             xs = jax.tree.map(lambda x: x[:, :batch], inputs)  # noqa: B023
-            got = jax.jit(gradients(sized))(params, state, xs, jnp.ones(batch))
+            got = optimizing_jit(gradients(sized))(params, state, xs, jnp.ones(batch))
             want = (
                 dparams,
                 jax.tree.map(lambda s: s[:batch], dstate),  # noqa: B023

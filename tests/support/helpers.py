@@ -1,4 +1,4 @@
-"""What many tests share: quick compilation, real-valued objectives, comparison of pytrees."""
+"""What many tests share: compiler options, real-valued objectives, comparison of pytrees."""
 
 import functools
 import os
@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Compilation takes nearly all of the suite's time. Where the maths is on trial rather than the
-# compiler, it is told to hurry; test_odd_shapes.py compares what it compiles at leisure.
-HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+# conftest.py lets XLA compile without optimization; a test of the compiler's output asks for it.
+OPTIMIZED: dict[str, int | bool] = {"xla_backend_optimization_level": 3}
 if jax.__version_info__ < (0, 11):
-    HURRY["xla_cpu_use_fusion_emitters"] = False
+    OPTIMIZED["xla_cpu_use_fusion_emitters"] = True
 
-quick_jit = functools.partial(jax.jit, compiler_options=HURRY)
+quick_jit = jax.jit
+optimizing_jit = functools.partial(jax.jit, compiler_options=OPTIMIZED)
 
 
 def split(tree):
