@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.autoencode.data import Weeks, day_numbers, errors_by_day, rank_statistic
 from experiments.common.data.series import Series
-from experiments.common.plots import name_dates
+from experiments.common.plots import format_dates
 
 _RED, _BLUE, _GREY = "#b3362d", "#3b6a92", "#aaaaaa"
 
@@ -112,7 +112,7 @@ def draw(path: Path, series: Series, weeks: Weeks, network: Codes) -> None:
         axes[name].set_title(f"held-out week of the {error} error")
         axes[name].legend(fontsize="small")
     for name in ("days", *chosen):
-        name_dates(axes[name])
+        format_dates(axes[name])
     axes["usual"].set_ylabel(f"{series.name}, standardised")
     figure.savefig(path, dpi=120)
 

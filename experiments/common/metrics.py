@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common import checkpoint as _checkpoint
-from experiments.common.plots import plain
+from experiments.common.plots import style_axes
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def draw_curves(path: Path, lines: list[dict[str, float]], title: str, unit: str
         axes.plot(*points, "o-", color="#b3362d", markersize=4, label=name)
     if training or validation:
         axes.legend(frameon=False)
-    plain(axes, title=title, xlabel="step", ylabel=f"loss, {unit}")
+    style_axes(axes, title=title, xlabel="step", ylabel=f"loss, {unit}")
     figure.savefig(path, dpi=120)
 
 

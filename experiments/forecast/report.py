@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common.data.series import Series
-from experiments.common.plots import name_dates
+from experiments.common.plots import format_dates
 from experiments.forecast.features import Split
 
 LEVELS = (0.025, 0.1, 0.5, 0.9, 0.975)
@@ -174,7 +174,7 @@ def _draw_stretch(axes: Any, series: Series, begin: Split, forecast: Forecast) -
         for time in times[::horizon]:
             axes.axvline(time, color="#aaaaaa", linewidth=0.6)
     axes.plot(times, values, color="#222222", linewidth=1.2, label="actual")
-    name_dates(axes)
+    format_dates(axes)
     axes.set(
         title=f"{count} forecasts, {horizon} ahead" + ", each made at a grey line" * (horizon > 1),
         ylabel=series.name,

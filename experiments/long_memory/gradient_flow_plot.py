@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from experiments.common.plots import COLOURS, End, label_ends, plain
+from experiments.common.plots import COLORS, End, label_curves, style_axes
 from experiments.long_memory.tasks import Adding
 
 FLOOR, CEILING = 1e-12, 1e2
@@ -24,7 +24,7 @@ def draw(path: Path, flows: Sequence[Any], by_bias: Mapping[str, np.ndarray]) ->
             ``error``.
         by_bias: the logarithms of LSTMs at initialisation, by their forget bias (and "chrono").
     """
-    colours = {flow.name: COLOURS[i % len(COLOURS)] for i, flow in enumerate(flows)}
+    colours = {flow.name: COLORS[i % len(COLORS)] for i, flow in enumerate(flows)}
     figure = Figure(figsize=(15, 10), layout="constrained")
     (first, trained), (biases, learnt) = figure.subplots(2, 2)
     for axes, when in ((first, "before"), (trained, "after")):
@@ -33,7 +33,7 @@ def draw(path: Path, flows: Sequence[Any], by_bias: Mapping[str, np.ndarray]) ->
             axes.plot(_size(values), color=colours[flow.name], linewidth=1.9)
         title = "at initialisation" if when == "before" else "after training on the adding problem"
         _lags(axes, len(flows[0].before) - 1, title)
-        label_ends(axes, [_end(f.name, getattr(f, when)[-1], colours[f.name]) for f in flows])
+        label_curves(axes, [_end(f.name, getattr(f, when)[-1], colours[f.name]) for f in flows])
     _forget_biases(biases, by_bias)
     _learnt(learnt, flows, colours)
     figure.suptitle(
@@ -54,7 +54,7 @@ def draw(path: Path, flows: Sequence[Any], by_bias: Mapping[str, np.ndarray]) ->
 
 def _lags(axes: Any, longest: int, title: str) -> None:
     axes.axhline(1, color="#222222", linewidth=0.9, linestyle=":")
-    plain(
+    style_axes(
         axes,
         yscale="log",
         xlim=(0, longest),
@@ -79,7 +79,7 @@ def _forget_biases(axes: Any, by_bias: Mapping[str, np.ndarray]) -> None:
         axes.plot(gate ** lag.astype(float), color=colours[name], linewidth=0.9, linestyle="--")
         ends.append(_end(f"bias {name}, σ = {gate:.2f}", values[-1], colours[name]))
     _lags(axes, lag[-1], "LSTM at initialisation: the forget bias $b$ decides (dashed: σ($b$)$^k$)")
-    label_ends(axes, ends)
+    label_curves(axes, ends)
 
 
 def _learnt(axes: Any, flows: Sequence[Any], colours: Mapping[str, str]) -> None:
@@ -90,7 +90,7 @@ def _learnt(axes: Any, flows: Sequence[Any], colours: Mapping[str, str]) -> None
     for flow, size in zip(flows, sizes, strict=True):
         axes.scatter(size, flow.error, s=70, color=colours[flow.name], zorder=3, edgecolor="white")
     left = min(FLOOR, *sizes) / 100
-    plain(
+    style_axes(
         axes,
         xscale="log",
         yscale="log",
@@ -102,7 +102,7 @@ def _learnt(axes: Any, flows: Sequence[Any], colours: Mapping[str, str]) -> None
     axes.set_title("who has learnt the task is whom the gradient reaches", loc="left", fontsize=12)
     axes.text(left * 10, guess * 1.08, "always answering 1", fontsize=9, color="#222222")
     axes.text(left * 10, SOLVED * 0.78, "solved", fontsize=9, color="#00734f")
-    label_ends(axes, [End(flow.error, flow.name, colours[flow.name]) for flow in flows])
+    label_curves(axes, [End(flow.error, flow.name, colours[flow.name]) for flow in flows])
 
 
 def _end(name: str, log: float, colour: Any) -> End:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments.common.metrics import Log
-from experiments.common.plots import COLOURS, End, label_ends, plain
+from experiments.common.plots import COLORS, End, label_curves, style_axes
 
 SEEDS = 3
 
@@ -136,7 +136,7 @@ def draw(path: Path, runs: Sequence[Run]) -> None:
 
 def _curves(axes: Any, task: str, its: Sequence[Run]) -> None:
     ends = []
-    for colour, run in zip(COLOURS, its, strict=False):
+    for colour, run in zip(COLORS, its, strict=False):
         lines = [x for x in Log(run.folder / "metrics.jsonl").read() if "validation_loss" in x]
         steps, means = ([x[name] for x in lines] for name in ("step", "validation_loss"))
         spread = np.array([x["validation_loss_spread"] for x in lines])
@@ -152,15 +152,15 @@ def _curves(axes: Any, task: str, its: Sequence[Run]) -> None:
         axes.axhline(0.01, color="#009e73", linewidth=0.9, linestyle="--")
         axes.annotate("solved", (0.01, 0.01), va="top", color="#00734f", **left)
     limit = max(run.row.steps for run in its)
-    plain(axes, yscale="log", xlim=(0, limit), xlabel="step", ylabel=MEASURES[task].text)
+    style_axes(axes, yscale="log", xlim=(0, limit), xlabel="step", ylabel=MEASURES[task].text)
     title = f"{task}, {row.length} steps: validation, mean and deviation of {SEEDS} seeds"
     axes.set_title(title, loc="left")
-    label_ends(axes, ends)
+    label_curves(axes, ends)
 
 
 def _dots(axes: Any, task: str, its: Sequence[Run]) -> None:
     row, score = its[0].row, MEASURES[task].score
-    for place, (colour, run) in enumerate(zip(COLOURS, its, strict=False)):
+    for place, (colour, run) in enumerate(zip(COLORS, its, strict=False)):
         across = place + 0.14 * (np.arange(len(run.test)) - (len(run.test) - 1) / 2)
         dots = dict(s=80, zorder=3, clip_on=False)
         if task == "parity":
@@ -171,13 +171,13 @@ def _dots(axes: Any, task: str, its: Sequence[Run]) -> None:
     axes.set_xlim(-0.6, len(its) - 0.4)
     where = dict(xycoords=("axes fraction", "data"), fontsize=9, color="#222222", va="bottom")
     if task == "parity":
-        plain(axes, ylim=(0.4, 1.02), ylabel="share of right answers")
+        style_axes(axes, ylim=(0.4, 1.02), ylabel="share of right answers")
         axes.axhline(0.5, color="#222222", linewidth=0.9, linestyle=":")
         axes.annotate("guessing", (0.01, 0.5), **where)
         title = f"parity: ring, bits 1 to {row.length} as trained; dot, from there to"
         axes.set_title(f"{title} {5 * row.length}", loc="left")
     else:
-        plain(axes, ylim=(0, 4 * row.length), ylabel="every n up to this is right")
+        style_axes(axes, ylim=(0, 4 * row.length), ylabel="every n up to this is right")
         axes.axhline(row.length, color="#222222", linewidth=0.9, linestyle=":")
         axes.annotate("longest n of training", (0.01, row.length), **where)
         axes.set_title(f"aⁿbⁿ, tested up to n = {4 * row.length}", loc="left")

@@ -8,7 +8,7 @@ import pytest
 
 import jaxrnn as rnn
 from experiments.common.options import Options
-from experiments.common.plots import apart
+from experiments.common.plots import separate
 from experiments.long_memory import gradient_flow
 from experiments.long_memory.model import Model
 
@@ -60,8 +60,8 @@ def test_a_table_says_it_in_numbers():
 @pytest.mark.parametrize("seed", range(5))
 def test_names_keep_their_order_and_their_distance(seed):
     wanted = np.random.default_rng(seed).uniform(size=12)
-    placed = apart(wanted, 0.11)
+    placed = separate(wanted, 0.11)
     order = np.argsort(wanted)
     assert (np.diff(placed[order]) > 0.11 - 1e-9).all()
     np.testing.assert_allclose(placed.mean(), wanted.mean())
-    np.testing.assert_allclose(apart(wanted, 0), wanted)
+    np.testing.assert_allclose(separate(wanted, 0), wanted)
