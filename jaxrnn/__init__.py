@@ -14,6 +14,7 @@ Example:
 """
 
 from jaxrnn import (
+    activations,
     analysis,
     cells,
     convert,
@@ -152,6 +153,7 @@ __all__ = [
     "SelectiveSSM",
     "UnICORNN",
     "UpdateGateRNN",
+    "activations",
     "analysis",
     "cells",
     "convert",

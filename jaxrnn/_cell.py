@@ -4,13 +4,13 @@ A cell is a frozen dataclass of static hyper-parameters with pure functions over
 nothing to inherit.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import jax
 
 from jaxrnn._arguments import check_size
+from jaxrnn._frozen import constructor_call, frozen
 from jaxrnn._typing import Array, PyTree
 
 
@@ -151,7 +151,7 @@ def bind_with_key(
 # Cells from functions ---------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class FunctionCell:
     """A cell around bare functions; see `from_step`."""
 
@@ -160,6 +160,9 @@ class FunctionCell:
     init: Callable[..., PyTree] | None = None
     output_size: int | None = None
     input_rank: int = 1
+
+    def __repr__(self) -> str:
+        return constructor_call(self).replace("FunctionCell(step=", "from_step(", 1)
 
 
 def from_step(

@@ -1,6 +1,5 @@
 """Initial eigenvalues and step sizes of linear recurrences; part of `jaxrnn.initializers`."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -9,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._arguments import check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class UnitRing:
     """Complex numbers spread evenly over a ring around zero, as rows of radius and phase.
 
@@ -61,7 +61,7 @@ class UnitRing:
         return jnp.stack([radius, self.max_phase * draws[1]])
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class HippoN:
     """The eigenvalues of the normal part of the HiPPO-LegS matrix, one of each conjugate pair.
 
@@ -104,7 +104,7 @@ class HippoN:
         return jnp.asarray(np.stack([np.full(size, -0.5), imaginary]), dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class RotaryPhases:
     """Phases base^(-2 i / size) along the last axis, from fast to slow, as in rotary embeddings.
 
@@ -120,7 +120,7 @@ class RotaryPhases:
         return jnp.broadcast_to(jnp.asarray(self.base, dtype) ** exponents, shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LogUniform:
     """Positive draws whose logarithm is uniform between those of ``low`` and ``high``.
 

@@ -1,6 +1,5 @@
 """A cell of Flax linen as a cell of jaxrnn."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from jaxrnn._arguments import check_init
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 
 
@@ -20,7 +20,7 @@ class _Bound(NamedTuple):
     keys: dict[str, Array]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LinenCell:
     """A linen cell as a jaxrnn cell; see `from_linen_cell`."""
 

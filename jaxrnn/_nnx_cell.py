@@ -1,12 +1,12 @@
 """A cell of Flax nnx as a cell of jaxrnn."""
 
-import dataclasses
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 
 
@@ -25,7 +25,7 @@ class _Bound(NamedTuple):
     keys: dict[int, Array]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class NNXCell:
     """An nnx cell as a jaxrnn cell; see `from_nnx_cell`."""
 

@@ -11,16 +11,6 @@ import jax.numpy as jnp
 from jaxrnn._typing import Array, Initializer
 
 
-def tanh(x: Array) -> Array:
-    """The hyperbolic tangent, as a module-level function that pickles."""
-    return jnp.tanh(x)
-
-
-def relu(x: Array) -> Array:
-    """max(x, 0), with derivative 0 at 0."""
-    return jnp.where(x > 0, x, jnp.zeros_like(x))
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DroppedKernel:

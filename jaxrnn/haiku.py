@@ -1,6 +1,5 @@
 """Haiku's recurrent cores under jaxrnn's engines; Haiku is imported when a core is run."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._arguments import check_init
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class HaikuCell:
     """A Haiku core as a jaxrnn cell; see `from_haiku_core`."""
 

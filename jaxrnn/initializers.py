@@ -6,7 +6,6 @@ draws each gate's kernel block ``[rows, columns]`` alone, and hands a bias initi
 ``[gates, size]``, a row a gate.
 """
 
-import dataclasses
 import math
 from typing import Any
 
@@ -17,11 +16,12 @@ from jaxrnn._eigenvalues import HippoN as HippoN
 from jaxrnn._eigenvalues import LogUniform as LogUniform
 from jaxrnn._eigenvalues import RotaryPhases as RotaryPhases
 from jaxrnn._eigenvalues import UnitRing as UnitRing
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import state_dtype
 from jaxrnn._typing import Array, Initializer
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Constant:
     """Every element is ``value``; 0 by default.
 
@@ -38,7 +38,7 @@ class Constant:
         return jnp.full(shape, self.value, dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Normal:
     """Independent normal draws with mean 0 and standard deviation ``stddev``."""
 
@@ -49,7 +49,7 @@ class Normal:
         return self.stddev * jax.random.normal(key, shape, dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Uniform:
     """Independent uniform draws from ``[low, high)``."""
 
@@ -61,7 +61,7 @@ class Uniform:
         return jax.random.uniform(key, shape, dtype, self.low, self.high)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class GlorotUniform:
     """Uniform in ±scale √(6 / (rows + columns)), the usual choice for input kernels.
 
@@ -77,7 +77,7 @@ class GlorotUniform:
         return self.scale * jax.nn.initializers.glorot_uniform()(key, shape, dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LecunNormal:
     """Truncated normal draws with variance scale² / rows.
 
@@ -94,7 +94,7 @@ class LecunNormal:
         return self.scale * jax.nn.initializers.lecun_normal()(key, shape, dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LecunUniform:
     """Uniform in ±√(3 / rows): the variance of `LecunNormal`, without its tails."""
 
@@ -103,7 +103,7 @@ class LecunUniform:
         return jax.nn.initializers.lecun_uniform()(key, shape, dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class PyTorchUniform:
     """Uniform in ±1/√hidden for kernels and biases alike, as `torch.nn.RNN`, `LSTM`, `GRU` draw.
 
@@ -118,7 +118,7 @@ class PyTorchUniform:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Orthogonal:
     """Random matrices with orthonormal rows or columns (whichever are fewer), times ``scale``.
 
@@ -135,7 +135,7 @@ class Orthogonal:
         return draw(key, shape, state_dtype(dtype)).astype(dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Identity:
     """The identity matrix times ``scale``.
 
@@ -151,7 +151,7 @@ class Identity:
         return self.scale * jnp.eye(*shape, dtype=dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ForgetBias:
     """A packed bias that is ``base``, with ``value`` added to the row of the forget gate.
 
@@ -176,7 +176,7 @@ class ForgetBias:
         return self.base(key, shape, dtype).at[self.gate].add(self.value)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Chrono:
     """A packed bias whose gates remember for up to ``max_time`` steps.
 
@@ -209,7 +209,7 @@ class Chrono:
         return bias if self.input_gate is None else bias.at[self.input_gate].set(-jnp.log(lags))
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Linspace:
     """Values in equal steps from ``low`` to ``high`` along the last axis, both included.
 
@@ -227,7 +227,7 @@ class Linspace:
         return jnp.broadcast_to(jnp.linspace(self.low, self.high, shape[-1], dtype=dtype), shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class RandomRotations:
     """A generator A whose exp(A - Aᵀ) turns each pair of units by an angle uniform in ±``bound``.
 

@@ -1,6 +1,5 @@
 """The antisymmetric recurrent network: a stable ordinary differential equation, step by step."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_positive, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -26,7 +26,7 @@ class AntisymmetricRNNState(NamedTuple):
     hidden: Array  # [*batch, hidden]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class AntisymmetricRNN:
     """The antisymmetric recurrent network, with or without its input gate.
 

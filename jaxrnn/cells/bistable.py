@@ -4,7 +4,6 @@ Blocks on the packed axis are in the order a, z, n; the candidate n has neither 
 nor a bias.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells.gru import GRUState
@@ -47,7 +47,7 @@ def _step(params, h: Array, x: Array, h_a: Array, h_z: Array) -> tuple[GRUState,
     return GRUState(h), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class BRC:
     """The bistable recurrent cell: each unit sees its own past only.
 
@@ -120,7 +120,7 @@ class BRC:
         return _step(params, h, x, w_a * h, w_z * h)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class NBRC:
     """The bistable recurrent cell with neuromodulation: units set each other's gates.
 

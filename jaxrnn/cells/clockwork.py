@@ -1,6 +1,5 @@
 """The clockwork recurrent network, whose modules tick at rates of their own."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,8 +9,10 @@ import numpy as np
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, tanh, widen
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import tanh
 
 
 class ClockworkRNNParams(NamedTuple):
@@ -29,7 +30,7 @@ class ClockworkRNNState(NamedTuple):
     time: Array  # int32 [*batch], the steps taken since the sequence began
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ClockworkRNN:
     """A simple recurrent network in modules; module i moves at every T_i-th step only.
 

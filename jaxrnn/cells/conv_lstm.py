@@ -1,6 +1,5 @@
 """The convolutional LSTM, in one to three space dimensions."""
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells.lstm import LSTMState
@@ -59,7 +59,7 @@ def _check_shape(name: str, shape: Any) -> None:
         check_size(f"{name}[{axis}]", size)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ConvLSTM:
     """The LSTM whose products are convolutions (*), with a state at every point of space.
 

@@ -1,6 +1,5 @@
 """Delta networks: a matrix memory that corrects what it holds, without and with a decay."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import joined_kernel, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells._heads import (
@@ -88,7 +88,7 @@ def _chunk(cell, params, state: DeltaNetState, xs: Array) -> tuple[DeltaNetState
     return final, ys.astype(params.input_kernel.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class DeltaNet:
     """Linear attention with the delta rule: what a key holds is read first, then corrected.
 
@@ -184,7 +184,7 @@ class DeltaNet:
         return _chunk(self, params, state, xs)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class GatedDeltaNet:
     """`DeltaNet` whose memory also decays, by one gate a head.
 

@@ -1,6 +1,5 @@
 """The simple recurrent network."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,8 +8,10 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, tanh, widen
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import tanh
 
 
 class ElmanParams(NamedTuple):
@@ -27,7 +28,7 @@ class ElmanState(NamedTuple):
     hidden: Array  # [*batch, hidden]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Elman:
     """The simple recurrent network: the hidden state is fed back through one dense layer.
 
@@ -35,7 +36,7 @@ class Elman:
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: φ, an elementwise function; `jaxrnn.cells.elman.tanh` or `relu`, or any other
+        activation: φ, an elementwise function; `jaxrnn.activations.tanh` or `relu`, or any other
             (a module-level function, if the cell is to be pickled).
         kernel_init: initializer of W; Glorot uniform.
         recurrent_init: initializer of U; orthogonal.

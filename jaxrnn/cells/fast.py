@@ -1,6 +1,5 @@
 """Simple recurrent networks with a weighted residual connection through time."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,8 +8,10 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, tanh, widen
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import tanh
 from jaxrnn.cells.elman import ElmanState
 
 
@@ -48,7 +49,7 @@ def _zeros(params, batch_shape: tuple[int, ...], hidden: int) -> ElmanState:
     return ElmanState(jnp.zeros((*batch_shape, hidden), state_dtype(params.bias.dtype)))
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class FastRNN:
     """A simple recurrent network beside a weighted residual connection, two scalars more.
 
@@ -120,7 +121,7 @@ class FastRNN:
         return ElmanState(h), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class FastGRNN:
     """A gated network whose gate and candidate share both kernels.
 

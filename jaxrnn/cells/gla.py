@@ -1,6 +1,5 @@
 """Gated linear attention."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import joined_kernel, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells._heads import (
@@ -38,7 +38,7 @@ class GatedLinearAttentionState(NamedTuple):
     memory: Array  # [*batch, heads, key / heads, hidden / heads]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class GatedLinearAttention:
     """Gated linear attention: a matrix of keys and values whose rows forget at their own rates.
 

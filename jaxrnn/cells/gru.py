@@ -3,7 +3,6 @@
 Gates are packed on the last axis in the order r, z, n.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,16 +11,10 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import (
-    packed_bias,
-    packed_kernel,
-    product,
-    split_columns,
-    state_dtype,
-    tanh,
-    widen,
-)
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import tanh
 
 
 class GRUParams(NamedTuple):
@@ -57,7 +50,7 @@ def _init(cell, key: Array, input_size: int, dtype: Any) -> ResetBeforeGRUParams
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class GRU:
     """The gated recurrent unit, its reset gate applied after the product (as in cuDNN).
 
@@ -138,7 +131,7 @@ class GRU:
         return GRUState(h), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ResetBeforeGRU:
     """The gated recurrent unit of the paper: the reset gate is applied before the product.
 

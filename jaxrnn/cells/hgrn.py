@@ -1,6 +1,5 @@
 """The hierarchically gated recurrent network."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import (
     complex_state_dtype,
     packed_bias,
@@ -56,7 +56,7 @@ def hgrn_lower_bounds(logits: Array) -> Array:
     return jnp.cumsum(shares, axis=0) - shares
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class HGRN:
     """The hierarchically gated recurrent unit: a complex state, and a floor under its forget gate.
 

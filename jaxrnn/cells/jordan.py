@@ -1,6 +1,5 @@
 """The network of Jordan, which feeds its output back."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,8 +8,10 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, tanh, widen
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import identity, tanh
 
 
 class JordanParams(NamedTuple):
@@ -29,12 +30,7 @@ class JordanState(NamedTuple):
     trace: Array  # [*batch, output], a fading sum of past outputs
 
 
-def identity(x: Array) -> Array:
-    """``x`` itself, as a module-level function that pickles."""
-    return x
-
-
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Jordan:
     """The network of Jordan: its output, not its hidden layer, is fed back.
 

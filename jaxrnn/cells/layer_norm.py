@@ -1,6 +1,5 @@
 """Cells that normalise their products inside the step."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +7,10 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import packed_bias, packed_kernel, product, relu, state_dtype, widen
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import relu
 from jaxrnn.cells.gru import GRUState
 from jaxrnn.cells.lstm import LSTMState
 
@@ -42,7 +43,7 @@ def layer_norm(x: Array, epsilon: float) -> Array:
     return centred * jax.lax.rsqrt(variance + epsilon)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LayerNormLSTM:
     """LSTM with layer normalisation of both products and of the cell state.
 
@@ -146,7 +147,7 @@ class LayerNormLSTM:
         return LSTMState(h, c), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LightGRU:
     """GRU for speech: no reset gate, rectified candidates, normalised input products.
 

@@ -1,6 +1,5 @@
 """Long expressive memory: two states that move at speeds of their own."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_positive, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -27,7 +27,7 @@ class LEMState(NamedTuple):
     memory: Array  # [*batch, hidden], z
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LEM:
     """Long expressive memory: two states, each with a learned time step for every unit.
 

@@ -3,7 +3,6 @@
 The input of a step is x, with unit time since the step before, or ``(x, dt)``.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer, PyTree
 
@@ -60,7 +60,7 @@ def _zeros(params, batch_shape: tuple[int, ...], hidden: int) -> LiquidState:
     return LiquidState(jnp.zeros((*batch_shape, hidden), state_dtype(params.bias.dtype)))
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LTC:
     """The liquid time-constant network, by the fused solver.
 
@@ -154,7 +154,7 @@ class LTC:
         return LiquidState(h), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class CfC:
     """The closed-form continuous-time network: a gate on elapsed time between two candidates.
 

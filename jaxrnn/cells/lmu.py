@@ -1,6 +1,5 @@
 """The Legendre memory unit: a linear memory of a sliding window beside a nonlinear state."""
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_positive, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -67,7 +67,7 @@ def delay_system(order: int, theta: float) -> tuple[np.ndarray, np.ndarray]:
     return discrete[:-1, :-1], discrete[:-1, -1]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LMU:
     """The Legendre memory unit: a network that writes one number a step into an exact memory.
 

@@ -1,6 +1,5 @@
 """The linear recurrent unit."""
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import complex_state_dtype, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -31,7 +31,7 @@ class LRUState(NamedTuple):
     hidden: Array  # complex [*batch, hidden]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LRU:
     """The linear recurrent unit: a diagonal, complex, stable linear recurrence.
 

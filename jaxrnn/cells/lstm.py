@@ -3,7 +3,6 @@
 Gates are packed on the last axis in the order i, f, g, o.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +11,10 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, tanh, widen
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import tanh
 
 
 class LSTMParams(NamedTuple):
@@ -76,7 +77,7 @@ def _zeros(params, batch_shape: tuple[int, ...], hidden: int, cell: int) -> LSTM
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LSTM:
     """Long short-term memory with a forget gate.
 
@@ -152,7 +153,7 @@ class LSTM:
         return LSTMState(h, c), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class PeepholeLSTM:
     """LSTM whose gates also see the cell state, each unit its own.
 
@@ -236,7 +237,7 @@ class PeepholeLSTM:
         return LSTMState(h, c), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ProjectedLSTM:
     """LSTM whose output is projected to fewer features, which are what is fed back.
 

@@ -1,6 +1,5 @@
 """Relatives of the LSTM: one with a gate fewer, one whose transition depends on the input."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells.lstm import LSTMState
@@ -35,7 +35,7 @@ def _zeros(params, batch_shape: tuple[int, ...], hidden: int) -> LSTMState:
     return LSTMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class CoupledLSTM:
     """LSTM that writes exactly what it forgets: its input gate is 1 - f.
 
@@ -116,7 +116,7 @@ class CoupledLSTM:
         return LSTMState(h, c), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class MultiplicativeLSTM:
     """LSTM whose transition depends on the input: m = (x W_m)(h U_m) stands for h in the gates.
 

@@ -1,6 +1,5 @@
 """The minimal gated units whose gates see the input alone: minGRU and minLSTM."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,8 +9,10 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import positive
 
 
 class MinGRUParams(NamedTuple):
@@ -34,16 +35,6 @@ class MinState(NamedTuple):
     hidden: Array  # [*batch, hidden]
 
 
-def positive(x: Array) -> Array:
-    """g(x) = x + 1/2 where x ≥ 0, σ(x) elsewhere: increasing, continuous and never negative."""
-    return jnp.where(x >= 0, x + 0.5, jax.nn.sigmoid(x))
-
-
-def identity(x: Array) -> Array:
-    """Its argument."""
-    return x
-
-
 def _init(cell, key: Array, input_size: int, dtype: Any, gates: int) -> tuple[Array, Array]:
     keys = jax.random.split(key)
     shape = (input_size, cell.hidden_size)
@@ -57,7 +48,7 @@ def _preactivations(params: MinGRUParams | MinLSTMParams, x: Array, gates: int) 
     return jnp.split(product(x, params.input_kernel) + widen(params.bias), gates, axis=-1)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class MinGRU:
     """The minimal gated recurrent unit: a GRU whose gate and candidate do not see the state.
 
@@ -67,7 +58,7 @@ class MinGRU:
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: g, an elementwise function. `jaxrnn.cells.minrnn.positive`, which lets the
+        activation: g, an elementwise function. `jaxrnn.activations.positive`, which lets the
             recurrence run on logarithms; `identity` gives the form of the paper's main text.
         kernel_init: initializer of W, a gate at a time; LeCun's normal.
         bias_init: initializer of b as ``[2, hidden]``, in the order z, h; zeros.
@@ -130,7 +121,7 @@ class MinGRU:
         return affine_step(self, params, state, x)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class MinLSTM:
     """The minimal LSTM: gates that do not see the state, and sum to one.
 
@@ -140,7 +131,7 @@ class MinLSTM:
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: g, an elementwise function. `jaxrnn.cells.minrnn.positive`, which lets the
+        activation: g, an elementwise function. `jaxrnn.activations.positive`, which lets the
             recurrence run on logarithms; `identity` gives the form of the paper's main text.
         kernel_init: initializer of W, a gate at a time; LeCun's normal.
         bias_init: initializer of b as ``[3, hidden]``, in the order f, i, h; zeros.

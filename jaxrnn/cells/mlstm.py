@@ -1,6 +1,5 @@
 """The matrix LSTM of xLSTM."""
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import joined_kernel, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells._heads import (
@@ -45,7 +45,7 @@ def _normalized(values: Array, weight: Array, stabilizer: Array) -> Array:
     return values / jnp.maximum(jnp.abs(weight), floor)[..., None]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class MLSTM:
     """The LSTM with a matrix memory: exponential gates, and a normaliser for what they write.
 

@@ -1,6 +1,5 @@
 """A recurrent network whose recurrent kernel stays orthogonal while it is trained."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ from jax.scipy.linalg import expm
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -27,7 +27,7 @@ class OrthogonalRNNState(NamedTuple):
     hidden: Array  # [*batch, hidden]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class OrthogonalRNN:
     """The orthogonal recurrent network with an exponential parametrisation (expRNN).
 

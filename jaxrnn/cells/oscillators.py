@@ -1,6 +1,5 @@
 """Recurrent networks of oscillators: positions y and velocities z, by symplectic Euler steps."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_positive, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -41,7 +41,7 @@ def _rest(params, batch_shape: tuple[int, ...], hidden: int) -> OscillatorState:
     return OscillatorState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class CoRNN:
     """The coupled oscillatory recurrent network: damped oscillators that drive one another.
 
@@ -133,7 +133,7 @@ class CoRNN:
         return OscillatorState(y, z), y.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class UnICORNN:
     """The undamped independent controlled oscillatory recurrent network: one layer of it.
 

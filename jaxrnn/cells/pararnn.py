@@ -1,6 +1,5 @@
 """Gated cells with diagonal recurrences: the Jacobian of a step is diagonal, or 2×2 blocks."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells.gru import GRUState
@@ -31,7 +31,7 @@ class ParaLSTMParams(NamedTuple):
     peephole_kernel: Array  # [2 * hidden], in the order f, o
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ParaGRU:
     """The gated recurrent unit with diagonal recurrent kernels, made for parallel training.
 
@@ -110,7 +110,7 @@ class ParaGRU:
         return GRUState(h), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ParaLSTM:
     """The coupled-gate LSTM with peepholes and diagonal recurrent kernels.
 

@@ -1,6 +1,5 @@
 """The quasi-recurrent neural network."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -27,7 +27,7 @@ class QRNNState(NamedTuple):
     inputs: Array | None  # [*batch, (window - 1) * input], newest first; None for window 1
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class QRNN:
     """The quasi-recurrent neural network: gates from a causal convolution, and fo-pooling.
 

@@ -1,6 +1,5 @@
 """Recurrent networks of rectified linear units that keep their gradients."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,12 +8,14 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import packed_bias, packed_kernel, product, relu, state_dtype, widen
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import relu
 from jaxrnn.cells.elman import Elman, ElmanParams, ElmanState
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class IRNN:
     """The simple recurrent network of rectified linear units that starts from the identity.
 
@@ -89,7 +90,7 @@ class IndRNNParams(NamedTuple):
     bias: Array  # [hidden]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class IndRNN:
     """The independently recurrent network: each unit sees its own past only.
 

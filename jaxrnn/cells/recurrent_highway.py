@@ -1,6 +1,5 @@
 """The recurrent highway network: several gated layers inside one step of time."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -26,7 +26,7 @@ class RecurrentHighwayState(NamedTuple):
     hidden: Array  # [*batch, hidden]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class RecurrentHighway:
     """The recurrent highway network: ``depth`` highway layers between one state and the next.
 

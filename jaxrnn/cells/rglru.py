@@ -1,6 +1,5 @@
 """The real-gated linear recurrent unit."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import joined_kernel, packed_bias, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -29,7 +29,7 @@ class RGLRUState(NamedTuple):
     hidden: Array  # [*batch, hidden]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class RGLRU:
     """The real-gated linear recurrent unit: a diagonal recurrence that an input gate can slow down.
 

@@ -1,6 +1,5 @@
 """The simplified state space layer, S5."""
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import complex_state_dtype, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -39,7 +39,7 @@ def relative_expm1(z: Array) -> Array:
     return jnp.where(small, series, jnp.expm1(safe) / safe)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class S5:
     """A diagonal state space model, dh/dt = Λ h + x B, sampled in steps of Δ with the input held.
 

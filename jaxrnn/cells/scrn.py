@@ -1,6 +1,5 @@
 """The structurally constrained recurrent network."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import joined_kernel, packed_kernel, product, split_columns, state_dtype
 from jaxrnn._typing import Array, Initializer
 
@@ -26,7 +26,7 @@ class SCRNState(NamedTuple):
     context: Array  # [*batch, context]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class SCRN:
     """A simple recurrent network beside units that change slowly, which hold the context.
 

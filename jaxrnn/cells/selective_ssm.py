@@ -1,6 +1,5 @@
 """The selective state space model of Mamba, S6."""
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import joined_kernel, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -30,7 +30,7 @@ class SelectiveSSMState(NamedTuple):
     hidden: Array  # [*batch, hidden, state]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class SelectiveSSM:
     """The selective state space model: every feature has a small diagonal system of its own.
 

@@ -3,7 +3,6 @@
 The gate's block comes first on the packed axis, the candidate's second.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +11,10 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, tanh, widen
+from jaxrnn._frozen import frozen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.activations import tanh
 from jaxrnn.cells.gru import GRUState
 
 
@@ -45,7 +46,7 @@ def _from_input(params: SingleGateParams, x: Array) -> Array:
     return product(x, params.input_kernel) + widen(params.bias)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class MinimalGatedUnit:
     """A GRU whose one gate stands for both the reset and the update gate.
 
@@ -113,7 +114,7 @@ class MinimalGatedUnit:
         return GRUState(h), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class UpdateGateRNN:
     """A simple recurrent network with one gate that keeps the past (UGRNN).
 
@@ -181,7 +182,7 @@ class UpdateGateRNN:
         return GRUState(h), h.astype(params.bias.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class JANET:
     """LSTM with the forget gate alone ("just another network").
 

@@ -1,6 +1,5 @@
 """The scalar LSTM of xLSTM: exponential gates, a normaliser, and memory mixing by heads."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -32,7 +32,7 @@ class SLSTMState(NamedTuple):
     stabilizer: Array  # [*batch, hidden], m
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class SLSTM:
     """The scalar LSTM: an exponential input gate, so that what is stored can be revised.
 

@@ -4,7 +4,6 @@ Blocks are packed on the last axis in the order f, c (candidate), r, and last th
 for the highway, where input and hidden sizes differ.
 """
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import joined_kernel, packed_bias, product, split_columns, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
@@ -57,7 +57,7 @@ def _output(cell, c: Array, r: Array, skip: Array, x: Array) -> Array:
     return y.astype(x.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class SRU:
     """The simple recurrent unit, its gates from the input alone: affine in its state.
 
@@ -145,7 +145,7 @@ class SRU:
         return affine_step(self, params, state, x)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class PeepholeSRU:
     """The simple recurrent unit whose gates see the old state, each unit its own.
 

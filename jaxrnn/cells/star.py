@@ -1,6 +1,5 @@
 """The stackable recurrent cell."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells.gru import GRUState
@@ -21,7 +21,7 @@ class STARParams(NamedTuple):
     bias: Array  # [2 * hidden]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class STAR:
     """The stackable recurrent cell, made so that gradients keep their size through many layers.
 

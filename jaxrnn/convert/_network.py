@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import layers
-from jaxrnn._numerics import relu, tanh
 from jaxrnn._typing import Array, PyTree
+from jaxrnn.activations import relu, tanh
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 
 ACTIVATIONS = {"tanh": tanh, "relu": relu}
@@ -48,7 +48,7 @@ def activation_name(framework: str, cell: Elman) -> str:
         if cell.activation in functions:
             return name
     raise TypeError(
-        f"{framework} takes an Elman cell whose activation is jaxrnn.cells.elman.tanh or relu, got "
+        f"{framework} takes an Elman cell whose activation is jaxrnn.activations.tanh or relu, got "
         f"activation={cell.activation!r}"
     )
 
@@ -109,7 +109,7 @@ class Level(NamedTuple):
 def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
     """The stack that a network is; the inverse of `assemble`."""
     if isinstance(network, layers.Stack):
-        if network.residual != (False,) * len(network.layers) or network.normalisation is not None:
+        if network.residual is not False or network.normalisation is not None:
             raise TypeError(
                 f"{framework} has no residual sums and no normalisation between layers, got "
                 f"{network!r}; convert its layers one by one"

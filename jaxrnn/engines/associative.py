@@ -1,6 +1,5 @@
 """The engine that is parallel in time, where the recurrence is affine."""
 
-import dataclasses
 import functools
 import types
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxrnn._arguments import check_size
 from jaxrnn._cell import Cell, is_affine, is_chunked
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._chunks import in_chunks, masked_chunks
 from jaxrnn.engines._linear import linear_recurrence
@@ -25,7 +25,7 @@ MATRIX_CHUNK = 64
 """Steps in one chunk of a cell with a closed form for chunks."""
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Associative:
     """Parallel in time, for cells whose state moves by an affine map.
 

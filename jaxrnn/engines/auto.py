@@ -1,17 +1,16 @@
 """The engine for those who do not want to choose one."""
 
-import dataclasses
-
 import jax
 
 from jaxrnn._cell import Cell
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._engine import Engine
 from jaxrnn.engines.associative import Associative
 from jaxrnn.engines.hoisted import Hoisted
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Auto:
     """Picks an engine by what the cell can do, the static shapes, the dtype and the backend.
 

@@ -1,18 +1,18 @@
 """NVIDIA's own kernel for LSTM."""
 
-import dataclasses
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Cell
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import PyTree
 from jaxrnn.cells.lstm import LSTM, LSTMState
 from jaxrnn.wrappers.masked import Masked
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class CuDNN:
     """cuDNN's LSTM kernel, through JAX's binding `jax.experimental.rnn`.
 

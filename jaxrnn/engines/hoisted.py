@@ -1,6 +1,5 @@
 """The engine that finds an expert's schedule in a textbook step."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn._arguments import check_size
 from jaxrnn._cell import Cell
+from jaxrnn._frozen import frozen
 from jaxrnn._schedule.partition import Schedule, schedule
 from jaxrnn._schedule.products import is_plain_product, over_time
 from jaxrnn._schedule.trace import (
@@ -24,7 +24,7 @@ from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._loop import Loop, Operands
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Hoisted:
     """Takes out of the loop whatever need not be in it, in both directions of time.
 

@@ -1,6 +1,5 @@
 """The engine that solves for a whole trajectory at once."""
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn._arguments import check_size, is_number
 from jaxrnn._cell import Cell
+from jaxrnn._frozen import frozen
 from jaxrnn._schedule.flat_state import FlatState, batch_rank
 from jaxrnn._schedule.jacobian import Blocks, rows_are_apart, state_blocks
 from jaxrnn._schedule.partition import Schedule, schedule
@@ -31,7 +31,7 @@ LARGEST_BLOCK = 256
 """A Jacobian of larger blocks is not formed: it is a matrix of this size at every time step."""
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Newton:
     """Parallel in time for nonlinear cells: Newton's method on all states at once.
 

@@ -1,15 +1,14 @@
 """The reference engine: a scan over time."""
 
-import dataclasses
-
 import jax
 
 from jaxrnn._arguments import check_size
 from jaxrnn._cell import Cell
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import PyTree
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Sequential:
     """Plain `jax.lax.scan` over the cell's step: the reference for all other engines.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxrnn._arguments import check_init, check_key
 from jaxrnn._cell import Cell, can_step, input_rank
+from jaxrnn._frozen import frozen
 from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.layers._layer import Layer, check_parts
@@ -35,7 +36,7 @@ def concatenate(forward: Array, backward: Array) -> Array:
     return jnp.concatenate([forward, backward], axis=-1)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Bidirectional:
     """Two layers over one sequence, the second of which runs in reverse.
 

@@ -1,10 +1,10 @@
 """One cell as a layer."""
 
-import dataclasses
 from typing import Any
 
 from jaxrnn import _validation as checks
 from jaxrnn._cell import Cell, bind_with_key, can_step, input_rank, is_stochastic, step_with_key
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.engines import Engine
@@ -12,7 +12,7 @@ from jaxrnn.engines._engine import check_engine
 from jaxrnn.layers._layer import Layer
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Recurrent:
     """A cell that runs over a sequence, with the engine and the direction it runs in.
 

@@ -1,13 +1,13 @@
 """Layers on top of each other."""
 
-import dataclasses
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn._arguments import check_init, check_key, check_rate
 from jaxrnn._cell import Cell, bind_with_key, can_step, input_rank, is_stochastic, step_with_key
+from jaxrnn._frozen import frozen
 from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
 from jaxrnn._numerics import dropout
 from jaxrnn._typing import Array, PyTree
@@ -22,7 +22,7 @@ class NormalisedParams(NamedTuple):
     layer: PyTree
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Stack:
     """Layers on top of each other, with dropout, normalisation and residual sums between them.
 
@@ -101,7 +101,7 @@ class Stack:
         check_rate("dropout", self.dropout)
         _check_normalisation(self.normalisation)
         object.__setattr__(self, "layers", layers)
-        object.__setattr__(self, "residual", residual)
+        object.__setattr__(self, "residual", residual[0] if len({*residual}) == 1 else residual)
 
     @property
     def output_size(self) -> int | None:
@@ -226,8 +226,9 @@ class Stack:
 
     @property
     def _residual(self) -> tuple[bool, ...]:
-        """One for each layer, as __post_init__ has spread them."""
-        return cast(tuple[bool, ...], self.residual)
+        """One for each layer."""
+        flags = self.residual
+        return (flags,) * len(self.layers) if isinstance(flags, bool) else flags
 
     def _layer_params(self, params: Any) -> list[PyTree]:
         """The parameters of the layers alone."""

@@ -1,6 +1,5 @@
 """What wrappers share."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +14,12 @@ from jaxrnn._cell import (
     is_stochastic,
     step_with_key,
 )
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import DroppedKernel
 from jaxrnn._typing import Array, PyTree
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Wrapper:
     """A cell around a cell, each member of which is the wrapped cell's until a wrapper changes it.
 

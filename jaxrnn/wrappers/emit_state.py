@@ -1,12 +1,11 @@
 """States as outputs."""
 
-import dataclasses
-
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class EmitState(Wrapper):
     """Gives the whole state after every step as the output, in place of the cell's own.
 

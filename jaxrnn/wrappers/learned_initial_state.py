@@ -1,12 +1,12 @@
 """The state before the first step as a parameter."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn._arguments import float_dtype
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper
 
@@ -18,7 +18,7 @@ class LearnedInitialStateParams(NamedTuple):
     initial: PyTree  # its state without batch axes; complex numbers as [2, ...], integers as None
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LearnedInitialState(Wrapper):
     """Learns the state in which every sequence begins, one for all rows of a batch.
 

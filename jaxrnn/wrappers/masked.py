@@ -1,16 +1,15 @@
 """Steps that are skipped, and steps at which a new sequence begins."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
+from jaxrnn._frozen import frozen
 from jaxrnn._masking import MaskedInput, select, zero_skipped
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Masked(Wrapper):
     """Runs a cell under a mask and with starts: the sequence contract, one step of it.
 

@@ -5,12 +5,13 @@ from typing import Any
 
 from jaxrnn._arguments import check_rate
 from jaxrnn._cell import Cell, is_stochastic, step_with_key
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import dropout
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, split_key
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class RecurrentDropout(Wrapper):
     """Drops elements of the candidate alone: what is in the memory already is never lost.
 

@@ -1,15 +1,14 @@
 """The input added to the output."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Residual(Wrapper):
     """Adds the input of each step to the output; the state is the cell's own.
 

@@ -1,6 +1,5 @@
 """Dropout with one mask a sequence."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,12 +7,13 @@ import jax.numpy as jnp
 
 from jaxrnn._arguments import check_rate
 from jaxrnn._cell import bind_with_key
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import DroppedKernel, dropout, state_dtype
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class VariationalDropout(Wrapper):
     """Drops features of the input and of the recurrent state, the same ones at all steps.
 

@@ -7,12 +7,13 @@ import jax
 
 from jaxrnn._arguments import check_rate
 from jaxrnn._cell import bind_with_key
+from jaxrnn._frozen import frozen
 from jaxrnn._numerics import DroppedKernel, dropout
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class WeightDrop(Wrapper):
     """Drops recurrent weights, the same ones at all steps and for the whole batch (DropConnect).
 

@@ -1,6 +1,5 @@
 """States that are held at random."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,11 +7,12 @@ import jax.numpy as jnp
 
 from jaxrnn._arguments import check_rate
 from jaxrnn._cell import is_affine, is_stochastic, step_with_key
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, split_key
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Zoneout(Wrapper):
     """Holds each element of the state at random, where dropout would set it to zero.
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn._numerics import relu
+from jaxrnn.activations import relu
 from tests.support.cases import Case
 from tests.support.oracle import assert_follows
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn.cells.minrnn import identity, positive
+from jaxrnn.activations import identity, positive
 from tests.support.cases import Case, random_inputs, random_params
 from tests.support.helpers import assert_near
 from tests.support.oracle import assert_follows, sigmoid

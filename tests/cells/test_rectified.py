@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn._numerics import relu
+from jaxrnn.activations import relu
 from tests.support.cases import Case, random_inputs, random_params, random_state
 from tests.support.helpers import assert_near
 from tests.support.oracle import assert_follows

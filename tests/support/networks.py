@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import jaxrnn as rnn
-from jaxrnn._numerics import relu
+from jaxrnn.activations import relu
 
 CELLS = {
     "elman": rnn.Elman(3),
