@@ -45,6 +45,20 @@ class DroppedKernel:
         return self.drop(x) @ self.kernel
 
 
+def is_dropped(leaf: Any) -> bool:
+    """Whether a leaf of the parameters is a `DroppedKernel`."""
+    return isinstance(leaf, DroppedKernel)
+
+
+def without_dropout(params: Any) -> Any:
+    """The parameters with the kernels as they were before dropout."""
+
+    def plain(leaf):
+        return plain(leaf.kernel) if is_dropped(leaf) else leaf
+
+    return jax.tree.map(plain, params, is_leaf=is_dropped)
+
+
 def state_dtype(dtype: Any) -> Any:
     """The dtype of a state beside parameters of ``dtype``: at least float32."""
     return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)

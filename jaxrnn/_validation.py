@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxrnn._arguments import brief
 from jaxrnn._cell import Cell, can_step
-from jaxrnn._numerics import DroppedKernel
+from jaxrnn._numerics import without_dropout
 from jaxrnn._typing import Array, PyTree
 
 
@@ -200,9 +200,6 @@ def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
 
 def _check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
     """Where a function of the cell failed: raises if ``init`` would have given other parameters."""
-    whole = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, DroppedKernel))
-    if any(isinstance(leaf, DroppedKernel) for leaf in whole):
-        return  # bound to a sequence: no longer what init gives
     leaf = jax.tree.leaves(xs)[0]
     size = leaf.shape[-1] if leaf.ndim else 0
     try:
@@ -211,7 +208,7 @@ def _check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
         return
     because = f"as {_name(cell)}.init gives it for the {size} features of xs"
     remedy = f"make params with init(key, input_size={size}), or mend the features of xs"
-    check_same("params", params, wanted, because, remedy, dtypes=False)
+    check_same("params", without_dropout(params), wanted, because, remedy, dtypes=False)
 
 
 def _name(cell: Any) -> str:

@@ -15,7 +15,7 @@ from jaxrnn._cell import (
     step_with_key,
 )
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import DroppedKernel
+from jaxrnn._numerics import is_dropped
 from jaxrnn._typing import Array, PyTree
 
 
@@ -102,9 +102,7 @@ def map_kernels(
         found.append(getattr(field, "name", getattr(field, "key", None)))
         return change(len(found), leaf) if found[-1] in names else leaf
 
-    params = jax.tree_util.tree_map_with_path(
-        visit, params, is_leaf=lambda node: isinstance(node, DroppedKernel)
-    )
+    params = jax.tree_util.tree_map_with_path(visit, params, is_leaf=is_dropped)
     if not set(found) & set(names):
         raise ValueError(
             f"{what} must name fields of the wrapped cell's parameters, got {names!r}, but the "

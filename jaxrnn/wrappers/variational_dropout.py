@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxrnn._arguments import check_rate
 from jaxrnn._cell import bind_with_key
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import DroppedKernel, dropout, state_dtype
+from jaxrnn._numerics import DroppedKernel, dropout, state_dtype, without_dropout
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
 
@@ -110,15 +110,15 @@ class VariationalDropout(Wrapper):
                 )
         return params
 
-    def _named(self, function, *arguments, **keywords):
-        """Calls a function of the cell; a use of a kernel that cannot be masked gets its name."""
+    def _named(self, function, params, *arguments, **keywords):
+        """Calls a function of the cell; the error names a cell whose kernels cannot be masked."""
         try:
-            return function(*arguments, **keywords)
+            return function(params, *arguments, **keywords)
         except (TypeError, AttributeError) as error:
-            if DroppedKernel.__name__ not in str(error):
-                raise
+            # If the plain kernels fail too, dropout is not the reason, and this raises.
+            jax.eval_shape(lambda: function(without_dropout(params), *arguments, **keywords))
             raise TypeError(
-                f"VariationalDropout serves cells that take their kernels as x @ kernel, but "
-                f"{type(self.cell).__name__} does otherwise with one ({error}); use WeightDrop, "
-                "which asks for no more than kernels by name"
+                f"VariationalDropout needs a cell that uses its kernels as x @ kernel alone, but "
+                f"{type(self.cell).__name__} does not ({error}); use WeightDrop, which takes every "
+                "cell"
             ) from error

@@ -1,6 +1,5 @@
 """Dropout on recurrent weights."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import jax
 from jaxrnn._arguments import check_rate
 from jaxrnn._cell import bind_with_key
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import DroppedKernel, dropout
+from jaxrnn._numerics import dropout
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
 
@@ -61,8 +60,6 @@ class WeightDrop(Wrapper):
         key, inner = jax.random.split(key)
 
         def drop(number, kernel):
-            if isinstance(kernel, DroppedKernel):
-                return dataclasses.replace(kernel, kernel=drop(number, kernel.kernel))
             return dropout(jax.random.fold_in(key, number), self.rate, kernel)
 
         params = map_kernels(drop, self.kernels, params, "kernels")

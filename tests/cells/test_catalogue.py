@@ -7,7 +7,6 @@ import pytest
 
 import jaxrnn as rnn
 from docs.tools import cells_table as catalogue
-from docs.tools import parameter_counts as counts
 from tests.support.cases import CELLS
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "cells.md"
@@ -43,28 +42,28 @@ LETTERED = [
 
 @pytest.mark.parametrize("case", LETTERED, ids=str)
 def test_the_formula_is_the_count_of_the_paper(case):
-    cell, sizes = case.cell, counts.sizes_of(type(case.cell).__name__)
+    cell, sizes = case.cell, catalogue.sizes_of(type(case.cell).__name__)
     values = {"I": case.input_size}
     for letter, name in sizes.arguments.items():
         values[letter] = getattr(cell, name, None) or math.prod(cell.kernel_shape)
-    found = counts.polynomial(type(cell), sizes)
-    square = values["H"] ** 2 if "where I = H" in counts.parameters(type(cell)) else 0
+    found = catalogue.polynomial(type(cell), sizes)
+    square = values["H"] ** 2 if "where I = H" in catalogue.parameters(type(cell)) else 0
     less = square if values["I"] == values["H"] else 0
-    assert counts.evaluate(found, values) - less == case.count(values["H"], values["I"])
+    assert catalogue.evaluate(found, values) - less == case.count(values["H"], values["I"])
 
 
 def test_the_formula_of_an_slstm_is_that_of_one_head():
-    assert counts.parameters(rnn.SLSTM) == "4H(H + I + 1)"
+    assert catalogue.parameters(rnn.SLSTM) == "4H(H + I + 1)"
 
 
 def test_formulas_are_written_with_their_common_factor_in_front():
     def of(text):
         return {tuple(m): f for m, f in text.items()}
 
-    assert counts.formula(of({"HH": 4, "HI": 4, "H": 4})) == "4H(H + I + 1)"
-    assert counts.formula(of({"HI": 3, "HH": 2, "H": 5, "": 2})) == "3HI + 2H² + 5H + 2"
-    assert counts.formula(of({"HI": 2})) == "2HI"
-    assert counts.formula(of({"HHI": 1, "HHH": 2})) == "H²(I + 2H)"
+    assert catalogue.formula(of({"HH": 4, "HI": 4, "H": 4})) == "4H(H + I + 1)"
+    assert catalogue.formula(of({"HI": 3, "HH": 2, "H": 5, "": 2})) == "3HI + 2H² + 5H + 2"
+    assert catalogue.formula(of({"HI": 2})) == "2HI"
+    assert catalogue.formula(of({"HHI": 1, "HHH": 2})) == "H²(I + 2H)"
 
 
 def test_engines_are_those_that_do_not_refuse():

@@ -153,6 +153,19 @@ def test_low_precision_keeps_its_dtypes():
     assert (final.hidden.dtype, ys.dtype) == ("float32", "bfloat16")
 
 
+def test_errors_of_the_cell_itself_stay_as_they_are():
+    def step(params, state, x):
+        raise TypeError("an error of the cell that speaks of a DroppedKernel")
+
+    mirror = Mirror(3)
+    cell = VariationalDropout(
+        rnn.from_step(step, init=mirror.init, init_state=mirror.init_state), IN
+    )
+    bound = cell.bind(cell.init(KEY, 3), KEY, ())
+    with pytest.raises(TypeError, match="^an error of the cell"):
+        cell.step(bound, np.ones(3), np.ones(3))
+
+
 def run_once(cell):
     return rnn.unroll(cell, cell.init(KEY, 3), np.ones((1, 3)), key=KEY)
 
@@ -176,7 +189,7 @@ def run_once(cell):
         ),
         (
             lambda: run_once(VariationalDropout(rnn.AntisymmetricRNN(3), 0, 0.1)),
-            "AntisymmetricRNN does otherwise with one .* use WeightDrop",
+            "AntisymmetricRNN does not .* use WeightDrop",
         ),
     ],
 )
