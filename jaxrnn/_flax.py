@@ -1,9 +1,8 @@
-"""What the Flax adapters share: layout, order and padding of a sequence, and names of parameters.
+"""What the Flax adapters share: time axes, reversal and padding, parameter names, keys.
 
 Nothing here imports Flax.
 """
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxrnn import engines, layers
 from jaxrnn._cell import input_rank
+from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.layers.bidirectional import reverse_layer
@@ -19,7 +19,7 @@ from jaxrnn.wrappers._wrapper import Wrapper
 
 
 class Options(NamedTuple):
-    """How one call of an RNN runs, in Flax' words."""
+    """How one call of an RNN runs, named as in Flax."""
 
     time_major: bool
     return_carry: bool
@@ -29,8 +29,21 @@ class Options(NamedTuple):
     engine: engines.Engine | None
 
 
+class Bound(NamedTuple):
+    """A foreign cell's variables and the keys that stay the same for a whole sequence."""
+
+    variables: PyTree
+    keys: dict[Any, Array]
+
+
+def call_options(layer: Any, engine: engines.Engine | None, **given: bool | None) -> Options:
+    """The options of one call: each argument that is None takes the layer's attribute."""
+    chosen = {n: getattr(layer, n) if value is None else value for n, value in given.items()}
+    return Options(**chosen, run_padding=layer.run_padding, engine=engine)
+
+
 def check_own(cell: Any, foreign: str) -> None:
-    """Raises unless this is a jaxrnn cell or layer that draws its own parameters."""
+    """Raises unless this is a jaxrnn cell or layer with ``init`` and ``init_state``."""
     lacks = [name for name in ("init", "init_state") if not callable(getattr(cell, name, None))]
     if isinstance(cell, type) or lacks:
         raise TypeError(
@@ -39,33 +52,43 @@ def check_own(cell: Any, foreign: str) -> None:
         )
 
 
+def check_foreign(cell: Any, module: type, flavor: str) -> None:
+    """Raises unless this is an instance of ``module`` with Flax's cell protocol."""
+    lacks = [n for n in ("initialize_carry", "num_feature_axes") if not hasattr(cell, n)]
+    if not isinstance(cell, module) or lacks:
+        raise TypeError(
+            f"cell must be a Flax {flavor} cell, a module with initialize_carry and "
+            f"num_feature_axes, got {cell!r}; subclass flax.{flavor}.RNNCellBase"
+        )
+
+
 def engine_of(engine: engines.Engine | None, steps: int) -> engines.Engine | None:
-    """The engine that ``engine`` and Flax' ``unroll`` ask for together."""
+    """The engine that ``engine`` and Flax's ``unroll`` select together."""
     if steps == 1:
         return engine
     if engine is not None:
         raise ValueError(
-            f"engine and unroll were both given ({engine!r} and {steps}); an engine holds its own "
+            f"engine and unroll were both given ({engine!r} and {steps}); an engine has its own "
             "options: write e.g. engine=jaxrnn.engines.Hoisted(unroll=8) alone"
         )
     return engines.Hoisted(unroll=steps)
 
 
 def time_axis(inputs: PyTree, rank: int, time_major: bool) -> int:
-    """Where time is: Flax puts it between the batch axes and the features."""
+    """The time axis: Flax puts it between the batch axes and the features."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(inputs):
         if jnp.ndim(leaf) < rank + 1:
             wanted = "[time, *batch, features]" if time_major else "[*batch, time, features]"
             raise ValueError(
-                f"inputs{jax.tree_util.keystr(path)} must have shape {wanted} with {rank} axes of "
-                f"features, so {rank + 1} axes or more, got {jnp.shape(leaf)}"
+                f"inputs{jax.tree_util.keystr(path)} must have shape {wanted} with {rank} feature "
+                f"axes, so at least {rank + 1} axes, got {jnp.shape(leaf)}"
             )
         return 0 if time_major else jnp.ndim(leaf) - rank - 1
     raise ValueError(f"inputs must hold at least one array, got {inputs!r}")
 
 
 def first_step(inputs: PyTree, axis: int) -> PyTree:
-    """The input of one step, by which a cell knows its sizes."""
+    """The input of the first step."""
     return jax.tree.map(lambda leaf: jax.lax.index_in_dim(leaf, 0, axis, keepdims=False), inputs)
 
 
@@ -78,15 +101,16 @@ def run(
     key: Array | None,
     options: Options,
 ) -> Any:
-    """Runs a cell or a layer over a sequence laid out as Flax lays it out.
+    """Runs a cell or a layer over a sequence in Flax's layout.
 
-    Returns what Flax returns: the outputs, or ``(carry, outputs)``.
+    Returns:
+        As in Flax: the outputs, or ``(carry, outputs)``.
     """
     axis = time_axis(inputs, input_rank(network), options.time_major)
     batch_rank = jnp.ndim(jax.tree.leaves(inputs)[0]) - input_rank(network) - 1
     xs = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), inputs)
     if lengths is not None and options.run_padding:
-        carry, ys = _through_padding(network, params, xs, carry, lengths, key, options)
+        carry, ys = _run_padding(network, params, xs, carry, lengths, key, options)
     else:
         layer = _as_layer(network, options.engine)
         layer = reverse_layer(layer) if options.reverse else layer
@@ -100,17 +124,17 @@ def run(
 
 
 def flip(xs: PyTree, lengths: Any) -> PyTree:
-    """Turns each row around, its padding left at its end; leaves ``[time, *batch, ...]``."""
+    """Reverses each row, with its padding left at the end; leaves ``[time, *batch, ...]``."""
     if lengths is None:
         return jax.tree.map(lambda leaf: jnp.flip(leaf, 0), xs)
     lengths = jnp.asarray(lengths)
 
-    def turned(leaf: Array) -> Array:
+    def reverse(leaf: Array) -> Array:
         time = jnp.arange(leaf.shape[0], dtype=lengths.dtype)
         source = lengths - 1 - time.reshape(-1, *(1 for _ in lengths.shape))
         return _take(leaf, source % max(1, leaf.shape[0]))
 
-    return jax.tree.map(turned, xs)
+    return jax.tree.map(reverse, xs)
 
 
 def _take(leaf: Array, steps: Array) -> Array:
@@ -124,19 +148,19 @@ def _as_layer(network: Any, engine: engines.Engine | None) -> Any:
         return layers.Recurrent(network, engine)
     if engine is not None:
         raise ValueError(
-            f"engine={engine!r} was given beside the layer {type(network).__name__}, whose cells "
+            f"engine={engine!r} was given with the layer {type(network).__name__}, whose cells "
             "have engines of their own: write jaxrnn.layers.Recurrent(cell, engine=...) inside it"
         )
     return network
 
 
-def _through_padding(network, params, xs, carry, lengths, key, options: Options):
-    """Flax' way: every step of every row is run, and each row's carry is looked up afterwards."""
+def _run_padding(network, params, xs, carry, lengths, key, options: Options):
+    """Runs every step of every row, as Flax does, and selects each row's carry afterwards."""
     layer = _as_layer(network, options.engine)
     if not isinstance(layer, layers.Recurrent) or layer.reverse:
         raise ValueError(
-            f"run_padding=True takes a cell, got {network!r}; leave run_padding out, so that "
-            "steps past a row's length are skipped"
+            f"run_padding=True takes a cell, got {network!r}; omit run_padding, so that steps "
+            "past a row's length are skipped"
         )
     lengths = jnp.asarray(lengths)
     xs = flip(xs, lengths) if options.reverse else xs
@@ -149,9 +173,9 @@ def _through_padding(network, params, xs, carry, lengths, key, options: Options)
     return carry, flip(ys, lengths) if options.reverse and options.keep_order else ys
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class _EmitBoth(Wrapper):
-    """Gives the state beside the output."""
+    """Emits the state together with the output."""
 
     def step(self, params, state, x, *, key=None):
         state, y = super().step(params, state, x, key=key)
@@ -161,47 +185,52 @@ class _EmitBoth(Wrapper):
         return state, super().readout(params, state, x)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Carried(Wrapper):
-    """A cell whose states are of the kind that came, whatever its own initial states are."""
+@frozen
+class _WithCarry(Wrapper):
+    """A cell whose states have the structure, shapes and dtypes of a given carry."""
 
     structure: Any = None
-    leaves: tuple[tuple[tuple[int, ...], Any], ...] = ()  # shapes beside the batch, and dtypes
+    leaves: tuple[tuple[tuple[int, ...], Any], ...] = ()  # shape without batch axes, dtype
 
     def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
         zeros = [jnp.zeros((*batch_shape, *shape), dtype) for shape, dtype in self.leaves]
         return jax.tree.unflatten(self.structure, zeros)
 
 
-def carried(cell: Any, carry: PyTree, batch_rank: int) -> Any:
-    """A cell for states like this carry; Flax asks cells for none when it is given one."""
+def with_carry(cell: Any, carry: PyTree, batch_rank: int) -> Any:
+    """A cell that takes states like this carry; Flax never compares one with the cell's own."""
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, carry))
-    kinds = tuple((leaf.shape[batch_rank:], leaf.dtype) for leaf in leaves)
-    return _Carried(cell, structure, kinds)
+    return _WithCarry(
+        cell, structure, tuple((leaf.shape[batch_rank:], leaf.dtype) for leaf in leaves)
+    )
 
 
-def one_float_dtype(params: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
-    """Widens floating-point leaves to the widest dtype among them.
+def float_dtypes(tree: PyTree) -> list[Any]:
+    """The dtypes of the floating-point leaves, in order."""
+    return [x.dtype for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
 
-    A Flax cell casts what it is given, and widening changes nothing that it would not change
-    itself; `jaxrnn.unroll` promotes nothing, and wants one dtype at its door.
-    """
-    floats = [
-        leaf.dtype
-        for leaf in jax.tree.leaves((params, xs))
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-    if len(set(floats)) < 2:
-        return params, xs
-    wide = functools.reduce(jnp.promote_types, floats)
+
+def cast_floats(tree: PyTree, dtype: Any) -> PyTree:
+    """Casts the floating-point leaves."""
 
     def cast(leaf):
-        return leaf.astype(wide) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-    return jax.tree.map(cast, (params, xs))
+    return jax.tree.map(cast, tree)
 
 
-def one_key(keys: list[Array]) -> Array | None:
+def promote_floats(params: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+    """Promotes floating-point leaves to their common dtype, as a Flax cell does at every step.
+
+    `jaxrnn.unroll` promotes nothing and requires one dtype.
+    """
+    dtypes = set(float_dtypes((params, xs)))
+    if len(dtypes) < 2:
+        return params, xs
+    return cast_floats((params, xs), functools.reduce(jnp.promote_types, dtypes))
+
+
+def combine_keys(keys: list[Array]) -> Array | None:
     """One key that depends on all of these."""
     if not keys:
         return None
@@ -210,35 +239,29 @@ def one_key(keys: list[Array]) -> Array | None:
     )
 
 
-# Names ------------------------------------------------------------------------------------------
+# Parameter names --------------------------------------------------------------------------------
 
 
-def named(tree: PyTree) -> dict[str, Any]:
-    """A pytree as nested dicts by its names, which is how Flax keeps parameters."""
+def to_nested(tree: PyTree) -> dict[str, Any]:
+    """A pytree as nested dicts by field names, which is how Flax keeps parameters."""
     nested: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        *outer, inner = [_word(entry) for entry in path] or ["value"]
+        *outer, inner = _names(path)
         node = nested
-        for word in outer:
-            node = node.setdefault(word, {})
+        for name in outer:
+            node = node.setdefault(name, {})
         node[inner] = leaf
     return nested
 
 
-def unnamed(like: PyTree, nested: Any) -> PyTree:
-    """The inverse of `named`, for a pytree structured like this one."""
-
-    def find(path, leaf):
-        node = nested
-        for word in [_word(entry) for entry in path] or ["value"]:
-            node = node[word]
-        return node
-
-    return jax.tree_util.tree_map_with_path(find, like)
+def from_nested(like: PyTree, nested: Any) -> PyTree:
+    """The inverse of `to_nested`, for a pytree with the structure of ``like``."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: functools.reduce(lambda node, name: node[name], _names(path), nested),
+        like,
+    )
 
 
-def _word(entry: Any) -> str:
-    for attribute in ("name", "key", "idx"):
-        if hasattr(entry, attribute):
-            return str(getattr(entry, attribute))
-    return str(entry)
+def _names(path: tuple[Any, ...]) -> list[str]:
+    """The names along a path of a pytree; a bare array is called value."""
+    return [jax.tree_util.keystr((entry,), simple=True) for entry in path] or ["value"]

@@ -1,4 +1,4 @@
-"""Trained networks for serving: a sequence model in ONNX, one step in StableHLO."""
+"""Export of trained networks: a sequence model in ONNX, one step in StableHLO."""
 
 from typing import Any
 
@@ -15,23 +15,23 @@ _STATES = {"RNN": ("hidden",), "GRU": ("hidden",), "LSTM": ("hidden", "cell")}
 
 
 def to_onnx(network: Any, params: PyTree, *, carry: bool = False, lengths: bool = False) -> Any:
-    """Makes an ONNX model of a cell, a layer or a stack, with its weights inside.
+    """Exports a cell, a layer or a stack as an ONNX model that contains its weights.
 
     Its input is ``xs [time, batch, features]``, its outputs are ``ys [time, batch, output_size]``
     and the final states, ``layer0_hidden [directions, batch, hidden]``, ``layer0_cell`` and so on.
-    Time and batch are free. It computes what ``network.apply`` computes without a key.
+    Time and batch are dynamic. The model computes ``network.apply`` without a key.
 
     Args:
         network: a cell, or layers, of `Elman` (tanh, ReLU), `LSTM`, `PeepholeLSTM`, `GRU` or
-            `ResetBeforeGRU`; dropout between layers is left out.
+            `ResetBeforeGRU`; dropout between layers is omitted.
         params: its parameters.
         carry: whether the model also takes initial states, ``initial_layer0_hidden`` and so on,
-            shaped as the final ones, to go on with a sequence; without, it begins with zeros.
-        lengths: whether the model also takes ``lengths``, int32 ``[batch]``. ONNX' own reference
-            evaluator ignores it; onnxruntime does not.
+            with the shapes of the final states; otherwise they are zero.
+        lengths: whether the model also takes ``lengths``, int32 ``[batch]``. onnxruntime supports
+            it; ONNX's reference evaluator ignores it.
 
     Returns:
-        An ``onnx.ModelProto``, checked; ``onnx.save(model, path)`` writes it.
+        An ``onnx.ModelProto`` that passed ``onnx.checker``; ``onnx.save(model, path)`` writes it.
 
     Raises:
         TypeError: ONNX has no operator for a cell of the network.
@@ -56,7 +56,7 @@ def to_onnx(network: Any, params: PyTree, *, carry: bool = False, lengths: bool 
     if lengths:
         inputs.append(value("lengths", ["batch"], onnx.TensorProto.INT32))
     final, current = [], "xs"
-    merged = np.array([0, 0, -1])  # time and batch as they are, directions and features as one
+    merged = np.array([0, 0, -1])  # keep time and batch, merge directions and features
     initializers.append(onnx.numpy_helper.from_array(merged, "merged"))
     for index, layer in enumerate(layers):
         name, op_type = f"layer{index}", layer.pop("op_type")
@@ -93,23 +93,23 @@ def to_onnx(network: Any, params: PyTree, *, carry: bool = False, lengths: bool 
 def to_stablehlo(
     network: Any, params: PyTree, x: Any, *, platforms: tuple[str, ...] | None = None
 ) -> jax.export.Exported:
-    """Exports one step of a cell or a unidirectional stack, with its weights inside.
+    """Exports one step of a cell or a unidirectional stack as a program with its weights.
 
     Args:
         network: a cell, or layers that run forward in time.
         params: its parameters.
-        x: one step's input, or `jax.ShapeDtypeStruct` in its place; batch axes may be symbolic,
-            from `jax.export.symbolic_shape`.
-        platforms: for which platforms to lower, such as ``("cpu", "cuda")``; None is this one.
+        x: one step's input or its `jax.ShapeDtypeStruct`; batch axes may be symbolic, from
+            `jax.export.symbolic_shape`.
+        platforms: the platforms to lower for, such as ``("cpu", "cuda")``; None is the current one.
 
     Returns:
         The exported function ``(state_leaves, x) -> (state_leaves, y)``, where ``state_leaves`` is
-        the tuple of the arrays of a state, ``tuple(jax.tree.leaves(state))``: no class of jaxrnn
-        is needed where it is called. ``.serialize()`` (with the package flatbuffers) gives bytes
-        for a file, which `jax.export.deserialize` reads; ``.mlir_module()`` is the StableHLO text.
+        ``tuple(jax.tree.leaves(state))``, so the caller does not need jaxrnn. ``.serialize()``
+        (requires the package flatbuffers) returns bytes for `jax.export.deserialize`;
+        ``.mlir_module()`` is the StableHLO text.
 
     Raises:
-        TypeError: the network has no step, because it needs the whole sequence.
+        TypeError: the network has no step function, because it needs the whole sequence.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxrnn as rnn
@@ -123,8 +123,8 @@ def to_stablehlo(
     """
     if not can_step(network):
         raise TypeError(
-            f"network must have a step, got {network!r}, which needs the whole sequence; export "
-            "its apply with jax.export yourself"
+            f"network must have a step function, got {network!r}, which needs the whole sequence; "
+            "export its apply with jax.export instead"
         )
     rank = input_rank(network)
     first = jax.tree.leaves(x)[0]

@@ -1,10 +1,11 @@
-"""Flax linen: jaxrnn's cells in linen models, linen's cells under jaxrnn's engines.
+"""Flax linen: jaxrnn's cells in linen models, and linen's cells under jaxrnn's engines.
 
-from jaxrnn.linen import RNN        # in place of flax.linen.RNN
+Replace ``flax.linen.RNN`` by ``jaxrnn.linen.RNN``. This module imports Flax, so ``import jaxrnn``
+does not import it: write ``import jaxrnn.linen``.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,19 +26,19 @@ __all__ = ["RNN", "Bidirectional", "Cell", "LinenCell", "from_linen_cell"]
 class Cell(nn.RNNCellBase):
     """A jaxrnn cell, or a layer, as a cell of Flax linen.
 
-    What linen does with its own cells it does with this one: it is called step by step, and run by
-    ``flax.linen.RNN`` or by `RNN`. The parameters stand in the collection ``params`` as nested
-    dicts under their own names, ``{"input_kernel": ..., "bias": ...}``. The carry is the cell's
-    state, such as ``LSTMState(hidden, cell)``.
+    It is called step by step or run by ``flax.linen.RNN`` or `RNN`, like linen's own cells. The
+    parameters are in the collection ``params`` as nested dicts with jaxrnn's field names,
+    ``{"input_kernel": ..., "bias": ...}``. The carry is the cell's state, such as
+    ``LSTMState(hidden, cell)``.
 
     Args:
-        cell: a jaxrnn cell, or a layer.
-        in_features: what the cell's ``init`` is told; None is the last axis of the inputs. A cell
-            that takes tokens has to be told.
-        param_dtype: the dtype of the parameters; None is that of the inputs, which must have it in
-            any case: nothing is promoted.
-        rng_collection: the name of the key of cells that draw (dropout, zoneout); where ``apply``
-            is given no such key, the cell is deterministic.
+        cell: a jaxrnn cell or layer.
+        in_features: the ``input_size`` of the cell's ``init``; None is the size of the inputs'
+            last axis. Required for a cell that takes tokens.
+        param_dtype: the dtype of the parameters; None is that of the inputs. The inputs must have
+            this dtype: nothing is promoted.
+        rng_collection: the name of the random stream for dropout and zoneout; without this stream
+            in ``apply``, the cell is deterministic.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -50,8 +51,8 @@ class Cell(nn.RNNCellBase):
         ((2, 4), ['bias', 'candidate_bias', 'input_kernel', 'recurrent_kernel'])
 
     Note:
-        A learned initial state is the learned one in `RNN`; ``initialize_carry`` has no parameters
-        to look it up in, and gives a freshly drawn one.
+        `RNN` uses a learned initial state. ``initialize_carry`` has no access to the parameters
+        and returns a newly initialized state instead.
     """
 
     cell: Any
@@ -65,40 +66,39 @@ class Cell(nn.RNNCellBase):
 
     @nn.compact
     def parameters(self, inputs: PyTree) -> PyTree:
-        """The cell's parameters; drawn, if this is ``init``."""
+        """The cell's parameters; ``init`` initializes them."""
         size = self.in_features or _width(self.cell, inputs)
-        floats = [x.dtype for x in jax.tree.leaves(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
-        dtype = self.param_dtype or (floats[0] if floats else None)
+        dtype = self.param_dtype or next(iter(_flax.float_dtypes(inputs)), None)
 
-        def draw(key):
+        def init(key):
             return self.cell.init(key, size, dtype)
 
-        like = jax.eval_shape(draw, jax.random.key(0))
-        names = _flax.named(like)
+        like = jax.eval_shape(init, jax.random.key(0))
+        names = _flax.to_nested(like)
         if all(self.has_variable("params", name) for name in names):
-            return _flax.unnamed(like, {name: self.get_variable("params", name) for name in names})
+            return _flax.from_nested(like, {n: self.get_variable("params", n) for n in names})
         if not self.is_mutable_collection("params"):
             held = ", ".join(self.variables.get("params", {})) or "nothing"
             raise ValueError(
                 f"variables must hold the params {', '.join(names)} of {type(self.cell).__name__}, "
-                f"got {held}; make them with init of the same model"
+                f"got {held}; create them with init of the same model"
             )
-        drawn = _flax.named(draw(self.make_rng("params")))
-        kept = {n: self.variable("params", n, lambda n=n: drawn[n]).value for n in names}
-        return _flax.unnamed(like, kept)
+        new = _flax.to_nested(init(self.make_rng("params")))
+        held = {n: self.variable("params", n, lambda n=n: new[n]).value for n in names}
+        return _flax.from_nested(like, held)
 
     def key(self) -> Array | None:
-        """A key for what the cell draws, if ``apply`` was given one."""
+        """A key for dropout and zoneout, if ``apply`` was given the stream."""
         name = self.rng_collection
         return self.make_rng(name) if self.has_rng(name) else None
 
     def __call__(self, carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
-        """One step: ``(carry, inputs) -> (carry, outputs)``."""
+        """Takes one step: ``(carry, inputs) -> (carry, outputs)``."""
         return step_with_key(self.cell, self.parameters(inputs), carry, inputs, self.key())
 
     @nn.nowrap
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> PyTree:
-        """The state before the first step, for inputs ``[*batch, features]`` of this shape."""
+        """Returns the initial state for inputs ``[*batch, features]`` of this shape."""
         rank = input_rank(self.cell)
         size = self.in_features or input_shape[-1]
         params = self.cell.init(rng, size, self.param_dtype)
@@ -106,7 +106,7 @@ class Cell(nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """The number of axes of an input that are not batch axes."""
+        """The number of non-batch axes of one input."""
         return input_rank(self.cell)
 
 
@@ -114,38 +114,40 @@ def _width(cell: Any, inputs: PyTree) -> int:
     leaf = jax.tree.leaves(inputs)[0]
     if input_rank(cell) == 0 or leaf.ndim == 0:
         raise ValueError(
-            f"in_features must be given for {cell!r}, whose inputs have no axis of features; "
-            "write e.g. Cell(cell, in_features=50) for 50 tokens"
+            f"in_features must be given for {cell!r}, whose inputs have no feature axis; write "
+            "e.g. Cell(cell, in_features=50) for 50 tokens"
         )
     return leaf.shape[-1]
 
 
 class RNN(nn.Module):
-    """Runs a cell over a sequence, as ``flax.linen.RNN`` does, with jaxrnn's engines.
+    """Applies a cell over a sequence, as ``flax.linen.RNN`` does, with jaxrnn's engines.
 
-    A linen cell keeps its parameters where ``flax.linen.RNN`` has them, so that checkpoints carry
-    over, and the same key draws the same ones. A jaxrnn cell stands for ``Cell(cell)``.
+    The parameters of a linen cell have the names and values of ``flax.linen.RNN``, so checkpoints
+    carry over and the same key initializes the same parameters. A jaxrnn cell is shorthand for
+    ``Cell(cell)``.
 
     Args:
         cell: a jaxrnn cell or layer, or a linen cell: any module with linen's cell protocol.
-        time_major: whether inputs are ``[time, *batch, features]``, not ``[*batch, time,
+        time_major: whether inputs are ``[time, *batch, features]`` instead of ``[*batch, time,
             features]``.
-        return_carry: whether to return ``(carry, outputs)``, not the outputs alone.
-        reverse: whether time runs backwards.
-        keep_order: with ``reverse``, whether outputs come back in the order of the inputs.
-        unroll: steps in one iteration of the compiled loop; stands for ``engines.Hoisted(unroll)``.
-        split_rngs: for a linen cell, the names of the keys that it draws with: True for a new key
-            at each step, False for one key a sequence.
+        return_carry: whether to return ``(carry, outputs)`` instead of the outputs alone.
+        reverse: whether to run time backwards.
+        keep_order: with ``reverse``, whether to return the outputs in the order of the inputs.
+        unroll: the number of steps in one iteration of the compiled loop; shorthand for
+            ``engine=engines.Hoisted(unroll)``.
+        split_rngs: for a linen cell: the names of its random streams, with True for a new key at
+            each step, False for one key per sequence.
         engine: how to run, a value from `jaxrnn.engines`; None is ``Auto()``.
-        run_padding: whether to run the steps past a row's length too, as Flax does: outputs there
-            are what the padding gives, and NaN in it leaks. By default they are skipped.
+        run_padding: whether to run the steps past a row's length as Flax does: outputs there are
+            computed from the padding, and NaN in it propagates. By default they are skipped.
         param_dtype: the dtype of a jaxrnn cell's parameters; None is that of the inputs.
 
     Shapes:
         inputs ``[*batch, time, features]``, outputs ``[*batch, time, output_size]``.
 
     Raises:
-        ValueError: an argument does not fit another, or the inputs.
+        ValueError: arguments contradict each other or the inputs.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -157,12 +159,12 @@ class RNN(nn.Module):
         (2, 10, 8)
 
     Note:
-        Where it differs from ``flax.linen.RNN``: outputs past a row's length are zero, and no
-        gradient flows through them, unless ``run_padding``; a row of length 0 gives its initial
-        carry back (Flax: the carry after all padding); random numbers within a sequence are others
-        than Flax draws from the same key. A cell whose collections change from step to step
-        (``variable_axes``, ``variable_carry``), or that shares modules with its surroundings, stays
-        with ``flax.linen.RNN``.
+        Differences from ``flax.linen.RNN``: outputs past a row's length are zero, and no gradient
+        flows through them, unless ``run_padding``; a row of length 0 returns its initial carry
+        (Flax: the carry after all padding); random numbers within a sequence differ from those
+        that Flax draws from the same key. Keep ``flax.linen.RNN`` for a cell whose collections
+        change from step to step (``variable_axes``, ``variable_carry``) or that shares modules
+        with the rest of the model.
     """
 
     cell: Any
@@ -194,11 +196,11 @@ class RNN(nn.Module):
         reverse: bool | None = None,
         keep_order: bool | None = None,
     ) -> Any:
-        """Applies the RNN; an argument that is not None stands before the attribute of its name.
+        """Applies the RNN; an argument that is not None overrides the attribute of that name.
 
         Args:
             inputs: the sequence.
-            initial_carry: the carry to begin with; None is the cell's own.
+            initial_carry: the initial carry; None is the cell's own.
             init_key: a key for a linen cell's ``initialize_carry``; None is ``jax.random.key(0)``.
             seq_lengths: int ``[*batch]``, the number of valid steps of each row.
             return_carry: see `RNN`.
@@ -207,15 +209,15 @@ class RNN(nn.Module):
             keep_order: see `RNN`.
 
         Returns:
-            The outputs, or ``(carry, outputs)``: the carry after each row's last valid step.
+            The outputs, or ``(carry, outputs)`` with the carry after each row's last valid step.
         """
-        options = _flax.Options(
-            self.time_major if time_major is None else time_major,
-            self.return_carry if return_carry is None else return_carry,
-            self.reverse if reverse is None else reverse,
-            self.keep_order if keep_order is None else keep_order,
-            self.run_padding,
+        options = _flax.call_options(
+            self,
             _flax.engine_of(self.engine, self.unroll),
+            time_major=time_major,
+            return_carry=return_carry,
+            reverse=reverse,
+            keep_order=keep_order,
         )
         inputs = jax.tree.map(jnp.asarray, inputs)
         axis = _flax.time_axis(inputs, self.cell.num_feature_axes, options.time_major)
@@ -224,39 +226,36 @@ class RNN(nn.Module):
             network, carry = self.cell.cell, initial_carry
             params, key = self.cell.parameters(x), self.cell.key()
         else:
-            network, params, carry, key = self._around(x, initial_carry, init_key)
-            params, inputs = _flax.one_float_dtype(params, inputs)
+            network, params, carry, key = self._foreign(x, initial_carry, init_key)
+            params, inputs = _flax.promote_floats(params, inputs)
         return _flax.run(network, params, inputs, carry, seq_lengths, key, options)
 
-    def _around(self, x: Array, carry: PyTree, init_key: Array | None):
-        """The linen cell as a jaxrnn cell, with its variables, its first carry and a key."""
+    def _foreign(self, x: Array, carry: PyTree, init_key: Array | None):
+        """The linen cell as a jaxrnn cell, with its variables, its initial carry and a key."""
         if carry is None:
             init_key = jax.random.key(0) if init_key is None else init_key
             carry = self.cell.initialize_carry(init_key, x.shape)
         for name, part in vars(self.cell).items():
             if isinstance(part, nn.Module) and name != "parent" and part.parent is not self.cell:
                 raise ValueError(
-                    f"cell must own its modules, but {name} of {type(self.cell).__name__} is "
-                    "another module's; build it inside the cell, or keep flax.linen.RNN here"
+                    f"cell must own its modules, but {name} of {type(self.cell).__name__} belongs "
+                    "to another module; create it inside the cell, or keep flax.linen.RNN here"
                 )
         if self.is_initializing():
             self.cell(carry, x)
         module, variables = self.cell.unbind()
         split = {n: s for n, s in self.split_rngs.items() if n != "params" and self.has_rng(n)}
-        keys = [self.make_rng(name) for name in split]
+        key = _flax.combine_keys([self.make_rng(name) for name in split])
         cell = from_linen_cell(module, split_rngs=split)
-        cell = _flax.carried(cell, carry, x.ndim - module.num_feature_axes)
-        return cell, variables, carry, _flax.one_key(keys)
+        return (
+            _flax.with_carry(cell, carry, x.ndim - module.num_feature_axes),
+            variables,
+            carry,
+            key,
+        )
 
 
 # Linen's cells under jaxrnn's engines -----------------------------------------------------------
-
-
-class _Bound(NamedTuple):
-    """Variables beside the keys that are drawn once a sequence."""
-
-    variables: PyTree
-    keys: dict[str, Array]
 
 
 @frozen
@@ -274,16 +273,16 @@ class LinenCell:
 
     @property
     def input_rank(self) -> int:
-        """The number of axes of an input that are not batch axes."""
+        """The number of non-batch axes of one input."""
         return self.module.num_feature_axes  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def stochastic(self) -> bool:
-        """Whether the cell draws with keys."""
+        """Whether the cell uses random streams."""
         return bool(self.split_rngs)
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
-        """Draws the variables; ``dtype`` stands before the cell's ``param_dtype``."""
+        """Initializes the variables; ``dtype`` overrides the cell's ``param_dtype``."""
         dtype = check_init(key, input_size, dtype or getattr(self.module, "param_dtype", None))
         x = jnp.zeros((1, *self.input_shape[:-1], input_size), dtype)
         module = _of_dtype(self.module, dtype)
@@ -292,21 +291,21 @@ class LinenCell:
         return module.init(keys, module.initialize_carry(key, x.shape), x)
 
     def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        """Returns what the cell's ``initialize_carry`` gives for ``jax.random.key(0)``."""
-        floats = [p.dtype for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.floating)]
+        """Returns the cell's ``initialize_carry`` for ``jax.random.key(0)``."""
+        floats = _flax.float_dtypes(params)
         module = _of_dtype(self.module, floats[0]) if floats else self.module
         return module.initialize_carry(jax.random.key(0), (*batch_shape, *self.input_shape))
 
     def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:
         """Draws the keys that stay the same for a whole sequence."""
-        return _Bound(params, _keys(key, self.split_rngs, False))
+        return _flax.Bound(params, _keys(key, self.split_rngs, False))
 
     def step(
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """One step of the cell."""
+        """Takes one step of the cell."""
         keys = {}
-        if isinstance(params, _Bound):
+        if isinstance(params, _flax.Bound):
             params, keys = params
         if key is not None:
             keys = keys | _keys(key, self.split_rngs, True)
@@ -327,21 +326,21 @@ def from_linen_cell(
     input_shape: tuple[int, ...] = (1,),
     split_rngs: Mapping[str, bool] = FrozenDict(),
 ) -> LinenCell:
-    """Makes a jaxrnn cell of a linen cell, for `jaxrnn.unroll` and every engine and layer.
+    """Wraps a linen cell as a jaxrnn cell, for `jaxrnn.unroll` and every engine and layer.
 
-    Its params are the cell's variables, ``{"params": ...}``, such as a trained model has; its state
-    is the cell's carry.
+    Its params are the cell's variables, ``{"params": ...}``, as a trained model has them; its
+    state is the cell's carry.
 
     Args:
         cell: an unbound linen module ``(carry, x) -> (carry, y)`` with ``initialize_carry`` and
             ``num_feature_axes``.
-        input_shape: the shape of one step's input beside the batch axes, for a cell whose carry
-            depends on it: ``ConvLSTMCell``. Others look at the batch axes alone.
-        split_rngs: the names of the keys that the cell draws with; True for a new key at each step,
-            False for one key a sequence.
+        input_shape: the shape of one input without its batch axes, for a cell whose carry depends
+            on it: ``ConvLSTMCell``. Other cells use the batch axes only.
+        split_rngs: the names of the cell's random streams, with True for a new key at each step,
+            False for one key per sequence.
 
     Raises:
-        TypeError: ``cell`` is no linen module with that protocol.
+        TypeError: ``cell`` is not a linen module with that protocol.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -353,10 +352,5 @@ def from_linen_cell(
         >>> ys.shape
         (7, 2, 4)
     """
-    lacks = [n for n in ("initialize_carry", "num_feature_axes") if not hasattr(cell, n)]
-    if not isinstance(cell, nn.Module) or lacks:
-        raise TypeError(
-            "cell must be a linen cell, a module with initialize_carry and num_feature_axes, got "
-            f"{cell!r}; derive it from flax.linen.RNNCellBase"
-        )
+    _flax.check_foreign(cell, nn.Module, "linen")
     return LinenCell(cell, tuple(input_shape), tuple(sorted(split_rngs.items())))

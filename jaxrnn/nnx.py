@@ -1,7 +1,7 @@
-"""Flax nnx: jaxrnn's cells in nnx models, nnx's cells under jaxrnn's engines.
+"""Flax nnx: jaxrnn's cells in nnx models, and nnx's cells under jaxrnn's engines.
 
-Whoever has ``flax.nnx.RNN`` writes ``jaxrnn.nnx.RNN`` in its place. This module imports Flax, so
-``import jaxrnn`` does not import it: write ``import jaxrnn.nnx``.
+Replace ``flax.nnx.RNN`` by ``jaxrnn.nnx.RNN``. This module imports Flax, so ``import jaxrnn`` does
+not import it: write ``import jaxrnn.nnx``.
 """
 
 from typing import Any, NamedTuple, cast
@@ -13,7 +13,7 @@ from flax.nnx import Bidirectional
 
 from jaxrnn import _flax
 from jaxrnn._arguments import check_size, float_dtype
-from jaxrnn._cell import input_rank, step_with_key
+from jaxrnn._cell import input_rank, is_stochastic, step_with_key
 from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Engine
@@ -24,17 +24,17 @@ __all__ = ["RNN", "Bidirectional", "Cell", "NNXCell", "from_nnx_cell"]
 class Cell(nnx.Module):
     """A jaxrnn cell, or a layer, as a cell of Flax nnx.
 
-    What nnx does with its own cells it does with this one: it is called step by step, and run by
-    ``flax.nnx.RNN`` or by `RNN`. The parameters are ``nnx.Param`` under ``params``, in nested dicts
-    under their own names. The carry is the cell's state, such as ``LSTMState(hidden, cell)``.
+    It is called step by step or run by ``flax.nnx.RNN`` or `RNN`, like nnx's own cells. The
+    parameters are ``nnx.Param`` under ``params``, in nested dicts with jaxrnn's field names. The
+    carry is the cell's state, such as ``LSTMState(hidden, cell)``.
 
     Args:
-        cell: a jaxrnn cell, or a layer.
-        in_features: features of the inputs; what the cell's ``init`` is told.
-        rngs: gives the key of the parameters, and that of a cell that draws (dropout, zoneout).
-        param_dtype: the dtype of the parameters; None is JAX's default. Inputs must have it too,
-            nothing is promoted.
-        rng_collection: the name of the stream of keys of a cell that draws.
+        cell: a jaxrnn cell or layer.
+        in_features: the ``input_size`` of the cell's ``init``.
+        rngs: the random streams of the parameters and of dropout and zoneout.
+        param_dtype: the dtype of the parameters; None is JAX's default. The inputs must have this
+            dtype: nothing is promoted.
+        rng_collection: the name of the random stream for dropout and zoneout.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -46,8 +46,8 @@ class Cell(nnx.Module):
         (2, 4)
 
     Note:
-        ``eval()`` of a model sets ``deterministic``, after which nothing is drawn; ``train()``
-        takes it back.
+        ``eval()`` of a model sets ``deterministic``, which turns dropout and zoneout's sampling
+        off; ``train()`` turns them on again.
     """
 
     def __init__(
@@ -65,31 +65,31 @@ class Cell(nnx.Module):
         self.in_features = in_features
         self.deterministic = False
         params = cell.init(rngs.params(), in_features, float_dtype(param_dtype))
-        self.params = _as_variables(_flax.named(params))
-        draws = getattr(cell, "stochastic", False) or hasattr(cell, "bind")
-        self.rngs = rngs[rng_collection].fork() if draws else nnx.data(None)
+        self.params = _as_variables(_flax.to_nested(params))
+        stochastic = is_stochastic(cell) or hasattr(cell, "bind")
+        self.rngs = rngs[rng_collection].fork() if stochastic else nnx.data(None)
 
     def parameters(self) -> PyTree:
-        """The cell's parameters, as its functions take them."""
+        """The cell's parameters, as its own pytree."""
         like = jax.eval_shape(lambda key: self.cell.init(key, self.in_features), jax.random.key(0))
-        return _flax.unnamed(like, nnx.to_pure_dict(nnx.state(self.params)))
+        return _flax.from_nested(like, nnx.to_pure_dict(nnx.state(self.params)))
 
     def key(self) -> Array | None:
-        """A new key for what the cell draws, unless it is deterministic."""
+        """A new key for dropout and zoneout, unless the cell is deterministic."""
         return None if self.rngs is None or self.deterministic else self.rngs()
 
     def __call__(self, carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
-        """One step: ``(carry, inputs) -> (carry, outputs)``."""
+        """Takes one step: ``(carry, inputs) -> (carry, outputs)``."""
         return step_with_key(self.cell, self.parameters(), carry, inputs, self.key())
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None) -> PyTree:
-        """The state before the first step, for inputs ``[*batch, features]`` of this shape."""
+        """Returns the initial state for inputs ``[*batch, features]`` of this shape."""
         batch_shape = tuple(input_shape[: len(input_shape) - self.num_feature_axes])
         return self.cell.init_state(self.parameters(), batch_shape)
 
     @property
     def num_feature_axes(self) -> int:
-        """The number of axes of an input that are not batch axes."""
+        """The number of non-batch axes of one input."""
         return input_rank(self.cell)
 
 
@@ -103,33 +103,34 @@ def _as_variables(nested: dict[str, Any]) -> nnx.Dict:
 
 
 class RNN(nnx.Module):
-    """Runs a cell over a sequence, as ``flax.nnx.RNN`` does, with jaxrnn's engines.
+    """Applies a cell over a sequence, as ``flax.nnx.RNN`` does, with jaxrnn's engines.
 
     Args:
-        cell: an nnx cell, or a jaxrnn cell or layer, which stands for
+        cell: an nnx cell, or a jaxrnn cell or layer, which is shorthand for
             ``Cell(cell, in_features, rngs=rngs)``.
-        in_features: for a jaxrnn cell: the features of the inputs.
-        time_major: whether inputs are ``[time, *batch, features]``, not ``[*batch, time,
+        in_features: for a jaxrnn cell: the number of input features.
+        time_major: whether inputs are ``[time, *batch, features]`` instead of ``[*batch, time,
             features]``.
-        return_carry: whether to return ``(carry, outputs)``, not the outputs alone.
-        reverse: whether time runs backwards.
-        keep_order: with ``reverse``, whether outputs come back in the order of the inputs.
-        unroll: steps in one iteration of the compiled loop; stands for ``engines.Hoisted(unroll)``.
-        broadcast_rngs: a filter of an nnx cell's keys that stay the same for a whole sequence, such
-            as ``"recurrent_dropout"``; of others a new one is taken at each step.
+        return_carry: whether to return ``(carry, outputs)`` instead of the outputs alone.
+        reverse: whether to run time backwards.
+        keep_order: with ``reverse``, whether to return the outputs in the order of the inputs.
+        unroll: the number of steps in one iteration of the compiled loop; shorthand for
+            ``engine=engines.Hoisted(unroll)``.
+        broadcast_rngs: a filter of an nnx cell's random streams that keep one key for a whole
+            sequence, such as ``"recurrent_dropout"``; the others get a new key at each step.
         engine: how to run, a value from `jaxrnn.engines`; None is ``Auto()``.
-        run_padding: whether to run the steps past a row's length too, as Flax does: outputs there
-            are what the padding gives, and NaN in it leaks. By default they are skipped.
+        run_padding: whether to run the steps past a row's length as Flax does: outputs there are
+            computed from the padding, and NaN in it propagates. By default they are skipped.
         rngs: keys for an nnx cell's ``initialize_carry``, True for a stream of its own; for a
-            jaxrnn cell the ``nnx.Rngs`` that its parameters are drawn from.
+            jaxrnn cell the ``nnx.Rngs`` that initialize its parameters.
 
     Shapes:
         inputs ``[*batch, time, features]``, outputs ``[*batch, time, output_size]``.
 
     Raises:
-        TypeError: a jaxrnn cell came without ``in_features`` and ``rngs``.
-        ValueError: an argument does not fit another, or the inputs; an nnx cell changes variables
-            other than its keys.
+        TypeError: a jaxrnn cell is given without ``in_features`` and ``rngs``.
+        ValueError: arguments contradict each other or the inputs, or an nnx cell changes variables
+            other than its random streams.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -140,12 +141,11 @@ class RNN(nnx.Module):
         (2, 10, 8)
 
     Note:
-        Where it differs from ``flax.nnx.RNN``: outputs past a row's length are zero, and no
-        gradient flows through them, unless ``run_padding``; a row of length 0 gives its initial
-        carry back (Flax: the carry after all padding); of each stream that a cell draws from one
-        key a call is taken, from which those of the steps follow, so the numbers are others than
-        Flax'. A cell that changes variables at each step (``state_axes``) stays with
-        ``flax.nnx.RNN``.
+        Differences from ``flax.nnx.RNN``: outputs past a row's length are zero, and no gradient
+        flows through them, unless ``run_padding``; a row of length 0 returns its initial carry
+        (Flax: the carry after all padding); each random stream gives one key per call, from which
+        the keys of the steps are derived, so random numbers differ from Flax's. Keep
+        ``flax.nnx.RNN`` for a cell that changes variables at each step (``state_axes``).
     """
 
     def __init__(
@@ -167,8 +167,8 @@ class RNN(nnx.Module):
             _flax.check_own(cell, "an nnx cell")
             if in_features is None or not isinstance(rngs, nnx.Rngs):
                 raise TypeError(
-                    f"in_features and rngs must be given beside {cell!r}, whose parameters are "
-                    "drawn now; write e.g. RNN(cell, in_features=3, rngs=nnx.Rngs(0))"
+                    f"in_features and rngs must be given with {cell!r}, whose parameters are "
+                    "initialized here; write e.g. RNN(cell, in_features=3, rngs=nnx.Rngs(0))"
                 )
             cell = Cell(cell, in_features, rngs=rngs)
         self.cell: Any = cell
@@ -196,11 +196,11 @@ class RNN(nnx.Module):
         keep_order: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | None = None,
     ) -> Any:
-        """Applies the RNN; an argument that is not None stands before the attribute of its name.
+        """Applies the RNN; an argument that is not None overrides the attribute of that name.
 
         Args:
             inputs: the sequence.
-            initial_carry: the carry to begin with; None is the cell's own.
+            initial_carry: the initial carry; None is the cell's own.
             seq_lengths: int ``[*batch]``, the number of valid steps of each row.
             return_carry: see `RNN`.
             time_major: see `RNN`.
@@ -209,15 +209,15 @@ class RNN(nnx.Module):
             rngs: keys for an nnx cell's ``initialize_carry``.
 
         Returns:
-            The outputs, or ``(carry, outputs)``: the carry after each row's last valid step.
+            The outputs, or ``(carry, outputs)`` with the carry after each row's last valid step.
         """
-        options = _flax.Options(
-            self.time_major if time_major is None else time_major,
-            self.return_carry if return_carry is None else return_carry,
-            self.reverse if reverse is None else reverse,
-            self.keep_order if keep_order is None else keep_order,
-            self.run_padding,
+        options = _flax.call_options(
+            self,
             self.engine,
+            time_major=time_major,
+            return_carry=return_carry,
+            reverse=reverse,
+            keep_order=keep_order,
         )
         inputs = jax.tree.map(jnp.asarray, inputs)
         axis = _flax.time_axis(inputs, self.cell.num_feature_axes, options.time_major)
@@ -232,14 +232,14 @@ class RNN(nnx.Module):
                 rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs
                 carry = self.cell.initialize_carry(x.shape, rngs)
             cell, params = from_nnx_cell(self.cell, broadcast_rngs=self.broadcast_rngs)
-            key = _flax.one_key(_keys_of(self.cell, cell.drawn(params, carry, x)))
-            params, inputs = _flax.one_float_dtype(params, inputs)
-            network = _flax.carried(cell, carry, x.ndim - self.cell.num_feature_axes)
+            key = _flax.combine_keys(_keys_of(self.cell, cell.drawn(params, carry, x)))
+            params, inputs = _flax.promote_floats(params, inputs)
+            network = _flax.with_carry(cell, carry, x.ndim - self.cell.num_feature_axes)
         return _flax.run(network, params, inputs, carry, seq_lengths, key, options)
 
 
 def _keys_of(module: nnx.Module, paths: set) -> list[Array]:
-    """A new key of each stream at one of these paths."""
+    """A new key from each stream at one of these paths."""
     nodes = nnx.iter_graph(module)
     return [node() for path, node in nodes if isinstance(node, nnx.RngStream) and path in paths]
 
@@ -248,18 +248,11 @@ def _keys_of(module: nnx.Module, paths: set) -> list[Array]:
 
 
 class _Stream(NamedTuple):
-    """What is static about a stream of keys inside an nnx cell."""
+    """The static part of a random stream in an nnx cell."""
 
     path: tuple[Any, ...]
     tag: str
     broadcast: bool
-
-
-class _Bound(NamedTuple):
-    """Weights beside the keys that are drawn once a sequence, numbered as the streams are."""
-
-    weights: PyTree
-    keys: dict[int, Array]
 
 
 @frozen
@@ -274,32 +267,32 @@ class NNXCell:
 
     @property
     def stochastic(self) -> bool:
-        """Whether the cell has keys to draw with."""
+        """Whether the cell has random streams."""
         return bool(self.streams)
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
-        """Raises: an nnx module has drawn its parameters already, and `from_nnx_cell` gave them."""
+        """Raises an error: `from_nnx_cell` returns the parameters, which nnx initializes itself."""
         raise TypeError(
-            "params of an nnx cell are those that from_nnx_cell returned beside it; make another "
-            "nnx module for other ones"
+            "params of an nnx cell are those that from_nnx_cell returned with it; create another "
+            "nnx module for new ones"
         )
 
     def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        """Returns what the cell's ``initialize_carry`` gives for ``nnx.Rngs(0)``."""
-        weights = params.weights if isinstance(params, _Bound) else params
+        """Returns the cell's ``initialize_carry`` for ``nnx.Rngs(0)``."""
+        weights = params.variables if isinstance(params, _flax.Bound) else params
         module = self._module(weights, {})
         return module.initialize_carry((*batch_shape, *self.input_shape), nnx.Rngs(0))
 
     def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:
         """Draws the keys that stay the same for a whole sequence."""
-        return _Bound(params, self._keys(key, True))
+        return _flax.Bound(params, self._keys(key, True))
 
     def step(
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """One step of the cell."""
+        """Takes one step of the cell."""
         keys: dict[int, Array] = {}
-        if isinstance(params, _Bound):
+        if isinstance(params, _flax.Bound):
             params, keys = params
         if key is not None:
             keys = keys | self._keys(key, False)
@@ -338,7 +331,7 @@ class NNXCell:
         return nnx.merge(self.graphdef, weights, nnx.from_flat_state(flat), copy=True)
 
     def _call(self, weights: PyTree, keys: dict[int, Array], state: PyTree, x: PyTree):
-        """What the module gives, and the paths of the streams that it drew from."""
+        """The module's result, and the paths of the streams that it drew from."""
         module = self._module(weights, keys)
         before = _values(module)
         result = module(state, x)
@@ -349,8 +342,8 @@ class NNXCell:
             if kind is not nnx.RngCount:
                 raise ValueError(
                     f"cell must not change its variables, but it changed {'.'.join(map(str, path))}"
-                    f" ({kind.__name__}), which has no place in the state of a row; keep "
-                    "flax.nnx.RNN for this cell"
+                    f" ({kind.__name__}), which is not part of a row's state; keep flax.nnx.RNN "
+                    "for this cell"
                 )
             drawn.add(path[:-1])
         return result, drawn
@@ -364,21 +357,22 @@ def _values(module: nnx.Module) -> dict[tuple, tuple[type, Any]]:
 def from_nnx_cell(
     cell: Any, *, input_shape: tuple[int, ...] = (1,), broadcast_rngs: Any = None
 ) -> tuple[NNXCell, PyTree]:
-    """Makes a jaxrnn cell of an nnx cell, for `jaxrnn.unroll` and every engine and layer.
+    """Wraps an nnx cell as a jaxrnn cell, for `jaxrnn.unroll` and every engine and layer.
 
     Args:
         cell: an nnx module ``(carry, x) -> (carry, y)`` with ``initialize_carry`` and
             ``num_feature_axes``.
-        input_shape: the shape of one step's input beside the batch axes, for a cell whose carry
-            depends on it. nnx's own look at the batch axes alone.
-        broadcast_rngs: a filter of the cell's keys that stay the same for a whole sequence.
+        input_shape: the shape of one input without its batch axes, for a cell whose carry depends
+            on it. nnx's own cells use the batch axes only.
+        broadcast_rngs: a filter of the random streams that keep one key for a whole sequence.
 
     Returns:
-        ``(cell, params)``: the params are the module's state without its keys, an ``nnx.State``;
-        ``nnx.update(module, params)`` takes trained ones back. The state is the module's carry.
+        ``(cell, params)``: the params are the module's state without its random streams, an
+        ``nnx.State``; ``nnx.update(module, params)`` writes trained ones back. The state is the
+        module's carry.
 
     Raises:
-        TypeError: ``cell`` is no nnx module with that protocol.
+        TypeError: ``cell`` is not an nnx module with that protocol.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -389,12 +383,7 @@ def from_nnx_cell(
         >>> ys.shape
         (7, 2, 4)
     """
-    lacks = [n for n in ("initialize_carry", "num_feature_axes") if not hasattr(cell, n)]
-    if not isinstance(cell, nnx.Module) or lacks:
-        raise TypeError(
-            "cell must be an nnx cell, a module with initialize_carry and num_feature_axes, got "
-            f"{cell!r}; derive it from flax.nnx.RNNCellBase"
-        )
+    _flax.check_foreign(cell, nnx.Module, "nnx")
     fixed = nnx.All(nnx.RngKey, broadcast_rngs)
     graphdef, broadcast, keys, _, weights = nnx.split(cell, fixed, nnx.RngKey, nnx.RngCount, ...)
     streams = [

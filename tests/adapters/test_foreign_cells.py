@@ -193,9 +193,9 @@ def test_an_nnx_cell_that_draws_wants_a_key_or_eval():
 
 
 def test_what_is_no_cell_is_refused():
-    with pytest.raises(TypeError, match="cell must be a linen cell"):
+    with pytest.raises(TypeError, match="cell must be a Flax linen cell"):
         from_linen_cell(linen.Dense(3))
-    with pytest.raises(TypeError, match="cell must be an nnx cell"):
+    with pytest.raises(TypeError, match="cell must be a Flax nnx cell"):
         from_nnx_cell(rnn.GRU(3))
-    with pytest.raises(TypeError, match="make_core must be a function that makes a core"):
+    with pytest.raises(TypeError, match="make_core must be a function that returns a core"):
         from_haiku_core(rnn.GRU(3))

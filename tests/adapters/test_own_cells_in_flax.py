@@ -92,7 +92,7 @@ def test_whole_networks_of_layers():
     variables = layer.init(jax.random.key(0), xs)
     first = variables["params"]["cell"]["0"]["forward"]["input_kernel"]
     like = jax.eval_shape(lambda key: network.init(key, INPUT), jax.random.key(0))
-    params = rnn._flax.unnamed(like, variables["params"]["cell"])
+    params = rnn._flax.from_nested(like, variables["params"]["cell"])
     assert params[0].forward.input_kernel is first
     _, want = network.apply(params, None, XS, lengths=LENGTHS)
     ys = layer.apply(variables, xs, seq_lengths=LENGTHS)
@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_named(flax_):
 
 
 def test_errors_of_nnx_and_linen_alone():
-    with pytest.raises(TypeError, match="in_features and rngs must be given beside GRU"):
+    with pytest.raises(TypeError, match="in_features and rngs must be given with GRU"):
         rnn.nnx.RNN(rnn.GRU(4))
     for wrong in (rnn.GRU, flax.nnx.GRUCell(3, 4, rngs=flax.nnx.Rngs(0)), 3):
         with pytest.raises(TypeError, match="cell must be a jaxrnn cell or layer"):
