@@ -56,7 +56,7 @@ from experiments.common.data.series import Series
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
-from experiments.forecast.calibration import calibrate
+from experiments.forecast.conformal import calibrate
 from experiments.forecast.features import Split, Table, make_table, naive, split
 from experiments.forecast.linear import Linear, fit_linear
 from experiments.forecast.model import Ensemble, Model, Params, losses

@@ -15,7 +15,7 @@ from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.forecast import features as inputs
 from experiments.forecast import train as forecast
-from experiments.forecast.calibration import calibrate
+from experiments.forecast.conformal import calibrate
 from experiments.forecast.linear import PENALTIES, fit_linear
 from experiments.forecast.model import losses
 from experiments.forecast.report import LEVELS, Forecast, draw, scores
