@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.common.data.series import Series, calendar
+from experiments.common.data.series import Series, calendar_features
 from experiments.common.errors import UserError
 
 
@@ -54,7 +54,7 @@ def cut(series: Series, test: int) -> Weeks:
     minutes = series.times[where[0]].astype(np.int64)
     return Weeks(
         values[where].astype(np.float32),
-        calendar(series)[where].astype(np.float32),
+        calendar_features(series)[where].astype(np.float32),
         where,
         minutes // series.minutes % long,
         valid,

@@ -57,7 +57,11 @@ def measure(series: Series, weeks: Weeks, values: np.ndarray) -> Measured:
 def holidays(series: Series) -> np.ndarray:
     """Which days are marked beforehand, `[days]`."""
     days = day_numbers(series)
-    marks = series.ahead.sum(-1) if series.ahead.shape[-1] else np.zeros(len(days))
+    marks = (
+        series.future_covariates.sum(-1)
+        if series.future_covariates.shape[-1]
+        else np.zeros(len(days))
+    )
     return np.bincount(days, marks) > 0
 
 

@@ -41,8 +41,7 @@ from experiments.autoencode.data import Weeks, average, cut, principal
 from experiments.autoencode.report import Codes, Measured, draw, measure, show
 from experiments.common import checks as _checks
 from experiments.common.choices import CellName, EngineName, make_cell, make_engine
-from experiments.common.data import series as _series
-from experiments.common.data.series import Series
+from experiments.common.data.series import load_series
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
@@ -78,16 +77,6 @@ class Config:
 
     def __post_init__(self):
         _checks.at_least(1, self, "hidden", "code", "batch", "test", "seeds")
-
-
-# Data ---------------------------------------------------------------------------------------------
-
-
-def load_series(config: Config) -> Series:
-    """Reads the series that the configuration names."""
-    if config.data is not None and config.data.suffix != ".whl":
-        return _series.own(config.data, config.target)
-    return _series.electricity(config.data)
 
 
 # Model --------------------------------------------------------------------------------------------
@@ -206,7 +195,7 @@ class Result(NamedTuple):
 def main(config: Config) -> Result:
     """Trains, and reports."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    series = load_series(config)
+    series = load_series("electricity", config.data, config.target)
     weeks, model = cut(series, config.test), make_model(config)
     mean = average(weeks)
     departures = weeks._replace(values=weeks.values - mean)

@@ -95,3 +95,16 @@ def most_common(texts: Sequence[str]) -> str:
     """The text that occurs most often; of several, the first in alphabetical order."""
     counts = Counter(texts)
     return min(counts, key=lambda text: (-counts[text], text))
+
+
+def mean_and_std(values: Sequence[float], mean: str, std: str) -> str:
+    """Formats the mean over seeds, with the standard deviation of several; "-" if there is none.
+
+    Example:
+        >>> mean_and_std([1.0, 2.0], "{:.4g}", "{:.1g}")
+        '1.5 ±0.7'
+    """
+    if not len(values):
+        return "-"
+    deviation = f" ±{std}".format(np.std(values, ddof=1)) if len(values) > 1 else ""
+    return mean.format(np.mean(values)) + deviation

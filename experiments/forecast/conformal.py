@@ -1,38 +1,35 @@
-"""Intervals that cover what they say, by how often they did lately.
+"""Conformal calibration of prediction intervals.
 
-A network is surer of what it has not seen than it should be. As in Y. Romano, E. Patterson and
-E. Candès, "Conformalized quantile regression", 2019, its quantiles are moved so that on a part of
-the data that it has not learnt from, each has as many targets below it as it says. Here they are
-moved in proportion to their distance from the median, so that a wide interval stays the wider one,
-and for each step ahead by itself.
+A split-conformal method on top of quantile regression, after Y. Romano, E. Patterson and E. Candès,
+"Conformalized quantile regression", 2019. It departs from the paper in three ways: the score of a
+target is its distance from the predicted median relative to that of the predicted quantile, so that
+wide intervals stay wider; each quantile is calibrated on its own, and for each step ahead; and the
+quantile of the scores has no finite-sample correction.
 """
 
 import numpy as np
 
-from experiments.forecast.report import LEVELS, Forecast
-
-_MIDDLE = len(LEVELS) // 2
+from experiments.forecast.model import LEVELS, MEDIAN, Forecast
 
 
 def calibrate(forecast: Forecast, actual: np.ndarray, origins: slice) -> Forecast:
-    """Moves the quantiles of all forecasts, by those from some origins.
+    """Rescales all quantiles around the median so that they cover the targets of some origins.
 
     Args:
-        forecast: with quantiles `[time, horizon, levels]`.
-        actual: what came, `[time, horizon]`.
-        origins: from where it was forecast, for the comparison; nothing may be missing there.
+        forecast: the forecasts, with quantiles `[time, horizon, levels]`.
+        actual: the targets, `[time, horizon]`.
+        origins: the calibration set, on which all targets must be known.
     """
     quantiles = forecast.quantiles
     assert quantiles is not None
-    median = quantiles[..., _MIDDLE : _MIDDLE + 1]
+    median = quantiles[..., MEDIAN, None]
     distance = quantiles - median
-    error = (actual[..., None] - median)[origins]
-    moved = quantiles.copy()
+    error = actual[origins] - median[origins, :, 0]
+    calibrated = quantiles.copy()
     for index, level in enumerate(LEVELS):
-        if index != _MIDDLE:
-            # Of how many distances the target was on the quantile's side of the median.
-            ratio = error[..., 0] / distance[origins, :, index]
-            share = level if index > _MIDDLE else 1 - level
-            stretch = np.maximum(np.quantile(ratio, share, axis=0), 0)
-            moved[..., index] = median[..., 0] + stretch * distance[..., index]
-    return forecast._replace(quantiles=np.sort(moved, -1))
+        if index != MEDIAN:
+            scores = error / distance[origins, :, index]
+            share = level if index > MEDIAN else 1 - level
+            scale = np.maximum(np.quantile(scores, share, axis=0), 0)
+            calibrated[..., index] = median[..., 0] + scale * distance[..., index]
+    return forecast._replace(quantiles=np.sort(calibrated, -1))

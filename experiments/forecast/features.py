@@ -1,44 +1,17 @@
-"""What a forecast may look at: a table with one row for every origin, and what comes after it.
+"""The features and targets of every forecast origin, shared by all models.
 
-Row t holds nothing from after t but what is known in advance (the calendar, holidays), unless the
-future of the covariates is asked for. All forecasts learn from the same table.
+Row t holds nothing from after step t, except covariates that are known in advance (calendar,
+holidays) and, on request, the future of the others.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.common.data.series import Series, calendar
+from experiments.common.data.series import Series, calendar_features
 from experiments.common.errors import UserError
-
-
-class Table(NamedTuple):
-    """Inputs and targets of every origin, in units that a network likes.
-
-    Fields:
-        xs: the inputs, `[time, features]`.
-        base: a naive forecast in the series' unit, `[time, horizon]`: the last value, moved as the
-            long season before moved.
-        actual: what came, `[time, horizon]`; NaN beyond the end.
-        scale: the naive forecast's error in training, `[horizon]`.
-        first: the first origin that has all its inputs.
-    """
-
-    xs: np.ndarray
-    base: np.ndarray
-    actual: np.ndarray
-    scale: np.ndarray
-    first: int
-
-    @property
-    def targets(self) -> np.ndarray:
-        """What is to be learnt: the naive forecast's error over its scale, `[time, horizon]`."""
-        return ((self.actual - self.base) / self.scale).astype(np.float32)
-
-    def restore(self, residual: np.ndarray) -> np.ndarray:
-        """Forecasts `[time, horizon]` in the series' unit."""
-        return self.base + residual * self.scale
 
 
 class Split(NamedTuple):
@@ -48,101 +21,113 @@ class Split(NamedTuple):
     test: int
 
 
-def split(series: Series, test: int, valid: int) -> Split:
-    """The last `test` steps are for the test, the `valid` before them for validation."""
+def make_split(series: Series, test: int, valid: int) -> Split:
+    """Splits off the last `test` steps for the test and the `valid` before them for validation."""
     length = len(series.values)
-    begin = Split(length - test - valid, length - test)
+    split = Split(length - test - valid, length - test)
     least = 4 * series.seasons[1]
-    if begin.valid < least or min(test, valid) < series.seasons[0]:
+    if split.valid < least or min(test, valid) < series.seasons[0]:
         raise UserError(
-            f"data: {length} steps leave {begin.valid} for training beside {valid} of validation "
-            f"and {test} of test; {least} are needed. Change --test and --valid"
+            f"data: {length} steps leave {split.valid} for training with {valid} of validation "
+            f"and {test} of test, expected at least {least}. Change --test and --valid"
         )
-    return begin
+    return split
 
 
-def make_table(series: Series, horizon: int, train: int, *, future: bool = False) -> Table:
-    """Lays the inputs out.
+@dataclass(frozen=True)
+class Table:
+    """Features and targets of every origin.
+
+    Attributes:
+        xs: the features, `[time, features]`.
+        base: the forecast that a model adds to, in the series' unit, `[time, horizon]`.
+        actual: the true values, `[time, horizon]`; NaN beyond the end.
+        scale: the standard deviation of the base's errors in training, `[horizon]`.
+        first: the first origin with all its features.
+        split: where validation and test begin.
+    """
+
+    xs: np.ndarray
+    base: np.ndarray
+    actual: np.ndarray
+    scale: np.ndarray
+    first: int
+    split: Split
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """The errors of the base in units of their scale, `[time, horizon]`."""
+        return ((self.actual - self.base) / self.scale).astype(np.float32)
+
+
+def make_table(series: Series, horizon: int, split: Split, *, future: bool = False) -> Table:
+    """Computes the features and targets.
+
+    The base is the last value plus the change over the same steps one long season before.
 
     Args:
         series: the series.
-        horizon: how many steps to look ahead; no more than the long season.
-        train: how many steps are for training: means and scales come from these alone.
-        future: whether covariates are known in advance, too, as by a perfect forecast of them.
+        horizon: the number of steps ahead, at most the long season and the test part, and less
+            than the validation part.
+        split: where validation and test begin; scales come from the training part alone.
+        future: whether all covariates are known in advance, as from a perfect forecast of them.
     """
     short, long = series.seasons
-    if not 1 <= horizon <= long:
-        raise UserError(f"horizon must be from 1 to {long}, got {horizon}")
-    y, length = series.values, len(series.values)
-    at = _Lagged(length)
-    y_unit, (d_unit,) = y[:train].std(), _units(np.diff(y[:train])[:, None])
-    moves = np.diff(y, prepend=y[:1]) / d_unit
-    past = (series.past - series.past[:train].mean(0)) / _units(series.past[:train])
-    ahead = np.concatenate([series.ahead, calendar(series)], -1)
-    hours = sorted({*np.linspace(0, horizon, 13).astype(int)})
+    y, train = series.values, split.valid
+    longest = min(long, split.test - split.valid - 1, len(y) - split.test)
+    if not 1 <= horizon <= longest:
+        raise UserError(f"horizon must be from 1 to {longest}, got {horizon}")
+    changes = np.diff(y, prepend=y[:1]) / _nonzero_std(np.diff(y[:train]))
+    past = series.past_covariates
+    past = (past - past[:train].mean(0)) / _nonzero_std(past[:train])
+    known = np.concatenate([series.future_covariates, calendar_features(series)], -1)
+    steps = range(1, horizon + 1)
+    # Covariates at every step would be many features: they are sampled.
+    sampled = sorted({*np.linspace(0, horizon, 13).astype(int)})
+    lags = sorted({*range(min(3, short)), *np.linspace(0, short, 9).astype(int)})
+    levels = [y - y[:train].mean(), y - shift(y, -short), y - shift(y, -long)]
     columns = [
-        ((y - y[:train].mean()) / y_unit)[:, None],
-        ((y - at(y, -short)) / y_unit)[:, None],
-        ((y - at(y, -long)) / y_unit)[:, None],
-        *(at(moves, -lag)[:, None] for lag in range(short + 1)),
-        *(at(moves, step - long)[:, None] for step in range(1, horizon + 1)),
-        *(at(power, -lag) for power in _powers(past) for lag in _lags(short)),
-        *(at(past, step - long) for step in hours),
-        *(at(ahead, step) for step in hours[:1]),
-        *(at(series.ahead, step - back) for step in hours[1:] for back in (0, short, long)),
+        np.stack(levels, -1) / y[:train].std(),
+        *(shift(changes, -lag)[:, None] for lag in range(short + 1)),
+        *(shift(changes, step - long)[:, None] for step in steps),
+        *(shift(power, -lag) for power in (past, past**2) for lag in lags),
+        *(shift(past, step - long) for step in sampled),
+        known,
+        *(
+            shift(series.future_covariates, step - back)
+            for step in sampled[1:]
+            for back in (0, short, long)
+        ),
     ]
     if future:
-        columns += [at(power, step) for power in _powers(past) for step in hours]
-    actual = np.stack([at(y, step, np.nan) for step in range(1, horizon + 1)], -1)
-    before = np.stack([at(y, step - long) for step in range(1, horizon + 1)], -1)
-    base = (y - at(y, -long))[:, None] + before
+        columns += [shift(power, step) for power in (past, past**2) for step in sampled]
+    actual = np.stack([shift(y, step, np.nan) for step in steps], -1)
+    season_before = np.stack([shift(y, step - long) for step in steps], -1)
+    base = (y - shift(y, -long))[:, None] + season_before
     first = long + 1
-    errors = (actual - base)[first : train - horizon]
-    xs = np.concatenate(columns, -1).astype(np.float32)
-    return Table(xs, base, actual, _units(errors), first)
+    scale = _nonzero_std((actual - base)[first : train - horizon])
+    return Table(np.concatenate(columns, -1).astype(np.float32), base, actual, scale, first, split)
 
 
-def naive(series: Series, horizon: int) -> dict[str, np.ndarray]:
-    """Forecasts that need no model, `[time, horizon]` each: the last value, and seasons before."""
-    at = _Lagged(len(series.values))
-    y, (short, long) = series.values, series.seasons
-    steps = range(1, horizon + 1)
+def naive_forecasts(series: Series, horizon: int) -> dict[str, np.ndarray]:
+    """The last value and seasonal naive forecasts, `[time, horizon]` each, by name."""
 
-    def season(length: int) -> np.ndarray:
-        # A step further ahead than the season is long is answered by the season before.
-        backs = (length * -(-step // length) for step in steps)
-        return np.stack([at(y, step - back) for step, back in zip(steps, backs, strict=True)], -1)
+    def seasonal(season: int) -> np.ndarray:
+        # A step beyond one season repeats the last season before the origin.
+        lags = [step % season + 1 - season for step in range(horizon)]
+        return np.stack([shift(series.values, lag) for lag in lags], -1)
 
-    return {
-        "last value": season(1),
-        f"{short} steps before": season(short),
-        f"{long} steps before": season(long),
-    }
+    names = {"last value": 1} | {f"{season} steps before": season for season in series.seasons}
+    return {name: seasonal(season) for name, season in names.items()}
 
 
-class _Lagged:
-    """Columns moved in time."""
-
-    def __init__(self, length: int):
-        self.steps = np.arange(length)
-
-    def __call__(self, column: np.ndarray, by: int, beyond: float | None = None) -> np.ndarray:
-        """Row t is the column's row t + by; beyond the ends the nearest, or a given value."""
-        wanted = self.steps + by
-        moved = column[np.clip(wanted, 0, len(self.steps) - 1)]
-        if beyond is not None:
-            moved = np.where((wanted >= 0) & (wanted < len(self.steps)), moved, beyond)
-        return moved
+def shift(column: np.ndarray, steps: int, fill: float | None = None) -> np.ndarray:
+    """Row t is the column's row t + steps; beyond the ends it is the nearest row, or `fill`."""
+    wanted = np.arange(len(column)) + steps
+    inside = np.clip(wanted, 0, len(column) - 1)
+    return column[inside] if fill is None else np.where(wanted == inside, column[inside], fill)
 
 
-def _lags(short: int) -> list[int]:
-    return sorted({*range(min(3, short)), *np.linspace(0, short, 9).astype(int)})
-
-
-def _powers(columns: np.ndarray) -> Sequence[np.ndarray]:
-    return columns, columns**2
-
-
-def _units(columns: np.ndarray) -> np.ndarray:
-    spread = columns.std(0)
-    return np.where(spread > 0, spread, 1.0)
+def _nonzero_std(columns: np.ndarray) -> np.ndarray:
+    std = columns.std(0)
+    return np.where(std > 0, std, 1.0)

@@ -1,30 +1,31 @@
-"""A linear autoregression with many inputs, fitted as well as one can: ridge, tuned for each step.
+"""The linear baseline: ridge regression on the network's inputs, tuned for each step ahead.
 
-One regression for each step ahead, from the same table of inputs as the network's: the last day of
-values, the same stretch a week before, covariates and calendar. The penalty is chosen for each step
-by the error on the validation part; then all is fitted again to training and validation together.
+There is one autoregression for each step ahead. Its penalty has the least error on the validation
+part; it is then fitted again on the training and validation parts together.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 
-from experiments.forecast.features import Split, Table
+from experiments.forecast.features import Table
 
 PENALTIES = tuple(10.0**power for power in range(-4, 5))
 
 
 class Linear(NamedTuple):
-    """Forecasts of the linear model, and how uncertain it is.
+    """Forecasts of the linear model.
 
-    Fields:
+    Attributes:
         point: `[time, horizon]`.
-        quantiles: `[time, horizon, levels]`, the point moved by the quantiles of its own errors on
-            the validation part, before that took part in the fit.
+        quantiles: `[time, horizon, levels]`: the point plus the quantiles of the errors of
+            `trained` on the validation part.
         penalty: the ridge penalty of each step ahead, `[horizon]`.
-        trained: what `point` was before the validation part took part in the fit.
-        scale: the error of `trained` in training, `[horizon]`.
+        trained: the forecasts of the fit on the training part alone, `[time, horizon]`.
+        scale: the standard deviation of the errors of `trained` in training, `[horizon]`.
     """
 
     point: np.ndarray
@@ -34,43 +35,27 @@ class Linear(NamedTuple):
     scale: np.ndarray
 
 
-def fit_linear(table: Table, begin: Split, levels: Sequence[float]) -> Linear:
-    """Fits and forecasts at every origin."""
-    horizon = table.base.shape[1]
-    xs = table.xs.astype(np.float64)
-    mean, unit = xs[table.first : begin.valid].mean(0), xs[table.first : begin.valid].std(0)
-    xs = np.concatenate([np.ones((len(xs), 1)), (xs - mean) / np.where(unit > 0, unit, 1)], -1)
+def fit_linear(table: Table, levels: Sequence[float]) -> Linear:
+    """Fits the model and forecasts from every origin."""
+    first, split, horizon = table.first, table.split, table.base.shape[1]
+    scaler = StandardScaler().fit(table.xs[first : split.valid].astype(np.float64))
+    xs = scaler.transform(table.xs.astype(np.float64))
     targets = (table.actual - table.base) / table.scale
-    train = slice(table.first, begin.valid - horizon)
-    valid = slice(begin.valid, begin.test - horizon)
-    both = slice(table.first, begin.test - horizon)
-    solve = _Ridge(xs[train], targets[train])
-    tried = np.stack([solve(np.full(horizon, penalty)) for penalty in PENALTIES])
-    errors = [((targets[valid] - xs[valid] @ weights) ** 2).mean(0) for weights in tried]
-    choice = np.argmin(errors, 0)
-    penalty = np.array(PENALTIES)[choice]
-    chosen = tried[choice, :, np.arange(horizon)].T
-    left = targets[valid] - xs[valid] @ chosen
-    spread = np.quantile(left, levels, axis=0).T  # [horizon, levels]
-    residual = xs @ _Ridge(xs[both], targets[both])(penalty)
-    point, trained = table.restore(residual), table.restore(xs @ chosen)
+    train = slice(first, split.valid - horizon)
+    valid = slice(split.valid, split.test - horizon)
+    both = slice(first, split.test - horizon)
+
+    def fit(rows: slice, penalty: np.ndarray | float) -> Ridge:
+        return Ridge(penalty, solver="cholesky").fit(xs[rows], targets[rows])
+
+    errors = [
+        ((targets[valid] - fit(train, penalty).predict(xs[valid])) ** 2).mean(0)
+        for penalty in PENALTIES
+    ]
+    penalty = np.array(PENALTIES)[np.argmin(errors, 0)]
+    trained, point = (
+        table.base + fit(rows, penalty).predict(xs) * table.scale for rows in (train, both)
+    )
+    error_quantiles = np.quantile((table.actual - trained)[valid], levels, axis=0).T
     scale = (table.actual - trained)[train].std(0)
-    quantiles = point[..., None] + spread * table.scale[:, None]
-    return Linear(point, quantiles, penalty, trained, scale)
-
-
-class _Ridge:
-    """Ridge regression for many penalties: one eigendecomposition, the intercept unpenalised."""
-
-    def __init__(self, xs: np.ndarray, ys: np.ndarray):
-        self.x_mean, self.y_mean = xs.mean(0), ys.mean(0)
-        centred = xs - self.x_mean
-        values, self.vectors = np.linalg.eigh(centred.T @ centred)
-        self.values = np.maximum(values, 0)
-        self.right = self.vectors.T @ (centred.T @ (ys - self.y_mean))
-
-    def __call__(self, penalty: np.ndarray) -> np.ndarray:
-        """Weights `[features, targets]`, one penalty a target; the first feature is the 1."""
-        weights = self.vectors @ (self.right / (self.values[:, None] + penalty))
-        weights[0] += self.y_mean - self.x_mean @ weights
-        return weights
+    return Linear(point, point[..., None] + error_quantiles, penalty, trained, scale)

