@@ -1,114 +1,96 @@
-"""A series cut into long seasons, and the linear judges of which days are odd."""
+"""Weeks of a series, and the baselines that reconstruct them: the mean week and PCA."""
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
+from sklearn.decomposition import PCA
 
 from experiments.common.data.series import Series, calendar_features
 from experiments.common.errors import UserError
 
 
 class Weeks(NamedTuple):
-    """Stretches of one long season (a week), one from the start of every short one (a day).
+    """Windows of one long season (a week) that start at every short season (a day).
 
-    Fields:
-        values: `[time, weeks]`, in standard deviations.
-        calendar: what is known of each step beforehand, `[time, weeks, features]`.
-        where: the step of the series that each step is, `[time, weeks]`.
-        phase: how far into the long season each begins, `[weeks]`.
-        valid: which weeks are for validation: a whole week of every eighth, `[weeks]`.
-        train: which are for training: before the test, and no step shared with validation.
-        test: which are held out: all steps after the training part, `[weeks]`.
+    Attributes:
+        values: standardized values, `[time, weeks]`.
+        calendar: calendar features, `[time, weeks, features]`.
+        steps: the index in the series, `[time, weeks]`.
+        phase: the position of the first step within the long season, `[weeks]`.
+        train: which weeks are for training: before the test, without a step of validation.
+        valid: which weeks are for validation: one whole week of every eight.
+        test: which weeks are held out: all steps after the training part.
     """
 
     values: np.ndarray
     calendar: np.ndarray
-    where: np.ndarray
+    steps: np.ndarray
     phase: np.ndarray
-    valid: np.ndarray
     train: np.ndarray
+    valid: np.ndarray
     test: np.ndarray
 
 
-def cut(series: Series, test: int) -> Weeks:
-    """Cuts a series; the last `test` steps are for the test."""
+def make_weeks(series: Series, test: int) -> Weeks:
+    """Cuts a series into weeks; the last `test` steps are for the test."""
     short, long = series.seasons
     length = len(series.values)
     begin = length - test
     if begin < 16 * long or test < 2 * long:
         raise UserError(
-            f"data: {length} steps, {test} of them for the test, are too few: {16 * long} are "
-            f"needed before the test, {2 * long} in it. Change --test"
+            f"data: {length} steps, {test} of them for the test, are too few: expected at least "
+            f"{16 * long} before the test and {2 * long} in it. Change --test"
         )
     known = series.values[:begin]
-    values = (series.values - known.mean()) / known.std()
-    days = day_numbers(series)
+    values = ((series.values - known.mean()) / known.std()).astype(np.float32)
+    days, days_per_week = day_numbers(series), long // short
     starts = np.flatnonzero(np.diff(days, prepend=-1))
-    where = starts[starts <= length - long] + np.arange(long)[:, None]
-    eighth = days[where] // (long // short) % 8 == 7
-    in_training = (where < begin).all(0)
-    valid = in_training & eighth[0] & (days[where[0]] % (long // short) == 0)
-    train = in_training & ~eighth.any(0)
-    after = np.asarray((where >= begin).all(0))
-    minutes = series.times[where[0]].astype(np.int64)
+    steps = starts[starts <= length - long] + np.arange(long)[:, None]
+    eighth = days[steps] // days_per_week % 8 == 7
+    before_test = (steps < begin).all(0)
     return Weeks(
-        values[where].astype(np.float32),
-        calendar_features(series)[where].astype(np.float32),
-        where,
-        minutes // series.minutes % long,
-        valid,
-        train,
-        after,
+        values[steps],
+        calendar_features(series)[steps].astype(np.float32),
+        steps,
+        series.times[steps[0]].astype(np.int64) // series.minutes % long,
+        train=before_test & ~eighth.any(0),
+        valid=before_test & eighth[0] & (days[steps[0]] % days_per_week == 0),
+        test=(steps >= begin).all(0),
     )
 
 
-def errors_by_day(weeks: Weeks, squares: np.ndarray, series: Series) -> np.ndarray:
-    """The mean of squared errors `[time, weeks]` on each day, over all weeks that it is in."""
-    days = day_numbers(series)
-    sums = np.bincount(days[weeks.where].ravel(), squares.ravel(), days[-1] + 1)
-    return sums / np.maximum(np.bincount(days[weeks.where].ravel(), minlength=len(sums)), 1)
-
-
 def day_numbers(series: Series) -> np.ndarray:
-    """The day that each step belongs to, counted from the first."""
+    """The number of days between the first step and each step, `[time]`."""
     days = series.times.astype("datetime64[D]").astype(np.int64)
     return days - days[0]
 
 
-def rank_statistic(scores: np.ndarray, odd: np.ndarray) -> float:
-    """How often an odd day has a higher score than another: the area under the ROC curve.
-
-    Example:
-        >>> rank_statistic(np.array([0.1, 0.7, 0.3, 0.9]), np.array([False, True, False, True]))
-        1.0
-    """
-    ranks, count = rankdata(scores), odd.sum()
-    return float((ranks[odd].sum() - count * (count + 1) / 2) / (count * (len(odd) - count)))
+def errors_by_day(weeks: Weeks, squares: np.ndarray, series: Series) -> np.ndarray:
+    """Mean squared error of each day, from the squared errors `[time, weeks]` of all its weeks."""
+    days = day_numbers(series)
+    where, count = days[weeks.steps].ravel(), days[-1] + 1
+    sums = np.bincount(where, squares.ravel(), count)
+    return sums / np.maximum(np.bincount(where, minlength=count), 1)
 
 
-def principal(weeks: Weeks, size: int) -> np.ndarray:
-    """What the linear autoencoder gives back, `[time, weeks]`: principal components of weeks.
-
-    Weeks are turned to begin on the same weekday, so that one component is one pattern.
-    """
-    turned, back = _turned(weeks)
-    mean = turned[:, weeks.train].mean(1, keepdims=True)
-    vectors, _, _ = np.linalg.svd(turned[:, weeks.train] - mean, full_matrices=False)
-    vectors = vectors[:, :size]
-    return np.take_along_axis(mean + vectors @ (vectors.T @ (turned - mean)), back, 0)
+def mean_week(weeks: Weeks) -> np.ndarray:
+    """The mean of each time of the week over the training weeks, `[time, weeks]`."""
+    aligned, order = _align(weeks)
+    mean = aligned[:, weeks.train].mean(1, keepdims=True)
+    return np.take_along_axis(np.broadcast_to(mean, aligned.shape), order, 0)
 
 
-def average(weeks: Weeks) -> np.ndarray:
-    """The mean of each time of the week over training, `[time, weeks]`."""
-    turned, back = _turned(weeks)
-    mean = turned[:, weeks.train].mean(1, keepdims=True)
-    return np.take_along_axis(np.broadcast_to(mean, turned.shape), back, 0)
+def reconstruct_pca(weeks: Weeks, size: int) -> np.ndarray:
+    """Reconstructs all weeks from principal components of the training weeks, `[time, weeks]`."""
+    aligned, order = _align(weeks)
+    train = aligned[:, weeks.train].T
+    pca = PCA(min(size, *train.shape), svd_solver="full").fit(train)
+    return np.take_along_axis(pca.inverse_transform(pca.transform(aligned.T)).T, order, 0)
 
 
-def _turned(weeks: Weeks) -> tuple[np.ndarray, np.ndarray]:
-    """Weeks turned to one weekday, and the order that turns them back."""
+def _align(weeks: Weeks) -> tuple[np.ndarray, np.ndarray]:
+    """Rotates all weeks to start on the same weekday; also returns the indices that undo it."""
     length = len(weeks.values)
-    steps = np.arange(length)[:, None]
-    order, back = (steps - weeks.phase) % length, (steps + weeks.phase) % length
-    return np.take_along_axis(weeks.values, order, 0), back
+    time = np.arange(length)[:, None]
+    aligned = np.take_along_axis(weeks.values, (time - weeks.phase) % length, 0)
+    return aligned, (time + weeks.phase) % length

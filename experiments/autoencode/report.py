@@ -1,4 +1,4 @@
-"""How well weeks came back, which days did not, and a map of the codes."""
+"""Reconstruction errors, anomalous days, and plots of codes and reconstructed weeks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,159 +6,135 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
 
-from experiments.autoencode.data import Weeks, day_numbers, errors_by_day, rank_statistic
+from experiments.autoencode.data import Weeks, day_numbers, errors_by_day
 from experiments.common.data.series import Series
+from experiments.common.metrics import mean_and_std
 from experiments.common.plots import format_dates
 
-_RED, _BLUE, _GREY = "#b3362d", "#3b6a92", "#aaaaaa"
+_RED, _GRAY = "#b3362d", "#aaaaaa"
 
 
-class Codes(NamedTuple):
-    """What a network made of all weeks: codes `[weeks, code]`, and values `[time, weeks]`."""
+class Metrics(NamedTuple):
+    """Metrics of one method.
 
-    codes: np.ndarray
-    values: np.ndarray
-
-
-class Measured(NamedTuple):
-    """How well one method did.
-
-    Fields:
-        train: mean squared error on the weeks of training, in variances.
-        test: the same on the held-out weeks.
-        holidays: the rank statistic of the holidays among all days, None if none are known.
-        held_out_holidays: the same among the days of the test.
-        oddest: the days of the largest error, first the oddest.
+    Attributes:
+        train: mean squared error on the training weeks, in variances.
+        test: mean squared error on the held-out weeks.
+        auc: area under the ROC curve of the marked days by their error, None if none are marked.
+        test_auc: the same among the days of the test part.
+        anomalies: the ten days with the largest errors, the largest first.
     """
 
     train: float
     test: float
-    holidays: float | None
-    held_out_holidays: float | None
-    oddest: tuple[str, ...]
+    auc: float | None
+    test_auc: float | None
+    anomalies: tuple[str, ...]
 
 
-def measure(series: Series, weeks: Weeks, values: np.ndarray) -> Measured:
-    """Measures what a method gave back, `[time, weeks]`."""
+def evaluate(series: Series, weeks: Weeks, values: np.ndarray) -> Metrics:
+    """Computes the metrics of reconstructed values, `[time, weeks]`."""
     squares = (values - weeks.values) ** 2
-    days = errors_by_day(weeks, squares, series)
-    odd, held_out = holidays(series), _held_out(series, weeks)
+    errors, marked = errors_by_day(weeks, squares, series), marked_days(series)
+    first_test_day = day_numbers(series)[weeks.steps[0, weeks.test][0]]
     first = series.times[0].astype("datetime64[D]")
-    return Measured(
+    return Metrics(
         float(squares[:, weeks.train].mean()),
         float(squares[:, weeks.test].mean()),
-        _rank(days, odd),
-        _rank(days[held_out], odd[held_out]),
-        tuple(str(first + day) for day in np.argsort(-days)[:10]),
+        _auc(errors, marked),
+        _auc(errors[first_test_day:], marked[first_test_day:]),
+        tuple(str(first + day) for day in np.argsort(-errors)[:10]),
     )
 
 
-def holidays(series: Series) -> np.ndarray:
-    """Which days are marked beforehand, `[days]`."""
-    days = day_numbers(series)
-    marks = (
-        series.future_covariates.sum(-1)
-        if series.future_covariates.shape[-1]
-        else np.zeros(len(days))
-    )
-    return np.bincount(days, marks) > 0
+def marked_days(series: Series) -> np.ndarray:
+    """Which days have a future covariate, such as holidays, `[days]`."""
+    return np.bincount(day_numbers(series), series.future_covariates.sum(-1)) > 0
 
 
-def show(series: Series, figures: Mapping[str, Sequence[Measured]]) -> str:
-    """A table, and the oddest days."""
-    odd = holidays(series)
+def format_table(series: Series, results: Mapping[str, Sequence[Metrics]]) -> str:
+    """Formats a table of all methods, and the anomalies of the last one."""
+    marked, first = marked_days(series), series.times[0].astype("datetime64[D]")
     lines = [
-        f"{series.name}: squared error of weeks, in variances; area under the ROC curve of "
-        f"{odd.sum()} marked days among {len(odd)}, and among those held out",
+        f"{series.name}: mean squared error of weeks, in variances; area under the ROC curve of "
+        f"{marked.sum()} marked days among {len(marked)}, and among those held out",
         "",
         f"{'':28}{'trained on':>16}{'held out':>16}{'marked days':>16}{'held out':>16}",
     ]
-    for name, seeds in figures.items():
-        # The four figures; what comes after them is no number.
-        cells = [_spread([seed[:4][column] for seed in seeds]) for column in range(4)]
+    for name, seeds in results.items():
+        columns = zip(*((m.train, m.test, m.auc, m.test_auc) for m in seeds), strict=True)
+        values = ([value for value in column if value is not None] for column in columns)
+        cells = (mean_and_std(column, "{:.4f}", "{:.1g}") for column in values)
         lines.append(f"{name:28}" + "".join(f"{cell:>16}" for cell in cells))
-    network = list(figures.values())[-1][0]
-    lines += ["", f"the network's oddest days (* marked): {_named(series, network.oddest)}"]
+    anomalies = list(results.values())[-1][0].anomalies
+    dates = {str(first + day) for day in np.flatnonzero(marked)}
+    starred = ", ".join(f"{day}*" if day in dates else day for day in anomalies)
+    lines += ["", f"the network's most anomalous days (* marked): {starred}"]
     return "\n".join(lines)
 
 
-def draw(path: Path, series: Series, weeks: Weeks, network: Codes) -> None:
-    """Draws the map of the codes, errors by day, and two weeks with what came back."""
+def plot_weeks(
+    path: Path, series: Series, weeks: Weeks, codes: np.ndarray, values: np.ndarray
+) -> None:
+    """Plots the codes `[weeks, code]`, errors by day, and two reconstructed weeks."""
     figure = Figure(figsize=(12, 9), layout="constrained")
     axes: Any = figure.subplot_mosaic([["map", "days"], ["usual", "odd"]])
-    squares = (network.values - weeks.values) ** 2
-    odd, days = holidays(series), errors_by_day(weeks, squares, series)
-    marked = np.array([odd[day_numbers(series)[steps]].any() for steps in weeks.where.T])
-    _draw_map(figure, axes["map"], series, weeks, network.codes, marked)
-    dates = series.times[0].astype("datetime64[D]") + np.arange(len(days))
-    axes["days"].plot(dates[~odd], days[~odd], ".", color=_GREY, markersize=3, label="other days")
-    axes["days"].plot(dates[odd], days[odd], "o", color=_RED, markersize=5, label="marked days")
-    axes["days"].axvline(
-        series.times[weeks.where[0, weeks.test][0]], color="#444444", linestyle=":"
-    )
-    axes["days"].set(title="error by day; held out right of the line", yscale="log")
-    axes["days"].set(ylabel="squared error, in variances")
-    axes["days"].legend(fontsize="small")
+    squares = (values - weeks.values) ** 2
+    _plot_codes(figure, axes["map"], series, weeks, codes)
+    _plot_days(axes["days"], series, weeks, errors_by_day(weeks, squares, series))
     held_out = np.flatnonzero(weeks.test)
     by_error = held_out[np.argsort(squares.mean(0)[held_out])]
-    chosen = {"usual": ("median", len(by_error) // 2), "odd": ("largest", -1)}
-    for name, (error, place) in chosen.items():
-        week = by_error[place]
-        times, numbers = series.times[weeks.where[:, week]], day_numbers(series)
-        axes[name].plot(times, weeks.values[:, week], color="#222222", label="actual")
-        axes[name].plot(times, network.values[:, week], color=_RED, label="given back")
-        red = odd[numbers[weeks.where[:, week]]]
-        for day in np.unique(times[red].astype("datetime64[D]")):
-            axes[name].axvspan(
-                day, day + np.timedelta64(1, "D"), color=_RED, alpha=0.12, linewidth=0
-            )
-        axes[name].set_title(f"held-out week of the {error} error")
-        axes[name].legend(fontsize="small")
-    for name in ("days", *chosen):
-        format_dates(axes[name])
-    axes["usual"].set_ylabel(f"{series.name}, standardised")
+    for name, title, week in (
+        ("usual", "median", by_error[len(by_error) // 2]),
+        ("odd", "largest", by_error[-1]),
+    ):
+        _plot_week(axes[name], series, weeks, values, week)
+        axes[name].set_title(f"held-out week with the {title} error")
+    axes["usual"].set_ylabel(f"{series.name}, standardized")
     figure.savefig(path, dpi=120)
 
 
-def _draw_map(
-    figure: Figure, axes: Any, series: Series, weeks: Weeks, codes: np.ndarray, marked: np.ndarray
-) -> None:
-    """The codes' first two principal components, coloured by the time of the year."""
-    centred = codes - codes.mean(0)
-    flat = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    if flat.shape[1] == 1:
-        flat = np.concatenate([flat, np.zeros_like(flat)], -1)
-    begins = series.times[weeks.where[0]]
+def _plot_codes(figure: Figure, axes: Any, series: Series, weeks: Weeks, codes: np.ndarray) -> None:
+    """The first two principal components of the codes, colored by the time of the year."""
+    flat = np.zeros((len(codes), 2))
+    size = min(2, codes.shape[1])
+    flat[:, :size] = PCA(size, svd_solver="full").fit_transform(codes)
+    marked = marked_days(series)[day_numbers(series)[weeks.steps]].any(0)
+    begins = series.times[weeks.steps[0]]
     months = (begins - begins.astype("datetime64[Y]")).astype(float) / (365.25 * 1440) * 12
     points = axes.scatter(*flat.T, c=months, cmap="twilight", s=9, vmin=0, vmax=12)
     axes.scatter(*flat[marked].T, facecolors="none", edgecolors=_RED, s=26, linewidth=0.6)
-    figure.colorbar(points, ax=axes, label="month in which the week begins")
-    axes.set(title="map of the codes; red: weeks with a marked day", xticks=[], yticks=[])
+    figure.colorbar(points, ax=axes, label="month of the first day")
+    title = "codes, first two principal components; red: weeks with a marked day"
+    axes.set(title=title, xticks=[], yticks=[])
 
 
-def _held_out(series: Series, weeks: Weeks) -> np.ndarray:
-    """Which days belong to the test, `[days]`."""
-    days = day_numbers(series)
-    begin = days[weeks.where[0, weeks.test][0]]
-    return np.arange(days[-1] + 1) >= begin
+def _plot_days(axes: Any, series: Series, weeks: Weeks, errors: np.ndarray) -> None:
+    marked = marked_days(series)
+    dates = series.times[0].astype("datetime64[D]") + np.arange(len(errors))
+    axes.plot(dates[~marked], errors[~marked], ".", color=_GRAY, markersize=3, label="other days")
+    axes.plot(dates[marked], errors[marked], "o", color=_RED, markersize=5, label="marked days")
+    axes.axvline(series.times[weeks.steps[0, weeks.test][0]], color="#444444", linestyle=":")
+    axes.set(title="error by day; held out right of the line", yscale="log")
+    axes.set(ylabel="squared error, in variances")
+    axes.legend(fontsize="small")
+    format_dates(axes)
 
 
-def _rank(scores: np.ndarray, odd: np.ndarray) -> float | None:
-    return rank_statistic(scores, odd) if 0 < odd.sum() < len(odd) else None
+def _plot_week(axes: Any, series: Series, weeks: Weeks, values: np.ndarray, week: int) -> None:
+    """One week and its reconstruction, with its marked days in red."""
+    steps = weeks.steps[:, week]
+    times, days = series.times[steps], series.times[steps].astype("datetime64[D]")
+    axes.plot(times, weeks.values[:, week], color="#222222", label="actual")
+    axes.plot(times, values[:, week], color=_RED, label="reconstructed")
+    for day in np.unique(days[marked_days(series)[day_numbers(series)[steps]]]):
+        axes.axvspan(day, day + np.timedelta64(1, "D"), color=_RED, alpha=0.12, linewidth=0)
+    axes.legend(fontsize="small")
+    format_dates(axes)
 
 
-def _named(series: Series, days: Sequence[str]) -> str:
-    odd, first = holidays(series), series.times[0].astype("datetime64[D]")
-    numbers = [(np.datetime64(day) - first).astype(int) for day in days]
-    return ", ".join(
-        day + "*" * bool(odd[number]) for day, number in zip(days, numbers, strict=True)
-    )
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    present = np.array([value for value in values if value is not None])
-    if not present.size:
-        return "-"
-    spread = f" ±{present.std(ddof=1):.1g}" if present.size > 1 else ""
-    return f"{present.mean():.4f}{spread}"
+def _auc(scores: np.ndarray, marked: np.ndarray) -> float | None:
+    return float(roc_auc_score(marked, scores)) if 0 < marked.sum() < len(marked) else None
