@@ -100,14 +100,16 @@ def test_onnx_files_that_cannot_be_read(tmp_path):
     net = network("gru", "stack")
     model = rnn.export.to_onnx(net, random_params(net))
     (tmp_path / "half.onnx").write_bytes(model.SerializeToString()[:200])
-    with pytest.raises(ValueError, match="half.onnx must be a whole ONNX model"):
+    with pytest.raises(ValueError, match="half.onnx must be a complete ONNX model"):
         convert.from_onnx(tmp_path / "half.onnx")
     with pytest.raises(ValueError, match=r"node must name one.*'layer0', 'layer1'.*got 'layer7'"):
         convert.from_onnx(model, node="layer7")
     apart = onnx.ModelProto()
     apart.CopyFrom(model)
     apart.graph.node[3].input[0] = "xs"  # the second GRU no longer follows the first
-    with pytest.raises(ValueError, match="GRU 'layer1' is fed by an input, not by GRU 'layer0'"):
+    with pytest.raises(
+        ValueError, match="the input of GRU 'layer1' is a graph input, not GRU 'layer0'"
+    ):
         convert.from_onnx(apart)
     computed = onnx.ModelProto()
     computed.CopyFrom(model)

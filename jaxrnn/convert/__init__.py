@@ -1,4 +1,4 @@
-"""Weights from and to other frameworks; each is imported when one of its functions is called."""
+"""Weight conversion from and to other frameworks, which are imported only when needed."""
 
 from jaxrnn.convert.cudnn import from_cudnn, to_cudnn
 from jaxrnn.convert.equinox import from_equinox, to_equinox

@@ -1,4 +1,4 @@
-"""Named arrays as they come from a framework: taken once each, by name and shape."""
+"""The named arrays of a framework, each read once, by name and shape."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from jaxrnn._typing import Array
 
 
 def as_array(name: str, value: Any) -> Array:
-    """A JAX array of the same dtype, from NumPy, JAX, PyTorch or Keras; never a narrower one."""
+    """Converts an array of NumPy, JAX, PyTorch or Keras to a JAX array of the same dtype."""
     if isinstance(value, jax.Array):
         array = value
     else:
         if hasattr(value, "detach"):  # PyTorch
             value = value.detach().cpu()
-            if str(value.dtype) == "torch.bfloat16":  # which NumPy has not: same bits, other name
+            if str(value.dtype) == "torch.bfloat16":  # NumPy has no bfloat16: reinterpret the bits
                 value = value.view(_int16(value)).numpy().view(jnp.bfloat16)
             else:
                 value = value.numpy()
@@ -37,12 +37,12 @@ def as_array(name: str, value: Any) -> Array:
 
 
 def _int16(tensor: Any) -> Any:
-    """PyTorch's int16, reached through a tensor so that nothing is imported here."""
+    """``torch.int16``, obtained from a tensor so that PyTorch is not imported here."""
     return tensor.new_empty(0).bool().short().dtype
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """A nest of mappings as one mapping with keys ``outer/inner``."""
+    """Flattens nested mappings to one mapping with keys ``outer/inner``."""
     flat = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -54,7 +54,7 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class Source:
-    """The arrays of one framework, read by name; what does not fit is an error that names it."""
+    """The arrays of one framework, read by name; every error names the array."""
 
     def __init__(self, framework: str, arrays: Mapping[str, Any], prefix: str = ""):
         self.framework = framework
@@ -68,14 +68,14 @@ class Source:
             (a, first), (b, second), *_ = dtypes.items()
             raise TypeError(
                 f"the weights must share one dtype, but {prefix}{first} has {a} and "
-                f"{prefix}{second} has {b}; cast them alike"
+                f"{prefix}{second} has {b}; cast them to one dtype"
             )
 
     def __contains__(self, name: str) -> bool:
         return name in self.left
 
     def shape(self, name: str, *wanted: str) -> tuple[int, ...]:
-        """The shape of an array that must be there, with as many axes as there are words."""
+        """The shape of a required array, with one axis for each name in ``wanted``."""
         if name not in self.left:
             raise ValueError(
                 f"{self.framework} weights must hold {self.prefix}{name} [{', '.join(wanted)}], "
@@ -89,7 +89,7 @@ class Source:
         return shape
 
     def take(self, name: str, *shape: int) -> Array:
-        """The array of this name, which must have this shape."""
+        """Removes and returns the array of this name, which must have this shape."""
         if name not in self.left:
             raise ValueError(
                 f"{self.framework} weights must hold {self.prefix}{name} {list(shape)}, got only "
@@ -97,23 +97,23 @@ class Source:
             )
         if self.left[name].shape != shape:
             raise ValueError(
-                f"{self.prefix}{name} must have shape {list(shape)} beside the other weights, got "
-                f"{list(self.left[name].shape)}"
+                f"{self.prefix}{name} must have shape {list(shape)} to match the other weights, "
+                f"got {list(self.left[name].shape)}"
             )
         return self.left.pop(name)
 
     def take_or_zeros(self, name: str, *shape: int) -> Array:
-        """The array of this name, or zeros: how a layer without biases is read."""
+        """The array of this name, or zeros for a layer without this bias."""
         if name in self.left:
             return self.take(name, *shape)
         return jnp.zeros(shape, self.dtype)
 
     def close(self) -> None:
-        """Raises if an array was not taken: a weight that nobody reads is a mistake."""
+        """Raises if an array was not read."""
         if self.left:
             raise ValueError(
-                f"{self.framework} weights hold {self._names()}, which has no place in this "
-                "layer; take it out, or convert the layer that it belongs to"
+                f"{self.framework} weights hold {self._names()}, which this layer does not have; "
+                "remove it, or convert the layer that it belongs to"
             )
 
     def _names(self) -> str:
@@ -122,7 +122,7 @@ class Source:
 
 
 def gates_of(name: str, shape: Sequence[int], hidden: int, axis: int = 0) -> int:
-    """How many gates are packed on an axis: 1 is an Elman cell, 3 a GRU, 4 an LSTM."""
+    """The number of gates packed on an axis: 1 for an Elman cell, 3 for a GRU, 4 for an LSTM."""
     gates, rest = divmod(shape[axis], hidden)
     if rest or gates not in (1, 3, 4):
         raise ValueError(
@@ -132,9 +132,9 @@ def gates_of(name: str, shape: Sequence[int], hidden: int, axis: int = 0) -> int
     return gates
 
 
-def reorder(array: Array, came: str, wanted: str, axis: int = -1) -> Array:
-    """The blocks on an axis, a letter a block, in another order."""
-    if came == wanted:
+def reorder(array: Array, source: str, target: str, axis: int = -1) -> Array:
+    """Reorders the gates packed on an axis; each letter names one gate."""
+    if source == target:
         return array
-    blocks = jnp.split(array, len(came), axis=axis)
-    return jnp.concatenate([blocks[came.index(letter)] for letter in wanted], axis=axis)
+    blocks = jnp.split(array, len(source), axis=axis)
+    return jnp.concatenate([blocks[source.index(letter)] for letter in target], axis=axis)

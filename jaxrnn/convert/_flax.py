@@ -1,4 +1,4 @@
-"""What linen and nnx share: how their containers of layers nest."""
+"""Nested parameters of linen and nnx: RNN, Bidirectional and Sequential."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,12 +11,12 @@ ReadCell = Callable[[Source, str], Part]
 
 
 def read(framework: str, tree: Any, activation: str, read_cell: ReadCell) -> tuple[Any, PyTree]:
-    """A network from nested parameters; ``read_cell`` knows one cell's."""
+    """Reads a network from nested parameters; ``read_cell`` reads one cell."""
     return assemble(_directions(framework, tree, "", activation, read_cell))
 
 
 def write(framework: str, network: Any, params: PyTree, write_cell: Callable[[Part], dict]):
-    """The layers of a network, each as the nested parameters of an RNN or a Bidirectional."""
+    """Writes each layer of a network as the nested parameters of an RNN or a Bidirectional."""
     return [
         {"cell": write_cell(directions[0])}
         if len(directions) == 1

@@ -1,4 +1,4 @@
-"""Networks as every framework can say them: a stack of layers, each of one or two directions."""
+"""The networks that every framework has: stacks of layers with one or two directions."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ _SAME = {"tanh": (tanh, jnp.tanh, jax.nn.tanh), "relu": (relu, jax.nn.relu)}
 class Part(NamedTuple):
     """One cell with its parameters: one direction of one layer."""
 
-    cell: Any  # one of jaxrnn.cells, or whatever a caller hands over to be refused
+    cell: Any  # any object of the caller until a converter accepts it
     params: PyTree
 
 
@@ -42,8 +42,25 @@ def gru_part(kernel: Array, recurrent: Array, bias: Array, candidate_bias: Array
     return Part(GRU(recurrent.shape[0]), GRUParams(kernel, recurrent, bias, candidate_bias))
 
 
+def gru_part_from_two_biases(
+    kernel: Array, recurrent: Array, bias: Array, recurrent_bias: Array
+) -> Part:
+    """A GRU of a framework with two biases ``[3 * hidden]``, added but for the candidate's."""
+    hidden = recurrent.shape[0]
+    shared, candidate_bias = jnp.split(recurrent_bias, [2 * hidden])
+    return gru_part(kernel, recurrent, bias + jnp.pad(shared, (0, hidden)), candidate_bias)
+
+
+def recurrent_bias(part: Part) -> Array:
+    """The second bias of a framework with two: zero except for the candidate bias of a GRU."""
+    cell, params = part
+    if isinstance(cell, GRU):
+        return jnp.pad(params.candidate_bias, (2 * cell.hidden_size, 0))
+    return jnp.zeros_like(params.bias)
+
+
 def activation_name(framework: str, cell: Elman) -> str:
-    """The name under which frameworks know an Elman cell's activation."""
+    """The frameworks' name of an Elman cell's activation."""
     for name, functions in _SAME.items():
         if cell.activation in functions:
             return name
@@ -54,18 +71,18 @@ def activation_name(framework: str, cell: Elman) -> str:
 
 
 def refuse(framework: str, cell: Any, known: Sequence[type]) -> TypeError:
-    """The error for a cell that a framework has no counterpart of."""
+    """The error for a cell without a counterpart in a framework."""
     names = ", ".join(cls.__name__ for cls in known)
     return TypeError(
-        f"{framework} has counterparts of the cells {names}, got {cell!r}; convert the parts of "
-        "the network that it has, one by one"
+        f"{framework} has counterparts of the cells {names}, got {cell!r}; convert the other "
+        "layers of the network one by one"
     )
 
 
 def assemble(
     stack: Sequence[Sequence[Part]], *, reverse: bool | Sequence[bool] = False, dropout: float = 0.0
 ) -> tuple[Any, PyTree]:
-    """A network and its parameters: a bare cell, a layer, or a stack of them."""
+    """Builds a network and its parameters: a bare cell, a layer, or a stack of layers."""
     _check_chain(stack)
     if isinstance(reverse, bool):
         reverse = [reverse] * len(stack)
@@ -87,31 +104,31 @@ def assemble(
 
 
 def _check_chain(stack: Sequence[Sequence[Part]]) -> None:
-    """Raises unless each layer takes what the one before it gives."""
+    """Raises unless the input size of each layer is the output size of the layer before."""
     for index, (before, after) in enumerate(zip(stack, stack[1:], strict=False)):
         given = sum(part.cell.output_size or 0 for part in before)
         for part in after:
             taken = part.params.input_kernel.shape[0]
             if taken != given:
                 raise ValueError(
-                    f"the input kernel of layer {index + 1} must take the {given} features that "
-                    f"layer {index} gives, got one for {taken}"
+                    f"the input kernel of layer {index + 1} must have one row for each of the "
+                    f"{given} output features of layer {index}, got {taken}"
                 )
 
 
 class Level(NamedTuple):
-    """One layer of a stack: its directions, and whether a single one runs in reverse."""
+    """One layer of a stack: its directions, and whether a single direction is reversed."""
 
     parts: list[Part]
     reverse: bool = False
 
 
 def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
-    """The stack that a network is; the inverse of `assemble`."""
+    """The layers of a network; the inverse of `assemble`."""
     if isinstance(network, layers.Stack):
         if network.residual is not False or network.normalisation is not None:
             raise TypeError(
-                f"{framework} has no residual sums and no normalisation between layers, got "
+                f"{framework} has no residual connections and no normalization between layers, got "
                 f"{network!r}; convert its layers one by one"
             )
         if len(params) != len(network.layers):
@@ -128,14 +145,14 @@ def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
         if network.merge is not layers.Bidirectional.merge:
             raise TypeError(
                 f"{framework} concatenates the two directions, got merge={network.merge!r}; "
-                "convert forward and backward, and merge them there"
+                "convert forward and backward separately, and merge their outputs yourself"
             )
         directions = (network.forward, network.backward)
         one_each = [levels(framework, *pair) for pair in zip(directions, params, strict=True)]
         if any(len(one) != 1 or len(one[0].parts) != 1 for one in one_each):
             raise TypeError(
                 f"{framework} has one cell in each direction, got {network!r}; stack bidirectional "
-                "layers, instead of two stacks side by side"
+                "layers instead of making two stacks bidirectional"
             )
         return [Level([one[0].parts[0] for one in one_each])]
     if isinstance(network, layers.Recurrent):
@@ -144,21 +161,21 @@ def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
 
 
 def _part(framework: str, cell: Any, params: PyTree) -> Part:
-    """A cell that frameworks may know: gated ones have tanh in their candidates everywhere."""
+    """A cell with its parameters; in every framework, gated cells have a tanh candidate."""
     if getattr(cell, "candidate_activation", tanh) not in _SAME["tanh"]:
         raise TypeError(
-            f"{framework} has tanh in the candidate of every gated cell, got {cell!r}; there is no "
-            "counterpart with another candidate_activation"
+            f"{framework} has tanh in the candidate of every gated cell, got {cell!r}, which has "
+            "another candidate_activation and no counterpart"
         )
     return Part(cell, params)
 
 
 def parts(framework: str, network: Any, params: PyTree) -> list[list[Part]]:
-    """The directions of each layer, where a framework knows no reversed layer inside a stack."""
+    """The directions of each layer, for a framework without reversed layers in a stack."""
     stack = levels(framework, network, params)
     if len(stack) > 1 and any(level.reverse for level in stack):
         raise TypeError(
-            f"{framework} has no reversed layers inside a stack, got {network!r}; convert its "
-            "layers one by one"
+            f"{framework} has no reversed layers in a stack, got {network!r}; convert its layers "
+            "one by one"
         )
     return [level.parts for level in stack]

@@ -1,4 +1,4 @@
-"""Weights from and to the flat vector of cuDNN's LSTM, as in ``jax.experimental.rnn``."""
+"""Conversion from and to the weight vector of cuDNN's LSTM, as in ``jax.experimental.rnn``."""
 
 from typing import Any
 
@@ -21,22 +21,22 @@ def from_cudnn(
 ) -> tuple[Any, PyTree]:
     """Reads the weight vector of ``jax.experimental.rnn.lstm``.
 
-    The vector holds, layer by layer and direction by direction, the kernels ``W_ih`` and ``W_hh``;
-    after all of them, in the same order, the biases ``b_ih`` and ``b_hh``, which are summed here.
+    The vector holds the kernels ``W_ih`` and ``W_hh`` of each direction of each layer, then the
+    biases ``b_ih`` and ``b_hh`` in the same order. The two biases are summed here.
 
     Args:
         weights: the vector.
-        input_size: features of the input of the first layer.
-        hidden_size: features of each direction of each layer.
-        num_layers: how many layers.
+        input_size: the number of input features of the first layer.
+        hidden_size: the number of hidden features of each direction of each layer.
+        num_layers: the number of layers.
         bidirectional: whether each layer has two directions.
 
     Returns:
         ``(network, params)``: `LSTM`, `layers.Bidirectional`, or `layers.Stack`.
 
     Raises:
-        ValueError: the vector is not as long as the sizes say.
-        TypeError: it is not an array of floating-point numbers, or a size is not an int.
+        ValueError: the length of the vector does not match the sizes.
+        TypeError: ``weights`` is not a floating-point array, or a size is not an int.
 
     Example:
         >>> import numpy as np, jaxrnn as rnn
@@ -78,18 +78,18 @@ def from_cudnn(
 def to_cudnn(network: Any, params: PyTree) -> Array:
     """Writes the weight vector of ``jax.experimental.rnn.lstm``.
 
-    All of our bias goes to ``b_ih``, zeros to ``b_hh``.
+    jaxrnn's bias becomes ``b_ih``; ``b_hh`` is zero.
 
     Args:
-        network: `LSTM`, or layers of it, all of one size and with as many directions.
+        network: `LSTM`, or layers of it, all of one size and one number of directions.
         params: its parameters.
 
     Returns:
-        The vector, a JAX array; the function traces and differentiates.
+        The vector, a JAX array; the function is traceable and differentiable.
 
     Raises:
         TypeError: a cell is not an `LSTM`.
-        ValueError: the layers differ in size or in their number of directions.
+        ValueError: the layers differ in size or number of directions.
 
     Example:
         >>> import jax, jaxrnn as rnn

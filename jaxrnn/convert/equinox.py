@@ -1,4 +1,4 @@
-"""Weights from and to Equinox's recurrent cells."""
+"""Conversion from and to Equinox's recurrent cells."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _FIELDS = ("weight_ih", "weight_hh", "bias", "bias_n")
 def from_equinox(source: Any) -> tuple[Any, PyTree]:
     """Reads ``eqx.nn.LSTMCell`` or ``eqx.nn.GRUCell``.
 
-    Equinox' kernels are transposed; the gates are in our order, and nothing is added or lost.
+    Equinox has transposed kernels and the same order of gates; the conversion is exact.
 
     Args:
         source: a cell, a mapping with its arrays ``weight_ih``, ``weight_hh``, ``bias``,
@@ -24,11 +24,11 @@ def from_equinox(source: Any) -> tuple[Any, PyTree]:
 
     Returns:
         ``(network, params)``: a cell, `layers.Bidirectional` for a pair, `layers.Stack` for a
-        list. They take whole batches; nothing is to be `jax.vmap`-ped.
+        list. They take batches without `jax.vmap`.
 
     Raises:
-        ValueError: an array is missing, left over, or of another shape than the rest imply.
-        TypeError: ``source`` or one of its arrays is of another kind.
+        ValueError: an array is missing, unexpected, or inconsistent in shape with the others.
+        TypeError: ``source`` or one of its arrays has the wrong type.
 
     Example:
         >>> import numpy as np, jaxrnn as rnn
@@ -44,7 +44,7 @@ def from_equinox(source: Any) -> tuple[Any, PyTree]:
 
 
 def to_equinox(network: Any, params: PyTree) -> Any:
-    """Builds the ``eqx.nn.LSTMCell`` or ``eqx.nn.GRUCell`` of the same function.
+    """Builds the equivalent ``eqx.nn.LSTMCell`` or ``eqx.nn.GRUCell``.
 
     Args:
         network: a cell, or layers, of `LSTM` or `GRU`.
@@ -54,7 +54,7 @@ def to_equinox(network: Any, params: PyTree) -> Any:
         A cell; a pair of cells for `layers.Bidirectional`; a list for `layers.Stack`.
 
     Raises:
-        TypeError: Equinox has no cell for a cell of the network.
+        TypeError: a cell of the network has no counterpart in Equinox.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -93,8 +93,8 @@ def _read(source: Any) -> Part:
     gates = gates_of("weight_ih", (rows, inputs), hidden)
     if gates == 1:
         raise ValueError(
-            f"weight_ih must have the rows of 3 or 4 gates of {hidden} units, because Equinox has "
-            f"a GRU and an LSTM cell, got {[rows, inputs]}"
+            f"weight_ih must have the rows of 3 (GRU) or 4 (LSTM) gates of {hidden} units, got "
+            f"shape {[rows, inputs]}; Equinox has no simple cell"
         )
     kernel = weights.take("weight_ih", rows, inputs).T
     recurrent = weights.take("weight_hh", rows, hidden).T

@@ -1,4 +1,4 @@
-"""Weights from and to Haiku's recurrent cores."""
+"""Conversion from and to Haiku's recurrent cores."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,21 +28,22 @@ def from_haiku(
 ) -> tuple[Any, PyTree]:
     """Reads ``hk.VanillaRNN``, ``hk.LSTM`` or ``hk.GRU``.
 
-    Haiku's LSTM orders its gates i, g, f, o and adds 1 to f when it runs; here the 1 is part of
-    the bias. Its GRU lets z through what is new, ``h' = (1 - z) h + z n``; since
-    1 - σ(z) = σ(-z), the weights of z change sign here. Its ``VanillaRNN`` has ReLU.
+    Haiku's LSTM has the gates in the order i, g, f, o and adds 1 to f in its forward pass; the
+    conversion adds the 1 to the bias. In its GRU, z selects the candidate,
+    ``h' = (1 - z) h + z n``; since 1 - σ(z) = σ(-z), the conversion negates the weights of z. Its
+    ``VanillaRNN`` has ReLU.
 
     Args:
         source: the parameters that ``init`` of a transformed function returns.
         modules: the names of the cores, first layer first; a pair of names is the forward and the
-            backward core of one layer. Not needed where there is one core.
+            backward core of one layer. Optional if there is one core.
 
     Returns:
         ``(network, params)``: `Elman`, `LSTM` or `ResetBeforeGRU`, or layers of them.
 
     Raises:
-        ValueError: a core or an array is missing, left over, or of a shape that does not fit.
-        TypeError: ``source`` or one of its arrays is of another kind.
+        ValueError: a core or an array is missing, unexpected, or inconsistent in shape.
+        TypeError: ``source`` or one of its arrays has the wrong type.
 
     Example:
         >>> import numpy as np, jaxrnn as rnn
@@ -52,23 +53,23 @@ def from_haiku(
         [0. 1. 0. 0.]
 
     Note:
-        Adding 1 rounds: a forget bias comes back from `to_haiku` equal to rounding.
+        Adding 1 rounds: `to_haiku` restores a forget bias up to rounding.
     """
     if not isinstance(source, Mapping) or not all(isinstance(v, Mapping) for v in source.values()):
         raise TypeError(
-            "source must be Haiku's parameters, arrays by module and by name, got "
+            "source must be Haiku's parameters, arrays by module and name, got "
             f"{type(source).__name__}"
         )
     found = sorted({match[0] for name in source if (match := _CORE.match(name))})
     if modules is None:
         if len(found) != 1:
             raise ValueError(
-                "modules must name the cores in their order where there is not exactly one, got "
-                f"{', '.join(found) or 'no core'} (among {', '.join(source) or 'nothing'})"
+                "modules must list the cores in order unless source has exactly one, got "
+                f"{', '.join(found) or 'no core'} (modules: {', '.join(source) or 'none'})"
             )
         modules = found
     if isinstance(modules, str) or not modules:
-        raise TypeError(f"modules must be a sequence of names of cores, got {modules!r}")
+        raise TypeError(f"modules must be a sequence of core names, got {modules!r}")
     return assemble(
         [
             [_read(source, name) for name in ((entry,) if isinstance(entry, str) else entry)]
@@ -88,11 +89,11 @@ def to_haiku(
         modules: the names of the cores, as for `from_haiku`.
 
     Returns:
-        Arrays by module and by name; merge them into the parameters of the rest of the model.
+        Arrays by module and name; merge them into the parameters of the whole model.
 
     Raises:
-        TypeError: Haiku has no core for a cell of the network.
-        ValueError: ``modules`` does not have a name for each cell.
+        TypeError: a cell of the network has no counterpart in Haiku.
+        ValueError: ``modules`` does not have one name for each cell.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -105,8 +106,8 @@ def to_haiku(
     names = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in modules]
     if [len(n) for n in names] != [len(directions) for directions in stack]:
         raise ValueError(
-            "modules must have a name for each layer, a pair of names for a bidirectional one: "
-            f"{[len(directions) for directions in stack]} names a layer, got {list(modules)}"
+            "modules must have one name per layer, and a pair of names for a bidirectional layer: "
+            f"expected {[len(directions) for directions in stack]} names, got {list(modules)}"
         )
     written = {}
     for directions, cores in zip(stack, names, strict=True):
@@ -116,7 +117,7 @@ def to_haiku(
 
 
 def _read(source: Mapping[str, Mapping[str, Any]], name: str) -> Part:
-    """One core, its kind told by the names of its arrays."""
+    """One core, identified by the names of its arrays."""
     own = {k: v for k, v in source.items() if k == name or k.startswith(f"{name}/")}
     if not own:
         raise ValueError(f"source must hold the core {name!r}, got only {', '.join(source)}")
@@ -170,7 +171,7 @@ def _write(part: Part, name: str) -> dict[str, dict[str, Array]]:
         raise refuse("Haiku", cell, (Elman, LSTM, ResetBeforeGRU))
     if activation_name("Haiku", cell) != "relu":
         raise TypeError(
-            f"Haiku's VanillaRNN has ReLU, got {cell!r}; there is no core with another activation"
+            f"Haiku's VanillaRNN has ReLU, got {cell!r}; no core has another activation"
         )
     return {
         f"{name}/linear": {"w": params.input_kernel, "b": params.bias},
@@ -179,7 +180,7 @@ def _write(part: Part, name: str) -> dict[str, dict[str, Array]]:
 
 
 def _from_zra(array: Array) -> Array:
-    """Gates z, r, a with z inverted to ours."""
+    """From the gates z, r, a to r, z, n, with z negated."""
     z, r, n = jnp.split(array, 3, axis=-1)
     return jnp.concatenate([r, -z, n], axis=-1)
 

@@ -1,4 +1,4 @@
-"""Weights from and to Keras' recurrent layers, of Keras 3 and of ``tf.keras``."""
+"""Conversion from and to the recurrent layers of Keras 3 and ``tf.keras``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,9 +13,10 @@ from jaxrnn.convert._network import (
     Part,
     activation_name,
     assemble,
-    gru_part,
+    gru_part_from_two_biases,
     lstm_part,
     parts,
+    recurrent_bias,
     refuse,
     simple_part,
 )
@@ -33,27 +34,26 @@ def from_keras(
 ) -> tuple[Any, PyTree]:
     """Reads ``SimpleRNN``, ``LSTM``, ``GRU``, their cells, or ``Bidirectional`` around one.
 
-    Keras orders the gates of an LSTM i, f, c, o, as jaxrnn does, and those of a GRU z, r, h; so
-    does ``tf.keras``, whose lists of weights are the same. ``reset_after=True`` (two rows of
-    biases) gives `GRU`, the rows summed but for the candidate's; ``reset_after=False`` gives
-    `ResetBeforeGRU`.
+    Keras and ``tf.keras`` have the gates of an LSTM in jaxrnn's order (i, f, c, o) and those of a
+    GRU in the order z, r, h. ``reset_after=True`` (a bias with two rows) gives `GRU`, with the rows
+    summed except for the candidate's; ``reset_after=False`` gives `ResetBeforeGRU`.
 
     Args:
-        source: a built layer, a sequence of them (a stack), or the list of arrays that
-            ``get_weights()`` of a layer, or of a model of such layers alone, returns.
+        source: a built layer, a sequence of built layers (a stack), or the list of arrays that
+            ``get_weights()`` returns for a layer or for a model of recurrent layers only.
         bidirectional: for a list of arrays: whether each layer is a ``Bidirectional``.
         use_bias: for a list of arrays: whether each layer has a bias.
-        reset_after: for a list of arrays with ``use_bias=False``: which form a GRU has; with biases
-            their shape tells it.
-        activation: for a list of arrays: ``"tanh"`` or ``"relu"`` of SimpleRNN.
+        reset_after: for a list of arrays with ``use_bias=False``: the form of a GRU, which
+            otherwise follows from the shape of its bias.
+        activation: for a list of arrays: ``"tanh"`` or ``"relu"``, the activation of a SimpleRNN.
 
     Returns:
         ``(network, params)``: a cell, `layers.Bidirectional`, or `layers.Stack`. A layer with
-        ``go_backwards=True`` becomes a `layers.Recurrent` in reverse.
+        ``go_backwards=True`` becomes a reversed `layers.Recurrent`.
 
     Raises:
-        ValueError: arrays are missing, left over, or of shapes that do not fit; a layer has
-            activations or a merge mode that jaxrnn has no counterpart of.
+        ValueError: arrays are missing, unexpected, or inconsistent in shape, or a layer has an
+            attribute without a counterpart in jaxrnn, such as another activation or merge mode.
         TypeError: ``source`` is none of the above.
 
     Example:
@@ -63,9 +63,9 @@ def from_keras(
         4
 
     Note:
-        Keras is batch-major. After ``go_backwards`` it leaves the outputs in reversed order,
-        jaxrnn's ``ys[t]`` belong to ``xs[t]``; at a masked step it repeats the output before (zero
-        with ``zero_output_for_mask``), jaxrnn gives zero.
+        Keras is batch-major. With ``go_backwards`` it returns the outputs in reversed order, while
+        jaxrnn's ``ys[t]`` belongs to ``xs[t]``. At a masked step Keras repeats the previous output
+        (zero with ``zero_output_for_mask``), and jaxrnn returns zero.
     """
     if hasattr(source, "get_weights"):
         return assemble([_read_layer(source)], reverse=_is_backward(source))
@@ -77,15 +77,15 @@ def from_keras(
     if hasattr(source[0], "get_weights"):
         if any(_is_backward(layer) for layer in source):
             raise ValueError(
-                "a layer of a stack has go_backwards=True; its outputs leave Keras in reversed "
-                "order, which no layer of jaxrnn does: convert the layers one by one"
+                "a layer of a stack has go_backwards=True, for which Keras returns the outputs in "
+                "reversed order, and no layer of jaxrnn does: convert the layers one by one"
             )
         return assemble([_read_layer(layer) for layer in source])
     size = 2 + use_bias
     per_layer = size * (1 + bidirectional)
     if len(source) % per_layer:
         raise ValueError(
-            f"source must hold {per_layer} arrays a layer (bidirectional={bidirectional}, "
+            f"source must hold {per_layer} arrays per layer (bidirectional={bidirectional}, "
             f"use_bias={use_bias}), got {len(source)}"
         )
     directions = [
@@ -97,20 +97,20 @@ def from_keras(
 
 
 def to_keras(network: Any, params: PyTree) -> list[np.ndarray]:
-    """Writes the list of arrays that ``set_weights`` takes, of a layer or a model of such layers.
+    """Writes the list of arrays for ``set_weights`` of a layer or of a model of such layers.
 
-    All of our bias goes to the first row of a ``reset_after=True`` GRU, zeros and the candidate
-    bias to the second.
+    For a ``reset_after=True`` GRU, jaxrnn's bias becomes the first row, and zeros and the candidate
+    bias the second.
 
     Args:
         network: a cell, or layers, of `Elman`, `LSTM`, `GRU` or `ResetBeforeGRU`.
         params: its parameters.
 
     Returns:
-        NumPy arrays, three for each direction of each layer: kernel, recurrent kernel, bias.
+        NumPy arrays, three per direction of each layer: kernel, recurrent kernel, bias.
 
     Raises:
-        TypeError: Keras has no layer for a cell of the network.
+        TypeError: a cell of the network has no counterpart in Keras.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -130,13 +130,13 @@ def _is_backward(layer: Any) -> bool:
 
 
 def _read_layer(layer: Any) -> list[Part]:
-    """The directions of a layer object, known by its class's name, so that nothing is imported."""
+    """The directions of a layer, identified by its class name so that Keras is not imported."""
     kind = type(layer).__name__
     if kind == "Bidirectional":
         if layer.merge_mode != "concat":
             raise ValueError(
                 f"a Bidirectional must have merge_mode='concat', got {layer.merge_mode!r}; convert "
-                "its forward_layer and backward_layer, and merge them yourself"
+                "its forward_layer and backward_layer separately, and merge their outputs yourself"
             )
         return _read_layer(layer.forward_layer) + _read_layer(layer.backward_layer)
     if kind not in _LAYERS:
@@ -158,8 +158,8 @@ def _read_layer(layer: Any) -> list[Part]:
 
 
 def _read(arrays: Sequence[Any], start: int, activation: str, reset_after: bool) -> Part:
-    """One direction: kernel, recurrent kernel and perhaps bias, named by their place."""
-    names = [f"weights[{start + place}]" for place in range(len(arrays))]
+    """One direction: kernel, recurrent kernel and optional bias, named by their index."""
+    names = [f"weights[{start + index}]" for index in range(len(arrays))]
     weights = Source("Keras", dict(zip(names, arrays, strict=True)))
     kernel, recurrent = names[0], names[1] if len(names) > 1 else f"weights[{start + 1}]"
     inputs, columns = weights.shape(kernel, "input", "gates * hidden")
@@ -178,8 +178,7 @@ def _read(arrays: Sequence[Any], start: int, activation: str, reset_after: bool)
     w, u, b = (reorder(array, "zrn", "rzn") for array in (w, u, b))
     if b.ndim == 1:
         return Part(ResetBeforeGRU(hidden), ResetBeforeGRUParams(w, u, b))
-    shared, candidate_bias = jnp.split(b[1], [2 * hidden])
-    return gru_part(w, u, b[0] + jnp.pad(shared, (0, hidden)), candidate_bias)
+    return gru_part_from_two_biases(w, u, *b)
 
 
 def _write(part: Part) -> tuple[Array, Array, Array]:
@@ -192,8 +191,7 @@ def _write(part: Part) -> tuple[Array, Array, Array]:
         raise refuse("Keras", cell, (Elman, LSTM, GRU, ResetBeforeGRU))
     bias = params.bias
     if isinstance(cell, GRU):
-        second = jnp.pad(params.candidate_bias, (2 * cell.hidden_size, 0))
-        bias = jnp.stack([bias, second])
+        bias = jnp.stack([bias, recurrent_bias(part)])
     kernel, recurrent, bias = (
         reorder(array, "rzn", "zrn")
         for array in (params.input_kernel, params.recurrent_kernel, bias)

@@ -1,4 +1,4 @@
-"""Weights from and to Flax linen's recurrent cells."""
+"""Conversion from and to Flax linen's recurrent cells."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,19 +22,19 @@ from jaxrnn.convert._network import (
 def from_linen(source: Mapping[str, Any], *, activation: str = "tanh") -> tuple[Any, PyTree]:
     """Reads the parameters of ``SimpleCell``, ``LSTMCell``, ``OptimizedLSTMCell`` or ``GRUCell``.
 
-    Linen keeps a kernel for each gate; here they are packed. Nothing is added or lost.
+    Linen has one kernel per gate, and jaxrnn packs them; the conversion is exact.
 
     Args:
-        source: the parameters of a cell; of ``nn.RNN``, ``nn.Bidirectional`` or ``nn.Sequential``
-            around cells; or the variables ``{"params": ...}`` with one of these.
-        activation: ``"tanh"`` or ``"relu"`` of ``SimpleCell``, which parameters do not tell.
+        source: the parameters of a cell, or of ``nn.RNN``, ``nn.Bidirectional`` or
+            ``nn.Sequential`` around cells, or variables ``{"params": ...}`` with one of these.
+        activation: ``"tanh"`` or ``"relu"``, the activation of a ``SimpleCell``.
 
     Returns:
         ``(network, params)``: a cell, `layers.Bidirectional`, or `layers.Stack`.
 
     Raises:
-        ValueError: an array is missing, left over, or of another shape than the rest imply.
-        TypeError: ``source`` or one of its arrays is of another kind.
+        ValueError: an array is missing, unexpected, or inconsistent in shape with the others.
+        TypeError: ``source`` or one of its arrays has the wrong type.
 
     Example:
         >>> import numpy as np, jaxrnn as rnn
@@ -44,8 +44,9 @@ def from_linen(source: Mapping[str, Any], *, activation: str = "tanh") -> tuple[
         4
 
     Note:
-        ``nn.RNN`` is batch-major, and returns outputs past a row's length; see `jaxrnn.unroll`.
-        ``SimpleCell(residual=True)`` is another recurrence with the same parameters: not read.
+        Parameters do not contain a module's attributes: ``reverse``, ``merge_fn``, ``gate_fn``,
+        ``activation_fn`` and ``residual`` must have their default values. ``nn.RNN`` is
+        batch-major and computes outputs past a row's length; see `jaxrnn.unroll`.
     """
     return _flax.read("linen", source, activation, _read)
 
@@ -58,12 +59,12 @@ def to_linen(network: Any, params: PyTree) -> dict[str, Any]:
         params: its parameters.
 
     Returns:
-        For a cell, the cell's parameters. For `layers.Bidirectional` those of ``nn.Bidirectional``
-        of two ``nn.RNN``, for `layers.Stack` those of ``nn.Sequential`` of such layers. JAX arrays;
-        traces and differentiates.
+        For a cell, the cell's parameters; for `layers.Bidirectional` those of
+        ``nn.Bidirectional`` of two ``nn.RNN``; for `layers.Stack` those of ``nn.Sequential`` of
+        such layers. The function is traceable and differentiable.
 
     Raises:
-        TypeError: linen has no cell for a cell of the network.
+        TypeError: a cell of the network has no counterpart in linen.
 
     Example:
         >>> import jax, jaxrnn as rnn

@@ -1,4 +1,4 @@
-"""Weights from and to Flax nnx's recurrent cells."""
+"""Conversion from and to Flax nnx's recurrent cells."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,8 +32,8 @@ def from_nnx(source: Any, *, activation: str = "tanh") -> tuple[Any, PyTree]:
         ``(network, params)``: a cell, `layers.Bidirectional`, or `layers.Stack`.
 
     Raises:
-        ValueError: an array is missing, left over, or of another shape than the rest imply.
-        TypeError: ``source`` or one of its arrays is of another kind.
+        ValueError: an array is missing, unexpected, or inconsistent in shape with the others.
+        TypeError: ``source`` or one of its arrays has the wrong type.
 
     Example:
         >>> import numpy as np, jaxrnn as rnn
@@ -68,12 +68,12 @@ def to_nnx(network: Any, params: PyTree) -> dict[str, Any]:
         params: its parameters.
 
     Returns:
-        The pure dict that ``nnx.update(module, ...)`` takes: of a cell; for `layers.Bidirectional`
-        of ``nnx.Bidirectional`` of two ``nnx.RNN``; for `layers.Stack` of ``nnx.Sequential``.
+        The pure dict for ``nnx.update(module, ...)``: of a cell; for `layers.Bidirectional` of
+        ``nnx.Bidirectional`` of two ``nnx.RNN``; for `layers.Stack` of ``nnx.Sequential``.
 
     Raises:
-        TypeError: nnx has no cell for a cell of the network, or the candidate bias is traced.
-        ValueError: a GRU has a candidate bias, which the one of nnx lacks.
+        TypeError: a cell of the network has no counterpart in nnx, or a candidate bias is traced.
+        ValueError: a GRU has a nonzero candidate bias, which nnx's GRU lacks.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -89,7 +89,7 @@ def to_nnx(network: Any, params: PyTree) -> dict[str, Any]:
 
 
 def _read(weights: Source, activation: str) -> Part:
-    if "ii/kernel" in weights:  # LSTMCell, which keeps a kernel for each gate
+    if "ii/kernel" in weights:  # LSTMCell, with one kernel per gate
         inputs, hidden = weights.shape("ii/kernel", "input", "hidden")
 
         def packed(names: tuple[str, ...], kind: str, *shape: int) -> Array:
@@ -125,13 +125,13 @@ def _write(part: Part) -> dict[str, dict[str, Array]]:
             biased = bool((params.candidate_bias != 0).any())
         except jax.errors.ConcretizationTypeError as error:
             raise TypeError(
-                "to_nnx must see the values of a GRU's candidate_bias, which has to be zero; call "
+                "to_nnx must read the values of a GRU's candidate_bias, which has to be zero; call "
                 "it outside jax.jit"
             ) from error
         if biased:
             raise ValueError(
-                "candidate_bias must be zero, because the GRU of nnx has no bias inside the "
-                f"product that r gates, got {params.candidate_bias}; use to_linen, whose GRU has it"
+                "candidate_bias must be zero, because nnx's GRU has no bias inside the product "
+                f"with r, got {params.candidate_bias}; use to_linen, whose GRU has it"
             )
     tree = {
         "dense_i": {"kernel": params.input_kernel},

@@ -1,4 +1,4 @@
-"""Weights from and to ONNX's RNN, LSTM and GRU nodes."""
+"""Conversion from and to ONNX's RNN, LSTM and GRU nodes."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,10 @@ from jaxrnn.convert._network import (
     Part,
     activation_name,
     assemble,
-    gru_part,
+    gru_part_from_two_biases,
     levels,
     lstm_part,
+    recurrent_bias,
     refuse,
     simple_part,
 )
@@ -44,31 +45,32 @@ _DEFAULTS = {
 def from_onnx(source: Any, *, node: str | None = None) -> tuple[Any, PyTree]:
     """Reads the RNN, LSTM and GRU nodes of an ONNX graph.
 
-    ONNX orders the gates of an LSTM i, o, f, c, its peepholes i, o, f, and the gates of a GRU
-    z, r, h. Its two biases are summed where they are only ever added. ``linear_before_reset=1``
-    gives `GRU`, 0 gives `ResetBeforeGRU`; peepholes give `PeepholeLSTM`.
+    ONNX has the gates of an LSTM in the order i, o, f, c, its peepholes i, o, f, and the gates of
+    a GRU z, r, h. Its two biases are summed, except for the candidate's in a GRU with
+    ``linear_before_reset=1``. That GRU gives `GRU`, ``linear_before_reset=0`` gives
+    `ResetBeforeGRU`, and an LSTM with peepholes gives `PeepholeLSTM`.
 
     Args:
-        source: an ``onnx.ModelProto`` or the path of one, whose recurrent nodes are one stack; or
-            one node as a mapping, or a sequence of them: ``op_type``, the arrays ``W``, ``R`` and
-            perhaps ``B`` and ``P``, and the node's attributes.
-        node: the name of the one node of a model to read, where it has others.
+        source: an ``onnx.ModelProto`` or its path, whose recurrent nodes form one stack; or one
+            node as a mapping, or a sequence of them: ``op_type``, the arrays ``W``, ``R`` and
+            optionally ``B`` and ``P``, and the node's attributes.
+        node: the name of the node to read; None reads all recurrent nodes of a model.
 
     Returns:
-        ``(network, params)``: a cell, a layer (``direction``), or `layers.Stack`. Sequences are
-        time-major whatever ``layout`` was.
+        ``(network, params)``: a cell, a layer (by ``direction``), or `layers.Stack`. Sequences are
+        time-major for every ``layout``.
 
     Raises:
-        ValueError: an array is missing, left over, or of another shape than the rest imply; a node
-            has an attribute that no cell has (``clip``, ``input_forget``, other activations); the
-            nodes of the graph are no stack.
-        TypeError: ``source`` or one of its arrays is of another kind.
+        ValueError: an array is missing, unexpected, or inconsistent in shape with the others; a
+            node has an attribute without a counterpart (``clip``, ``input_forget``, other
+            activations); the nodes of the graph do not form a stack.
+        TypeError: ``source`` or one of its arrays has the wrong type.
 
     Example:
         >>> import numpy as np, jaxrnn as rnn
         >>> node = {"op_type": "GRU", "W": np.ones((1, 12, 3)), "R": np.ones((1, 12, 4))}
-        >>> rnn.convert.from_onnx(node)[0]  # doctest: +ELLIPSIS
-        ResetBeforeGRU(hidden_size=4, ...)
+        >>> rnn.convert.from_onnx(node)[0]
+        ResetBeforeGRU(hidden_size=4)
     """
     if isinstance(source, Mapping):
         nodes = [source]
@@ -83,20 +85,21 @@ def from_onnx(source: Any, *, node: str | None = None) -> tuple[Any, PyTree]:
 
 
 def to_onnx(network: Any, params: PyTree) -> list[dict[str, Any]]:
-    """Writes ONNX nodes as mappings; `jaxrnn.export.to_onnx` makes a whole model of them.
+    """Writes ONNX nodes as mappings; `jaxrnn.export.to_onnx` builds a whole model.
 
-    All of our bias goes to the first half of ``B``, but for the GRU's candidate bias.
+    jaxrnn's bias becomes the first half of ``B``; the second half is zero except for the candidate
+    bias of a GRU.
 
     Args:
         network: a cell, or layers, of `Elman`, `LSTM`, `PeepholeLSTM`, `GRU` or `ResetBeforeGRU`.
         params: its parameters.
 
     Returns:
-        A mapping for each layer: ``op_type``, NumPy arrays ``W``, ``R``, ``B`` and perhaps ``P``,
+        One mapping per layer: ``op_type``, NumPy arrays ``W``, ``R``, ``B`` and optionally ``P``,
         and the node's attributes.
 
     Raises:
-        TypeError: ONNX has no operator for a cell, or for the two cells of one layer.
+        TypeError: ONNX has no operator for a cell, or for the pair of cells of one layer.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -113,7 +116,7 @@ def to_onnx(network: Any, params: PyTree) -> list[dict[str, Any]]:
         for other in written[1:]:
             if other[0] != first[0] or other[1] != first[1] or other[2].keys() != first[2].keys():
                 raise TypeError(
-                    "an ONNX node has cells of one kind in both directions, got "
+                    "an ONNX node has cells of one type in both directions, got "
                     f"{level.parts[0].cell!r} and {level.parts[1].cell!r}"
                 )
         op_type, attributes, _ = first
@@ -164,8 +167,8 @@ def _read_node(node: Mapping[str, Any]) -> list[Part]:
     for name, value in attributes.items():
         if not (name == "input_forget" and op_type == "LSTM" and value == 0):
             raise ValueError(
-                f"attribute {name} of ONNX {op_type} must be left out, because no cell has it, got "
-                f"{value!r}"
+                f"attribute {name} of ONNX {op_type} must be absent, because no cell supports it, "
+                f"got {value!r}"
             )
     return [
         _read(
@@ -181,9 +184,9 @@ def _read_node(node: Mapping[str, Any]) -> list[Part]:
     ]
 
 
-def _read_activations(op_type: str, count: int, came: Sequence[str] | None) -> str:
-    """The activation of an RNN; the other operators must have their default ones."""
-    names = [a.decode() if isinstance(a, bytes) else a for a in came or _DEFAULTS[op_type] * count]
+def _read_activations(op_type: str, count: int, given: Sequence[str] | None) -> str:
+    """The activation of an RNN; the other operators must have their default activations."""
+    names = [a.decode() if isinstance(a, bytes) else a for a in given or _DEFAULTS[op_type] * count]
     allowed = [_DEFAULTS[op_type] * count]
     if op_type == "RNN":
         allowed.append(["Relu"] * count)
@@ -195,7 +198,7 @@ def _read_activations(op_type: str, count: int, came: Sequence[str] | None) -> s
 
 
 def _read(op_type, w, r, b, peepholes, activation, after) -> Part:
-    """One direction; ONNX' kernels are transposed, ``[gates * hidden, input]``."""
+    """One direction; ONNX has transposed kernels ``[gates * hidden, input]``."""
     theirs, ours = _GATES[op_type]
     hidden = r.shape[-1]
     w, r = (reorder(array, theirs, ours, axis=0).T for array in (w, r))
@@ -203,8 +206,7 @@ def _read(op_type, w, r, b, peepholes, activation, after) -> Part:
     if op_type == "RNN":
         return simple_part(w, r, b_w + b_r, activation)
     if op_type == "GRU" and after:
-        shared, candidate_bias = jnp.split(b_r, [2 * hidden])
-        return gru_part(w, r, b_w + jnp.pad(shared, (0, hidden)), candidate_bias)
+        return gru_part_from_two_biases(w, r, b_w, b_r)
     if op_type == "GRU":
         return Part(ResetBeforeGRU(hidden), ResetBeforeGRUParams(w, r, b_w + b_r))
     if peepholes is None:
@@ -219,7 +221,6 @@ def _write(part: Part) -> tuple[str, dict[str, Any], dict[str, Array]]:
     """The operator, its attributes and its arrays for one direction."""
     cell, params = part
     attributes: dict[str, Any] = {}
-    second = jnp.zeros_like(params.bias)
     if isinstance(cell, Elman):
         op_type = "RNN"
         attributes["activations"] = [activation_name("ONNX", cell).title()]
@@ -228,15 +229,15 @@ def _write(part: Part) -> tuple[str, dict[str, Any], dict[str, Array]]:
     elif isinstance(cell, GRU | ResetBeforeGRU):
         op_type = "GRU"
         attributes["linear_before_reset"] = int(isinstance(cell, GRU))
-        if isinstance(cell, GRU):
-            second = jnp.pad(params.candidate_bias, (2 * cell.hidden_size, 0))
     else:
         raise refuse("ONNX", cell, (Elman, LSTM, PeepholeLSTM, GRU, ResetBeforeGRU))
     theirs, ours = _GATES[op_type]
     arrays = {
         "W": reorder(params.input_kernel, ours, theirs).T,
         "R": reorder(params.recurrent_kernel, ours, theirs).T,
-        "B": jnp.concatenate([reorder(b, ours, theirs) for b in (params.bias, second)]),
+        "B": jnp.concatenate(
+            [reorder(b, ours, theirs) for b in (params.bias, recurrent_bias(part))]
+        ),
     }
     if isinstance(cell, PeepholeLSTM):
         arrays["P"] = reorder(params.peephole_kernel, "ifo", "iof")
@@ -244,7 +245,7 @@ def _write(part: Part) -> tuple[str, dict[str, Any], dict[str, Array]]:
 
 
 def nodes_of(source: Any, name: str | None) -> list[dict[str, Any]]:
-    """The recurrent nodes of a model, in the order in which they feed each other."""
+    """The recurrent nodes of a model as mappings, in graph order."""
     import onnx
 
     model = source
@@ -254,11 +255,11 @@ def nodes_of(source: Any, name: str | None) -> list[dict[str, Any]]:
         except OSError:
             raise
         except Exception as error:  # protobuf's own DecodeError, of whichever implementation
-            raise ValueError(f"{source} must be a whole ONNX model, got: {error}") from error
+            raise ValueError(f"{source} must be a complete ONNX model, got: {error}") from error
     if not isinstance(model, onnx.ModelProto):
         raise TypeError(
-            "source must be an onnx.ModelProto, the path of one, a node as a mapping or a sequence "
-            f"of such nodes, got {type(source).__name__}"
+            "source must be an onnx.ModelProto, its path, a node as a mapping or a sequence of "
+            f"such nodes, got {type(source).__name__}"
         )
     graph = model.graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -277,18 +278,18 @@ def nodes_of(source: Any, name: str | None) -> list[dict[str, Any]]:
 
 
 def _check_chain(graph: Any, found: list[Any]) -> None:
-    """Raises unless each recurrent node is fed by the one before it, and by nothing else."""
+    """Raises unless the input of each recurrent node is the output of the one before it."""
     makers = {output: node for node in graph.node for output in node.output}
     for before, after in zip(found, found[1:], strict=False):
         maker = makers.get(after.input[0])
         while maker is not None and maker.op_type in _LAYOUT_ONLY:
             maker = makers.get(maker.input[0])
         if maker is not before:
-            what = f"{maker.op_type} {maker.name!r}" if maker is not None else "an input"
+            what = f"{maker.op_type} {maker.name!r}" if maker is not None else "a graph input"
             raise ValueError(
-                f"the recurrent nodes must be one stack, but {after.op_type} {after.name!r} is fed "
-                f"by {what}, not by {before.op_type} {before.name!r}; read them one by one with "
-                "node=..."
+                f"the recurrent nodes must form one stack, but the input of {after.op_type} "
+                f"{after.name!r} is {what}, not {before.op_type} {before.name!r}; read the nodes "
+                "one by one with node=..."
             )
 
 
@@ -304,12 +305,12 @@ def _as_mapping(onnx: Any, node: Any, constants: dict[str, np.ndarray]) -> dict[
             if name not in constants:
                 raise ValueError(
                     f"{role} of {node.op_type} {node.name!r} must be an initializer of the graph, "
-                    f"got {name!r}, which is computed or fed"
+                    f"got {name!r}, which is computed or a graph input"
                 )
             mapping[role] = constants[name]
         elif role.startswith("initial") and np.any(constants.get(name, 0)):
             raise ValueError(
-                f"{role} of {node.op_type} {node.name!r} is a constant that is not zero, which a "
-                "cell does not hold; take it out, and pass it to unroll as the state"
+                f"{role} of {node.op_type} {node.name!r} is a nonzero constant, which a cell does "
+                "not have; remove it, and pass it to unroll as the state"
             )
     return mapping

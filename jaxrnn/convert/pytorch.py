@@ -1,11 +1,10 @@
-"""Weights from and to PyTorch's recurrent modules."""
+"""Conversion from and to PyTorch's recurrent modules."""
 
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._typing import Array, PyTree
@@ -15,9 +14,10 @@ from jaxrnn.convert._network import (
     Part,
     activation_name,
     assemble,
-    gru_part,
+    gru_part_from_two_biases,
     lstm_part,
     parts,
+    recurrent_bias,
     refuse,
     simple_part,
 )
@@ -30,27 +30,28 @@ def from_pytorch(
 ) -> tuple[Any, PyTree]:
     """Reads ``torch.nn.RNN``, ``LSTM``, ``GRU`` or one of their cells.
 
-    The kind of cell, its sizes, the number of layers and of directions are read off the names and
-    shapes. PyTorch's two biases are summed where they are only ever added, which leaves the GRU's
-    ``b_hn`` apart, and the network the same function:
+    The cell, its sizes and the numbers of layers and directions follow from the names and shapes of
+    the arrays. PyTorch's two biases are summed, except for the GRU's ``b_hn``; the network computes
+    the same function:
 
         LSTM, RNN: b = b_ih + b_hh        GRU: b = b_ih + (b_hr, b_hz, 0), candidate bias = b_hn
 
     Args:
-        source: a module, its state dict, or the path of a file that holds one: ``*.safetensors``,
-            or what ``torch.save(module.state_dict(), path)`` writes, which is read with
-            ``weights_only=True``, so that no code in it is run.
-        prefix: where in a larger model's state dict the module is, with its dot: ``"encoder."``.
-        activation: ``"tanh"`` or ``"relu"``, for an RNN; a module says it itself, a state dict
-            does not, and is taken for tanh.
+        source: a module, its state dict, or the path of a file with one: ``*.safetensors``, or a
+            file of ``torch.save(module.state_dict(), path)``, which is loaded with
+            ``weights_only=True``, so that it cannot run code.
+        prefix: the prefix of the recurrent module in a larger model, with its dot: ``"encoder."``.
+        activation: ``"tanh"`` or ``"relu"``, the activation of an RNN; None is a module's
+            ``nonlinearity``, and tanh for a state dict.
 
     Returns:
         ``(network, params)``: a cell for one layer, `layers.Bidirectional` for two directions,
-        `layers.Stack` for more layers. They take time-major sequences whatever ``batch_first`` was.
+        `layers.Stack` for several layers. They take time-major sequences for every
+        ``batch_first``.
 
     Raises:
-        ValueError: an array is missing, is left over or has another shape than the rest imply.
-        TypeError: ``source`` or one of its arrays is of another kind.
+        ValueError: an array is missing, unexpected, or inconsistent in shape with the others.
+        TypeError: ``source`` or one of its arrays has the wrong type.
 
     Example:
         >>> import numpy as np, jaxrnn as rnn
@@ -60,7 +61,7 @@ def from_pytorch(
         (4, (3, 12))
 
     Note:
-        Dropout between the layers of a module is that of the stack; a state dict does not know it.
+        A module's dropout between layers becomes the stack's; a state dict does not contain it.
     """
     phi = activation or str(getattr(source, "nonlinearity", "tanh"))
     arrays = _state_dict(source)
@@ -72,8 +73,8 @@ def from_pytorch(
         )
         raise ValueError(
             f"the state dict under prefix={prefix!r} must hold the weights of one recurrent module "
-            f"(weight_ih_l0, ...), got {', '.join(foreign[:6]) or 'nothing'}; recurrent weights "
-            f"were found under prefix={' or '.join(map(repr, places)) or 'none'}"
+            f"(weight_ih_l0, ...), got {', '.join(foreign[:6]) or 'nothing'}; there are recurrent "
+            f"weights under prefix={' or '.join(map(repr, places)) or 'none'}"
         )
     weights = Source("PyTorch", chosen, prefix)
     biased = any(name.startswith("bias") for name in chosen)
@@ -92,21 +93,21 @@ def from_pytorch(
 
 
 def to_pytorch(network: Any, params: PyTree) -> dict[str, np.ndarray]:
-    """Writes the state dict of the ``torch.nn.RNN``, ``LSTM`` or ``GRU`` of the same function.
+    """Writes the state dict of the equivalent ``torch.nn.RNN``, ``LSTM`` or ``GRU``.
 
-    All of our bias goes to ``bias_ih`` and zeros to ``bias_hh``, but for the GRU's candidate bias.
+    jaxrnn's bias becomes ``bias_ih``; ``bias_hh`` is zero except for a GRU's candidate bias.
 
     Args:
-        network: what `from_pytorch` returns: a cell, or layers of `Elman`, `LSTM`,
-            `ProjectedLSTM` or `GRU`, all alike.
+        network: a cell or layers of `Elman`, `LSTM`, `ProjectedLSTM` or `GRU`, all of one type and
+            size, as `from_pytorch` returns them.
         params: its parameters.
 
     Returns:
         NumPy arrays by name. ``module.load_state_dict({k: torch.tensor(v) for k, v in
-        arrays.items()})`` loads them, ``safetensors.numpy.save_file(arrays, path)`` keeps them.
+        arrays.items()})`` loads them, ``safetensors.numpy.save_file(arrays, path)`` saves them.
 
     Raises:
-        TypeError: PyTorch has no module for a cell of the network, or the layers differ in kind.
+        TypeError: a cell of the network has no counterpart in PyTorch, or layers differ in type.
         ValueError: the layers differ in size.
 
     Example:
@@ -121,7 +122,7 @@ def to_pytorch(network: Any, params: PyTree) -> dict[str, np.ndarray]:
     for cell in cells:
         if type(cell) is not type(cells[0]):
             raise TypeError(
-                "a PyTorch module has layers of one kind, got "
+                "a PyTorch module has layers of one type, got "
                 f"{type(cells[0]).__name__} and {type(cell).__name__}; convert them one by one"
             )
         if cell.hidden_size != cells[0].hidden_size or cell.output_size != cells[0].output_size:
@@ -162,7 +163,7 @@ def _read_file(path: str) -> Mapping[str, Any]:
         try:
             return safetensors.numpy.load_file(path)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} must be a whole safetensors file, got: {error}") from error
+            raise ValueError(f"{path} must be a complete safetensors file, got: {error}") from error
     import pickle
 
     import torch
@@ -171,8 +172,8 @@ def _read_file(path: str) -> Mapping[str, Any]:
         arrays = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
-            f"{path} must be a file of tensors alone, as torch.save(module.state_dict(), path) "
-            f"writes it: a whole pickled module runs code when read, and is not; PyTorch says: "
+            f"{path} must contain tensors only, as torch.save(module.state_dict(), path) writes "
+            f"them: loading a pickled module would run its code; PyTorch's error: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
     if not isinstance(arrays, Mapping):
@@ -181,10 +182,7 @@ def _read_file(path: str) -> Mapping[str, Any]:
 
 
 def _read(weights: Source, suffix: str, activation: str, biased: bool) -> Part:
-    """One direction of one layer; PyTorch's kernels are transposed, ``[gates * hidden, input]``.
-
-    A module has all of its biases or none.
-    """
+    """One direction of one layer; PyTorch has transposed kernels ``[gates * hidden, input]``."""
     names = [f"{kind}{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     rows, inputs = weights.shape(names[0], "gates * hidden", "input")
     _, fed_back = weights.shape(names[1], "gates * hidden", "hidden")
@@ -198,9 +196,7 @@ def _read(weights: Source, suffix: str, activation: str, biased: bool) -> Part:
     take = weights.take if biased else weights.take_or_zeros
     b_ih, b_hh = (take(name, gates * hidden) for name in names[2:])
     if gates == 3:
-        shared, candidate_bias = jnp.split(b_hh, [2 * hidden])
-        bias = b_ih + jnp.pad(shared, (0, hidden))
-        return gru_part(kernel, recurrent, bias, candidate_bias)
+        return gru_part_from_two_biases(kernel, recurrent, b_ih, b_hh)
     if gates == 1:
         return simple_part(kernel, recurrent, b_ih + b_hh, activation)
     if projection in weights:
@@ -222,10 +218,8 @@ def _write(part: Part) -> dict[str, Array]:
         "weight_ih": params.input_kernel.T,
         "weight_hh": params.recurrent_kernel.T,
         "bias_ih": params.bias,
-        "bias_hh": jnp.zeros_like(params.bias),
+        "bias_hh": recurrent_bias(part),
     }
-    if isinstance(cell, GRU):
-        arrays["bias_hh"] = jnp.pad(params.candidate_bias, (2 * cell.hidden_size, 0))
     if isinstance(cell, ProjectedLSTM):
         arrays["weight_hr"] = params.projection_kernel.T
     return arrays

@@ -1,14 +1,14 @@
-"""Decoding: from logits to sequences of tokens, one step at a time, for any step function.
+"""Decoding: token sequences from a step function that returns logits.
 
-A step is ``(params, state, token) -> (state, logits)``, a function of one's own around any cell or
-stack of cells, with its embedding and its read-out:
+A step is a function ``(params, state, token) -> (state, logits)`` around any cell or stack of
+cells, with an embedding and an output layer:
 
     >>> import jax, jax.numpy as jnp, jaxrnn as rnn
     >>> stack = rnn.layers.Stack((rnn.LSTM(8), rnn.GRU(8)))
     >>> def step(params, state, token):
-    ...     embedding, layers, readout = params
+    ...     embedding, layers, output_kernel = params
     ...     state, y = stack.step(layers, state, embedding[token])
-    ...     return state, y @ readout
+    ...     return state, y @ output_kernel
     >>> keys = jax.random.split(jax.random.key(0), 3)
     >>> params = (
     ...     jax.random.normal(keys[0], (10, 4)),
@@ -20,9 +20,9 @@ stack of cells, with its embedding and its read-out:
     >>> best.tokens.shape, best.scores.shape  # best first
     ((7, 3, 4), (3, 4))
 
-Everything is batched and jitted. What is no parameter and does not change from step to step, such
-as the encoder's outputs that a decoder attends to, is best put among ``params``: it is neither
-copied nor moved when beams change places.
+All functions are batched and jitted. Arrays that do not change from step to step, such as the
+encoder outputs that a decoder attends to, are best passed in ``params``, which is not copied per
+beam or reordered with the beams.
 """
 
 from jaxrnn.decoding._beam import beam_search

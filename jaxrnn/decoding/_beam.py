@@ -1,4 +1,4 @@
-"""Several sequences at once, the likeliest of which are kept."""
+"""Beam search."""
 
 import functools
 from typing import Any
@@ -10,7 +10,7 @@ from jaxrnn._arguments import check_size
 from jaxrnn._numerics import state_dtype
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.decoding._sample import count_before
-from jaxrnn.decoding._step import Decoded, Work, log_softmax, prepare
+from jaxrnn.decoding._step import Decoded, Decoder, log_softmax, prepare
 
 
 def beam_search(
@@ -24,41 +24,40 @@ def beam_search(
     end: int | None = None,
     length_penalty: Any = 0.0,
 ) -> Decoded:
-    """Decodes by keeping, at each step, the best sequences so far.
+    """Decodes by beam search, which keeps the best partial sequences at each step.
 
         score(Y) = log p(Y) / |Y|^length_penalty
 
-    where |Y| counts the tokens of Y, its end among them. At each step every beam is continued by
-    every token; a sequence that has ended competes as it is. The ``width`` best of all these are
-    kept. With ``width=1`` it is `greedy`; a beam as wide as there are sequences finds the best one.
+    where |Y| is the number of tokens of Y including the end token. Each step extends every beam by
+    every token and keeps the ``width`` best hypotheses; finished hypotheses compete unchanged. With
+    ``width=1`` this is `greedy`; with as many beams as sequences it is exhaustive search.
 
     Args:
-        step: see `greedy`. It is mapped over the beams by `jax.vmap`, so it sees ``[*batch]`` here,
-            too.
-        params: see `greedy`; not copied for each beam.
+        step: see `greedy`. `jax.vmap` maps it over the beams, so its batch shape is ``[*batch]``.
+        params: see `greedy`; not copied per beam.
         state: see `greedy`.
         token: see `greedy`.
-        length: how many tokens to decode at most; a sequence that has not ended by then counts as
-            it is.
-        width: how many beams to keep.
-        end: the token that ends a sequence; None if none does.
-        length_penalty: 0 compares probabilities, which favours short sequences; 1 compares the mean
-            of a token's log-probability.
+        length: the maximum number of tokens; a hypothesis that has not finished by then is scored
+            as it is.
+        width: the number of beams.
+        end: the end token; None if there is none.
+        length_penalty: the exponent of the length normalization: 0 compares log-probabilities,
+            which favors short sequences, 1 compares mean log-probabilities per token.
 
     Shapes:
         As in `greedy`, with a last axis of beams, best first: tokens ``[length, *batch, width]``,
         lengths and scores ``[*batch, width]``.
 
     Returns:
-        The sequences kept at last, with their scores: -inf in a beam that is empty, where there are
-        fewer sequences than beams.
+        The sequences of all beams with their scores; empty beams, where there are fewer sequences
+        than beams, have the score -inf.
 
     Raises:
         TypeError: as in `greedy`.
         ValueError: as in `greedy`, or ``width`` is less than 1.
 
     Example:
-        What looks best at first need not be so in the end:
+        The most probable first token does not start the most probable sequence:
 
         >>> import jax.numpy as jnp
         >>> from jaxrnn import decoding
@@ -76,18 +75,18 @@ def beam_search(
         I. Sutskever, O. Vinyals and Q. Le, "Sequence to sequence learning with neural networks",
         2014, section 3.2.
         Y. Wu et al., "Google's neural machine translation system", 2016, section 7 (length
-        normalisation, there with (5 + |Y|) / 6 in place of |Y|).
+        normalization, there with (5 + |Y|) / 6 instead of |Y|).
     """
-    work, params, state, token = prepare(step, params, state, token, length, end)
+    decoder, params, state, token = prepare(step, params, state, token, length, end)
     check_size("width", width)
     if not isinstance(length_penalty, int | float | jax.Array) or jnp.ndim(length_penalty):
         raise TypeError(f"length_penalty must be a number, got {length_penalty!r}")
-    return _search(work, int(width), params, state, token, length_penalty)
+    return _search(decoder, int(width), params, state, token, length_penalty)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _search(work: Work, width: int, params, state, token, length_penalty) -> Decoded:
-    function, end, axis = work.function(), work.end, token.ndim
+def _search(decoder: Decoder, width: int, params, state, token, length_penalty) -> Decoded:
+    function, end, axis = decoder.function(), decoder.end, token.ndim
     logits = jax.eval_shape(function, params, state, token)[1]
     dtype, vocabulary = state_dtype(logits.dtype), logits.shape[-1]
     length_penalty = jnp.asarray(length_penalty, dtype)
@@ -95,22 +94,20 @@ def _search(work: Work, width: int, params, state, token, length_penalty) -> Dec
 
     def unfinished(carry):
         t, _, _, done, log_probs, _ = carry
-        return (t < work.length) & ~(done | jnp.isneginf(log_probs)).all()
+        return (t < decoder.length) & ~(done | jnp.isneginf(log_probs)).all()
 
     def body(carry):
         t, state, token, done, log_probs, tokens = carry
         state, logits = beams(state, token)
         gains = log_softmax(logits)
-        if end is not None:  # one that has ended offers itself, once
-            itself = jnp.where(jnp.arange(vocabulary, dtype=jnp.int32) == end, 0, -jnp.inf).astype(
-                dtype
-            )
-            gains = jnp.where(done[..., None], itself, gains)
-        offers = (log_probs[..., None] + gains).reshape(*token.shape[:-1], width * vocabulary)
+        if end is not None:  # a finished hypothesis has one extension: itself
+            unchanged = jnp.where(jnp.arange(vocabulary, dtype=jnp.int32) == end, 0.0, -jnp.inf)
+            gains = jnp.where(done[..., None], unchanged.astype(dtype), gains)
+        extended = (log_probs[..., None] + gains).reshape(*token.shape[:-1], width * vocabulary)
         counts = jnp.where(done, count_before(tokens, end) + 1, t + 1).astype(dtype)
-        scores = offers / jnp.repeat(counts**length_penalty, vocabulary, axis=-1)
+        scores = extended / jnp.repeat(counts**length_penalty, vocabulary, axis=-1)
         _, chosen = jax.lax.top_k(scores, width)
-        log_probs = jnp.take_along_axis(offers, chosen, axis=-1)
+        log_probs = jnp.take_along_axis(extended, chosen, axis=-1)
         parent = chosen // vocabulary
         state, done = _rows((state, done), parent)
         tokens = jax.vmap(_rows, (0, None))(tokens, parent)
@@ -119,13 +116,13 @@ def _search(work: Work, width: int, params, state, token, length_penalty) -> Dec
             done = done | (token == end)
         return t + 1, state, token, done, log_probs, tokens.at[t].set(token)
 
-    def spread(leaf: Array) -> Array:
+    def repeat(leaf: Array) -> Array:
         return jnp.repeat(jnp.expand_dims(leaf, axis), width, axis)
 
-    state, token = jax.tree.map(spread, (state, token))
-    # All beams begin alike, so all but one begin empty.
+    state, token = jax.tree.map(repeat, (state, token))
+    # All beams start with the same hypothesis, so all but one start empty.
     log_probs = jnp.full(token.shape, -jnp.inf, dtype).at[..., 0].set(0)
-    tokens = jnp.full((work.length, *token.shape), 0 if end is None else end, token.dtype)
+    tokens = jnp.full((decoder.length, *token.shape), 0 if end is None else end, token.dtype)
     carry = (jnp.int32(0), state, token, jnp.zeros(token.shape, bool), log_probs, tokens)
     *_, done, log_probs, tokens = jax.lax.while_loop(unfinished, body, carry)
     lengths = count_before(tokens, end)
@@ -134,7 +131,7 @@ def _search(work: Work, width: int, params, state, token, length_penalty) -> Dec
 
 
 def _rows(tree: PyTree, parent: Array) -> PyTree:
-    """Lets each beam go on from its parent's row; leaves ``[*batch, width, ...]``."""
+    """Gathers the parent of each beam; leaves ``[*batch, width, ...]``."""
 
     def select(leaf, parent):
         return leaf[parent]

@@ -1,4 +1,4 @@
-"""Training on a mixture of what is right and what the model itself would have said."""
+"""Scheduled sampling."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jaxrnn._arguments import check_key, check_positive, is_number
 from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.decoding._sample import draw
-from jaxrnn.decoding._step import Work, check_logits, prepare_step
+from jaxrnn.decoding._step import Decoder, check_logits, prepare_step
 from jaxrnn.engines import Engine
 
 
@@ -25,24 +25,24 @@ def scheduled_sampling(
     temperature: float = 1.0,
     engine: Engine | None = None,
 ) -> tuple[PyTree, Array]:
-    """Reads a sequence of tokens, some of which the model's own guesses replace.
+    """Runs a decoder on target tokens, some of them replaced by samples from the model.
 
-        x_t = tokens_t with probability 1 - rate (and for t = 0), else a draw from
+        x_t = tokens_t with probability 1 - rate (and for t = 0), else a sample from
               softmax(logits_{t-1} / temperature)
         state, logits_t = step(params, state, x_t)
 
-    A decoder that is trained on correct prefixes alone never learns to go on from its own mistakes;
-    ``rate`` is raised from 0 as training goes on, and may be traced. Gradients flow through the
-    states, not through the draws.
+    With teacher forcing alone, a decoder never learns to recover from its own mistakes. ``rate``
+    usually increases from 0 during training, and may be traced. Gradients flow through the states,
+    not through the samples.
 
     Args:
         step: see `greedy`.
         params: see `greedy`.
         state: see `greedy`.
-        tokens: the correct inputs, the first of which is always taken.
-        key: randomness; None takes the correct inputs alone (teacher forcing).
-        rate: the probability with which an input is replaced, at each step and row for itself.
-        temperature: that of the draws.
+        tokens: the target inputs; the first one is never replaced.
+        key: the random key; None is teacher forcing.
+        rate: the probability of replacing an input, independently for each step and row.
+        temperature: the sampling temperature.
         engine: how to run, a value from `jaxrnn.engines`; None is ``Auto()``.
 
     Shapes:
@@ -54,7 +54,7 @@ def scheduled_sampling(
 
     Raises:
         TypeError: as in `greedy`.
-        ValueError: as in `greedy`; or ``rate`` is not in [0, 1], or the temperature not positive.
+        ValueError: as in `greedy`, or ``rate`` is not in [0, 1] or the temperature not positive.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -79,49 +79,51 @@ def scheduled_sampling(
             raise TypeError(f"rate must be a number, got {rate!r}")
         if not 0 <= rate <= 1:
             raise ValueError(f"rate must be in [0, 1], got {rate}")
-    own = jnp.zeros(tokens.shape, bool)
+    replaced = jnp.zeros(tokens.shape, bool)
     if key is not None:
         check_key(key)
         key, coins = jax.random.split(key)
-        own = jax.random.bernoulli(coins, rate, tokens.shape).at[:1].set(False)
+        replaced = jax.random.bernoulli(coins, rate, tokens.shape).at[:1].set(False)
     leaves, structure = jax.tree.flatten((state, tokens.sum(0, dtype=tokens.dtype)))
-    forms = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    cell = _Fed(Work(step, explicit, 1, None), float(temperature), structure, forms)
+    specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    cell = _SamplingCell(Decoder(step, explicit, 1, None), float(temperature), structure, specs)
     state = jax.tree.unflatten(structure, leaves)
-    (state, _), logits = unroll(cell, params, _Input(tokens, own), state, key=key, engine=engine)
+    (state, _), logits = unroll(
+        cell, params, _Input(tokens, replaced), state, key=key, engine=engine
+    )
     return state, logits
 
 
 class _Input(NamedTuple):
     token: Array
-    own: Array
+    replaced: Array
 
 
 @dataclasses.dataclass(frozen=True)
-class _Fed:
-    """A decoder's step as a cell, whose state holds the token that it would have said next."""
+class _SamplingCell:
+    """A decoder's step as a cell, whose state includes a sample of the next token."""
 
-    work: Work
+    decoder: Decoder
     temperature: float
     structure: Any
-    forms: tuple[jax.ShapeDtypeStruct, ...]
+    specs: tuple[jax.ShapeDtypeStruct, ...]
 
     input_rank = 0
     output_size = None
     stochastic = True
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
-        raise TypeError("the parameters are the caller's own")
+        raise TypeError("the caller passes the parameters")
 
     def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        leaves = [jnp.zeros(form.shape, form.dtype) for form in self.forms]
+        leaves = [jnp.zeros(spec.shape, spec.dtype) for spec in self.specs]
         return jax.tree.unflatten(self.structure, leaves)
 
     def step(self, params: PyTree, state: PyTree, x: _Input, *, key: Array | None = None):
-        state, said = state
-        token = jnp.where(x.own, said, x.token)
-        state, logits = self.work.function()(params, state, token)
+        state, sampled = state
+        token = jnp.where(x.replaced, sampled, x.token)
+        state, logits = self.decoder.function()(params, state, token)
         if key is not None:
-            said = draw(key, jax.lax.stop_gradient(logits), self.temperature, None, None)
-            said = said.astype(token.dtype)
-        return (state, said), logits
+            sampled = draw(key, jax.lax.stop_gradient(logits), self.temperature, None, None)
+            sampled = sampled.astype(token.dtype)
+        return (state, sampled), logits

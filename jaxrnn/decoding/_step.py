@@ -1,4 +1,4 @@
-"""What the ways to decode share: the step, its arguments and their errors, and the result."""
+"""What all decoders share: the step function, the argument checks and the result."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from jaxrnn._typing import Array, PyTree
 
 
 class Decoded(NamedTuple):
-    """Sequences that were decoded.
+    """Decoded sequences.
 
-    Fields:
-        tokens: ``[length, *batch]``, with a last axis of beams, best first, where there are any;
-            what follows the end of a row is filled up.
-        lengths: how many tokens stand before the end; all of them where none came.
-        scores: the logarithm of each sequence's probability, its end included, or what the function
-            says.
+    Attributes:
+        tokens: ``[length, *batch]``, or ``[length, *batch, width]`` with beams, best first; padded
+            after the end of a row.
+        lengths: the number of tokens before the end token, or of all tokens if there is none.
+        scores: the log-probability of each sequence including its end token, unless the function
+            documents another score.
     """
 
     tokens: Array
@@ -29,8 +29,8 @@ class Decoded(NamedTuple):
     scores: Array
 
 
-class Work(NamedTuple):
-    """What is static about a call: equal values share one compilation."""
+class Decoder(NamedTuple):
+    """The static arguments of a call: equal values share one compilation."""
 
     step: Any
     explicit: bool
@@ -45,25 +45,25 @@ class Work(NamedTuple):
 
 def prepare(
     step: Any, params: PyTree, state: PyTree, token: Any, length: Any, end: Any
-) -> tuple[Work, PyTree, PyTree, Array]:
-    """Checks the arguments that all functions have, and gives them as arrays."""
+) -> tuple[Decoder, PyTree, PyTree, Array]:
+    """Checks the arguments that all decoders have, and converts them to arrays."""
     explicit = params is not None
     function, params, state, token = prepare_step(step, params, state, token, "token", 0)
     check_size("length", length)
-    work = Work(step, explicit, int(length), None if end is None else check_token("end", end))
+    decoder = Decoder(step, explicit, int(length), None if end is None else check_token("end", end))
     logits = check_logits(function, params, state, token)
-    if work.end is not None and work.end >= logits.shape[-1]:
+    if decoder.end is not None and decoder.end >= logits.shape[-1]:
         raise ValueError(
-            f"end must be one of the {logits.shape[-1]} tokens that step gives logits for, "
+            f"end must be one of the {logits.shape[-1]} tokens that step returns logits for, "
             f"0 to {logits.shape[-1] - 1}, got {end}"
         )
-    return work, params, state, token
+    return decoder, params, state, token
 
 
 def prepare_step(
     step: Any, params: PyTree, state: PyTree, token: Any, name: str, skip: int
 ) -> tuple[Callable, PyTree, PyTree, Array]:
-    """The step as a function, and its arguments as arrays; ``skip`` axes of tokens are of time."""
+    """The step as a function, and its arguments as arrays; tokens have ``skip`` time axes."""
     is_cell = hasattr(step, "step")
     if isinstance(step, type) or not (can_step(step) if is_cell else callable(step)):
         raise TypeError(
@@ -74,15 +74,14 @@ def prepare_step(
         hash(step)
     except TypeError as error:
         raise TypeError(
-            f"step must be hashable, but {error}; make it a plain function, and hand arrays over "
-            "as params"
+            f"step must be hashable, but {error}; use a plain function, and pass arrays as params"
         ) from error
     token = checks.as_array(name, token)
     if not jnp.issubdtype(token.dtype, jnp.integer):
         raise TypeError(f"{name} must be an array of integers, got {token.dtype}")
     if token.ndim < skip:
         raise ValueError(f"{name} must have shape [time, *batch], got {token.shape}")
-    function = Work(step, params is not None, 1, None).function()
+    function = Decoder(step, params is not None, 1, None).function()
     params = checks.as_arrays("params", params)
     batch = token.shape[skip:]
     if state is None and is_cell and hasattr(step, "init_state"):
@@ -92,8 +91,8 @@ def prepare_step(
         if leaf.shape[: len(batch)] != batch:
             raise ValueError(
                 f"state{jax.tree_util.keystr(path)} must have shape [*batch, ...] with the batch "
-                f"shape {batch} of {name}, got {leaf.shape}; what all rows share, or has its "
-                "batch axis elsewhere, belongs in params"
+                f"shape {batch} of {name}, got {leaf.shape}; pass arrays without leading batch "
+                "axes in params"
             )
     return function, params, jax.tree.map(_strong, state), token
 
@@ -101,13 +100,13 @@ def prepare_step(
 def check_logits(
     function: Callable, params: PyTree, state: PyTree, token: Array
 ) -> jax.ShapeDtypeStruct:
-    """Raises unless a step keeps the state's form and gives logits; returns their form."""
+    """Raises unless a step returns a state like its input and logits; returns their spec."""
     results = jax.eval_shape(function, params, state, token)
     if not isinstance(results, tuple) or len(results) != 2:
         raise TypeError(f"step must return a pair (state, logits), got a {type(results).__name__}")
     after, logits = results
     checks.check_same(
-        "state", after, state, "as step took it, and must return it", "mend the step, or the state"
+        "state", after, state, "as step took it, and must return it", "fix the step, or the state"
     )
     if not isinstance(logits, jax.ShapeDtypeStruct) or not jnp.issubdtype(
         logits.dtype, jnp.floating
@@ -124,14 +123,14 @@ def check_logits(
 def check_token(name: str, value: Any) -> int:
     """Returns a token as an int."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int, the number of a token, got {value!r}")
+        raise TypeError(f"{name} must be an int, the index of a token, got {value!r}")
     if value < 0:
-        raise ValueError(f"{name} must be 0 or more, the number of a token, got {value}")
+        raise ValueError(f"{name} must be 0 or more, the index of a token, got {value}")
     return int(value)
 
 
 def log_softmax(logits: Array) -> Array:
-    """Logarithms of probabilities, in float32 or float64."""
+    """Log-probabilities in float32 or float64."""
     return jax.nn.log_softmax(logits.astype(state_dtype(logits.dtype)), axis=-1)
 
 

@@ -180,7 +180,7 @@ def test_no_frames_and_no_rows(shape):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"logits": np.zeros((3, 2), int)}, TypeError, "logits must be floating-point numbers"),
+        ({"logits": np.zeros((3, 2), int)}, TypeError, "logits must be a floating-point array"),
         ({"logits": np.zeros(3)}, ValueError, "logits must have shape [time, *batch, labels]"),
         ({"blank": 3}, ValueError, "blank must be one of the 3 labels, got 3"),
         ({"lengths": [9]}, ValueError, "lengths must lie between 0 and the 4 steps"),
@@ -190,7 +190,7 @@ def test_no_frames_and_no_rows(shape):
         (
             {"language_model": decoding.LanguageModel(lambda s, t: (s, jnp.ones(2)), None, 0.0)},
             ValueError,
-            "must give logits for the 3 labels of the frames, got 2",
+            "must return logits for the 3 labels of the frames, got 2",
         ),
     ],
 )
