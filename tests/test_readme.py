@@ -1,0 +1,30 @@
+"""README.md: its examples run, its links lead somewhere, and it stays short."""
+
+import pathlib
+import re
+
+import jax
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+
+
+def test_the_examples_run(capsys):
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL))
+    names = {}
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        exec(compile(code, README.name, "exec"), names)
+    assert names["ys"].shape == (100, 32, 128)
+    assert not names["ys"][80:].any()
+    assert names["gradients"]["recurrent"].any()
+    assert "all time at once, before the loop" in capsys.readouterr().out
+
+
+def test_every_link_leads_to_a_file():
+    links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    assert links
+    assert [link for link in links if not (README.parent / link).is_file()] == []
+
+
+def test_it_is_read_in_a_few_minutes():
+    assert len(TEXT.encode()) <= 9000
