@@ -17,7 +17,7 @@ def check_size(name: str, value: Any) -> None:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether ``value`` is a real number, and no bool; type checkers may call it a float."""
+    """Whether ``value`` is a real number and not a bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
@@ -53,8 +53,8 @@ def float_dtype(dtype: Any) -> Any:
         ) from error
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"dtype must be a floating-point dtype, e.g. jnp.float32 (complex parameters are kept "
-            f"as real pairs), got {dtype}"
+            f"dtype must be a floating-point dtype, e.g. jnp.float32 (complex parameters are "
+            f"stored as real pairs), got {dtype}"
         )
     return dtype
 
@@ -70,16 +70,16 @@ def check_rate(name: str, rate: Any) -> None:
     """Raises unless ``rate`` is a Python number with 0 <= rate < 1."""
     if isinstance(rate, bool) or not isinstance(rate, int | float):
         raise TypeError(
-            f"{name} must be a Python number, for it is a static hyper-parameter, got {rate!r}; "
-            "write e.g. 0.5"
+            f"{name} must be a Python number, got {rate!r}; it is a static hyper-parameter: pass "
+            "e.g. 0.5"
         )
     if math.isnan(rate) or not 0 <= rate < 1:
         raise ValueError(
-            f"{name} is the probability of being dropped and must lie in [0, 1), got {rate!r}"
+            f"{name} is the probability of dropping an element and must lie in [0, 1), got {rate!r}"
         )
 
 
 def brief(value: Any) -> str:
-    """What came, in a few words: the fields of whole networks are of no interest either."""
+    """A short description of a value for error messages."""
     text = repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Masks, lengths and starts as arrays: the sequence contract without a cell."""
+"""Masks, lengths and starts of sequences."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from jaxrnn._typing import Array, PyTree
 
 
 class MaskedInput(NamedTuple):
-    """The input of one step of a `Masked` cell; None stands for "no mask", "no starts"."""
+    """The input of one step of a `Masked` cell; None is no mask, or no starts."""
 
     x: PyTree
     valid: Array | None = None  # bool [*batch]
@@ -23,14 +23,14 @@ def select(where: Array, on_true: Array, on_false: Array) -> Array:
 
 
 def zero_skipped(xs: PyTree, valid: Array | None) -> PyTree:
-    """Replaces what stands at skipped steps, NaN included, by zeros."""
+    """Replaces the values at skipped steps, NaN included, by zeros."""
     if valid is None:
         return xs
     return jax.tree.map(lambda leaf: select(valid, leaf, jnp.zeros_like(leaf)), xs)
 
 
 def valid_steps(xs: PyTree, lengths: Any, mask: Any) -> Array | None:
-    """The mask ``[time, *batch]`` that checked lengths, or a checked mask, stand for."""
+    """The mask ``[time, *batch]`` of checked lengths or a checked mask; None without either."""
     if lengths is None:
         return None if mask is None else jnp.asarray(mask)
     lengths = jnp.asarray(lengths)
@@ -39,11 +39,11 @@ def valid_steps(xs: PyTree, lengths: Any, mask: Any) -> Array | None:
 
 
 def safe_inputs(xs: PyTree, mask: Array) -> PyTree:
-    """Replaces the inputs of skipped steps by inputs that a step can take without harm.
+    """Replaces the inputs of skipped steps by valid inputs, so that no step produces NaN.
 
-    Selecting the result of a skipped step is not enough: the derivative of what was not selected is
-    0 · ∞ if the step overflowed. So a skipped step gets the inputs of the first valid step of its
-    row, else of the first row that has one, else, where nothing is valid at all, harmless numbers;
+    Masking the result of a skipped step is not enough: the derivative of the branch that was not
+    selected is 0 · ∞ if the step overflowed. So a skipped step gets the inputs of the first valid
+    step of its row, else those of the first row that has one, else, if no step is valid, constants;
     integers too, since a token out of range may have no embedding.
 
     Shapes:
@@ -51,43 +51,43 @@ def safe_inputs(xs: PyTree, mask: Array) -> PyTree:
     """
     if mask.size == 0:
         return xs
-    axes = tuple(range(mask.ndim - 1))  # those of the batch
-    # Choosing by sums of what is kept, not by indices, leaves a batch on the devices that hold it.
-    first = _first(mask, 0)  # the step to copy, of each row
-    lendable = mask.any(axis=0)
-    lender = _first(lendable, axes)  # the row to copy, for those that have no such step
+    axes = tuple(range(mask.ndim - 1))  # of the batch
+    # A masked sum instead of indexing keeps a sharded batch on its devices.
+    first = _first(mask, 0)  # the step of each row to copy
+    nonempty = mask.any(axis=0)
+    donor = _first(nonempty, axes)  # the row to copy for rows without a valid step
 
     def safe(leaf: Array) -> Array:
         fixed = jax.lax.stop_gradient(leaf)
         own = _sum(first, fixed, 0)
-        lent = _sum(lender, own, axes)
-        lent = jnp.where(lendable.any(), lent, _harmless(lent))
-        substitute = select(lendable, own, jnp.broadcast_to(lent, own.shape))
+        other = _sum(donor, own, axes)
+        other = jnp.where(nonempty.any(), other, _regular(other))
+        substitute = select(nonempty, own, jnp.broadcast_to(other, own.shape))
         return select(mask, leaf, jnp.broadcast_to(substitute, leaf.shape))
 
     return jax.tree.map(safe, xs)
 
 
 def _first(flags: Array, axes: int | tuple[int, ...]) -> Array:
-    """Keeps True at the first of the flags that are True along the axes."""
+    """True at the first True along the axes."""
     order = jnp.arange(flags.size).reshape(flags.shape)
     return flags & (order == jnp.where(flags, order, flags.size).min(axis=axes, keepdims=True))
 
 
 def _sum(where: Array, leaf: Array, axes: int | tuple[int, ...]) -> Array:
-    """The sum over the axes of the rows where a flag holds, in the leaf's own dtype."""
+    """The sum over the axes of the rows where a flag is True, in the dtype of the leaf."""
     return select(where, leaf, jnp.zeros_like(leaf)).sum(axis=axes, dtype=leaf.dtype)
 
 
-def _harmless(leaf: Array) -> Array:
-    """Neither zero nor constant, where norms, logarithms and variances have no derivative."""
+def _regular(leaf: Array) -> Array:
+    """Values that are neither zero nor constant: there norms and variances have no derivative."""
     if leaf.ndim == 0 or not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return jnp.zeros_like(leaf)
     return jnp.broadcast_to(jnp.linspace(0.25, 0.75, leaf.shape[-1], dtype=leaf.dtype), leaf.shape)
 
 
 def effective_starts(starts: Array, mask: Array | None, reverse: bool) -> Array:
-    """Moves every start to the valid step before which it resets the state.
+    """Moves every start to the next valid step, before which it resets the state.
 
     Forward, the state is reset before valid step t if a start lies in (p, t], where p is the valid
     step processed before t (-1 at first); in reverse, if one lies in (t, p] (p = time - 1 at

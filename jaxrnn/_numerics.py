@@ -1,4 +1,4 @@
-"""The arithmetic that cells share: mixed-precision products, packed gates, dropout."""
+"""Arithmetic shared by cells: mixed-precision products, packed gates, dropout."""
 
 import dataclasses
 import itertools
@@ -60,40 +60,40 @@ def without_dropout(params: Any) -> Any:
 
 
 def state_dtype(dtype: Any) -> Any:
-    """The dtype of a state beside parameters of ``dtype``: at least float32."""
+    """The dtype of a state for parameters of ``dtype``: at least float32."""
     return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
 
 
 def complex_state_dtype(dtype: Any) -> Any:
-    """The dtype of a complex state: complex64, and complex128 beside float64."""
+    """The dtype of a complex state: complex64, or complex128 for float64 parameters."""
     return jnp.dtype(jnp.complex64 if state_dtype(dtype) == jnp.float32 else jnp.complex128)
 
 
 def widen(x: Array) -> Array:
-    """Casts parameters or inputs to the dtype in which states are kept."""
+    """Casts parameters or inputs to the dtype of states."""
     return x.astype(state_dtype(x.dtype))
 
 
 def product(x: Array, kernel: Array | DroppedKernel) -> Array:
-    """``x @ kernel``, taken in the kernel's dtype and accumulated in the state's.
+    """``x @ kernel``, multiplied in the kernel's dtype and accumulated in the state's.
 
     Shapes: x ``[*batch, n]``, kernel ``[n, m]`` -> ``[*batch, m]``.
 
     Raises:
         ValueError: ``x`` does not have as many features as ``kernel`` has rows.
-        TypeError: ``x`` has neither the kernel's dtype nor the state's beside it.
+        TypeError: ``x`` has neither the kernel's dtype nor that of a state for it.
     """
     if x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
         raise ValueError(
-            f"x has shape {x.shape}, but its last axis must hold the {kernel.shape[0]} features "
-            f"that a kernel of shape {kernel.shape} takes; pass the input's width to init as "
-            "input_size, or mend the input"
+            f"x must have {kernel.shape[0]} features on its last axis for a kernel of shape "
+            f"{kernel.shape}, got shape {x.shape}; pass the number of features to init as "
+            "input_size, or fix the input"
         )
     wide = state_dtype(kernel.dtype)
     if x.dtype not in (kernel.dtype, wide):
         raise TypeError(
-            f"x has dtype {x.dtype}, the kernel {kernel.dtype}; they must agree, because nothing "
-            f"is promoted silently: cast one of them, e.g. x.astype('{kernel.dtype}')"
+            f"x has dtype {x.dtype} and the kernel {kernel.dtype}; they must agree, because dtypes "
+            f"are not promoted implicitly: cast one, e.g. x.astype('{kernel.dtype}')"
         )
     if isinstance(kernel, DroppedKernel):
         return product(kernel.drop(x), kernel.kernel)
@@ -103,33 +103,33 @@ def product(x: Array, kernel: Array | DroppedKernel) -> Array:
 def packed_kernel(
     initializer: Initializer, key: Array, shape: tuple[int, int], gates: int, dtype: Any
 ) -> Array:
-    """A kernel ``[rows, gates * columns]``, each gate's block ``[rows, columns]`` drawn alone."""
+    """A kernel ``[rows, gates * columns]``; each block ``[rows, columns]`` is drawn separately."""
     return joined_kernel(initializer, key, shape[0], (shape[1],) * gates, dtype)
 
 
 def joined_kernel(
     initializer: Initializer, key: Array, rows: int, columns: Sequence[int], dtype: Any
 ) -> Array:
-    """A kernel ``[rows, sum(columns)]``, each block of so many columns drawn alone."""
+    """A kernel ``[rows, sum(columns)]``; each block of columns is drawn separately."""
     keys = jax.random.split(key, len(columns))
     blocks = [initializer(k, (rows, n), dtype) for k, n in zip(keys, columns, strict=True)]
     return jnp.concatenate(blocks, axis=-1)
 
 
 def split_columns(x: Any, columns: Sequence[int]) -> list[Any]:
-    """Splits the last axis into blocks of so many columns."""
+    """Splits the last axis into blocks of these sizes."""
     if isinstance(x, DroppedKernel):
         return [DroppedKernel(block, x.mask) for block in split_columns(x.kernel, columns)]
     return jnp.split(x, list(itertools.accumulate(columns))[:-1], axis=-1)
 
 
 def packed_bias(initializer: Initializer, key: Array, size: int, gates: int, dtype: Any) -> Array:
-    """A bias ``[gates * size]``; the initializer sees ``[gates, size]``, a row a gate."""
+    """A bias ``[gates * size]``; the initializer gets the shape ``[gates, size]``."""
     return initializer(key, (gates, size), dtype).reshape(gates * size)
 
 
 def dropout(key: Array | None, rate: float, x: Array) -> Array:
-    """Sets elements to zero with probability ``rate``; ``key=None`` leaves all as they are."""
+    """Zeroes elements with probability ``rate`` and rescales the rest; identity if key is None."""
     if key is None or rate == 0:
         return x
     keep = jax.random.bernoulli(key, 1 - rate, x.shape)

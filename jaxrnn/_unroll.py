@@ -1,4 +1,4 @@
-"""`unroll`: a cell over a sequence. The front door, and the sequence contract it keeps."""
+"""`unroll`, which runs a cell over a sequence."""
 
 import dataclasses
 import functools
@@ -11,8 +11,8 @@ import numpy as np
 from jaxrnn import _validation as checks
 from jaxrnn import engines
 from jaxrnn._arguments import check_key
-from jaxrnn._cell import Cell, input_rank, is_stochastic
-from jaxrnn._masking import MaskedInput, effective_starts, safe_inputs
+from jaxrnn._cell import Cell, is_stochastic
+from jaxrnn._masking import MaskedInput, effective_starts, safe_inputs, valid_steps
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._engine import check_engine
 from jaxrnn.wrappers.masked import Masked
@@ -35,40 +35,38 @@ def unroll(
 
         state, ys[t] = cell.step(params, state, xs[t])     for t = 0, 1, ..., time - 1
 
-    A step that ``mask`` or ``lengths`` leaves out is skipped: the state is held, ``ys`` is zero
-    there, no gradient flows through it, and whatever ``xs`` holds there (NaN included) changes
-    nothing. Where ``starts`` is True a new sequence begins: the state is replaced by
-    ``cell.init_state`` before that step. With ``reverse`` time runs backwards, but ``ys[t]`` still
-    belongs to ``xs[t]``, a padded row begins at its last valid step, and a start cuts the row at
-    the same place: what lies before it never meets what follows it. A start at a skipped step
-    takes effect at the next step that is not skipped.
+    A step that is invalid by ``mask`` or ``lengths`` is skipped: the state is held, ``ys`` is zero,
+    no gradient flows through the step, and its ``xs`` (NaN included) have no effect. Where
+    ``starts`` is True a new sequence begins: the state is replaced by ``cell.init_state`` before
+    that step. With ``reverse`` time runs backwards, but ``ys[t]`` still belongs to ``xs[t]``, a
+    padded row begins at its last valid step, and a start divides the row at the same place as it
+    does forwards. A start at a skipped step takes effect at the next valid step.
 
     Args:
-        cell: what to run; see `Cell`.
+        cell: the cell to run; see `Cell`.
         params: the cell's parameters.
-        xs: inputs, an array or a pytree of arrays that agree on their leading axes.
-        state: the state before the first step; None is ``cell.init_state``.
+        xs: inputs, an array or a pytree of arrays with the same leading axes.
+        state: the initial state; None is ``cell.init_state``.
         lengths: the number of valid steps of each row; shorthand for ``mask = t < lengths``.
         mask: False where a step is skipped.
         starts: True where a new sequence begins.
         reverse: whether time runs backwards.
-        key: randomness, for cells that have any (dropout, zoneout): step t gets
-            ``jax.random.fold_in(key, t)``, and ``cell.bind`` a key of its own. None is
-            deterministic.
-        engine: how to run, a value from `jaxrnn.engines`; None is ``Auto()``. Engines differ in
-            speed, never in the result.
+        key: a random key, for stochastic cells (dropout, zoneout): step t receives
+            ``jax.random.fold_in(key, t)``, and ``cell.bind`` a separate key. None is deterministic.
+        engine: the implementation of the loop, a value from `jaxrnn.engines`; None is ``Auto()``.
+            Engines differ in speed, never in the result.
 
     Shapes:
         xs ``[time, *batch, features]`` (time first, any number of batch axes, as many trailing axes
         as ``cell.input_rank`` says); state ``[*batch, ...]``; lengths int ``[*batch]``; mask and
-        starts bool ``[time, *batch]``, with no broadcasting; ys ``[time, *batch, output_size]``.
+        starts bool ``[time, *batch]``, not broadcast; ys ``[time, *batch, output_size]``.
 
     Returns:
         ``(final_state, ys)``: the state after each row's last valid step, and all outputs.
 
     Raises:
-        TypeError: an argument has the wrong kind or dtype; floating-point parameters and inputs
-            must share one dtype, since nothing is promoted silently.
+        TypeError: an argument has the wrong type or dtype; floating-point parameters and inputs
+            must share one dtype, since dtypes are not promoted implicitly.
         ValueError: an argument has the wrong shape or value, or both ``lengths`` and ``mask`` are
             given.
 
@@ -81,33 +79,28 @@ def unroll(
         >>> ys.shape, bool((ys[4:, 1] == 0).all()), bool((final.hidden[1] == ys[3, 1]).all())
         ((10, 2, 8), True, True)
     """
-    checks.check_cell(cell)
+    params, xs, state, time, batch_shape = checks.check_sequence(cell, params, xs, state)
     engine = engines.Auto() if engine is None else engine
     check_engine(engine)
     if not isinstance(reverse, bool | np.bool_):
         raise TypeError(f"reverse must be True or False, got {reverse!r}")
     if key is not None:
         check_key(key)
-    params = checks.as_arrays("params", params)
-    xs = checks.as_arrays("xs", xs)
-    state = checks.as_arrays("state", state)
-    time, batch_shape = checks.leading_shape(xs, input_rank(cell))
-    checks.check_one_float_dtype(params, xs)
     if lengths is not None and mask is not None:
         raise ValueError(
-            "lengths and mask were both given; lengths is shorthand for a mask, so "
-            "pass one of them (mask = t < lengths joined with your own by &)"
+            "lengths and mask were both given; lengths is shorthand for a mask: pass one of them "
+            "(combine both by & to one mask)"
         )
     if lengths is not None:
         lengths = checks.check_lengths(lengths, time, batch_shape)
     mask = checks.check_flags("mask", mask, (time, *batch_shape))
     starts = checks.check_flags("starts", starts, (time, *batch_shape))
-    work = _Work(cell, engine, bool(reverse), time, batch_shape)
-    return _run(work, params, state, xs, lengths, mask, starts, key)
+    call = _Call(cell, engine, bool(reverse), time, batch_shape)
+    return _run(call, params, state, xs, lengths, mask, starts, key)
 
 
-class _Work(NamedTuple):
-    """What is static about a call: equal values share one trace and one compilation."""
+class _Call(NamedTuple):
+    """The static part of a call: equal values share one trace and one compilation."""
 
     cell: Cell
     engine: engines.Engine
@@ -117,17 +110,15 @@ class _Work(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run(work: _Work, params, state, xs, lengths, mask, starts, key):
-    cell: Any  # the steps of the wrappers below call their input otherwise than `Cell` does
-    cell, engine, reverse, time, batch_shape = work
+def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
+    cell: Any  # the wrappers below have a step with other parameter names than `Cell`
+    cell, engine, reverse, time, batch_shape = call
     params, state, xs = jax.tree.map(_strong, (params, state, xs))
     if key is not None and hasattr(cell, "bind"):
-        # The last 32-bit number: no step has it.
+        # The largest 32-bit number, which no step has.
         params = cell.bind(params, jax.random.fold_in(key, np.uint32(2**32 - 1)), batch_shape)
     state = checks.check_state(cell, params, state, xs, batch_shape)
-    if lengths is not None:
-        steps = jnp.arange(time).reshape(time, *(1 for _ in batch_shape))
-        mask = steps < lengths.astype(steps.dtype)
+    mask = valid_steps(xs, lengths, mask)
     if starts is not None:
         starts = effective_starts(starts, mask, reverse)
     if mask is not None:
@@ -137,27 +128,27 @@ def _run(work: _Work, params, state, xs, lengths, mask, starts, key):
     if key is not None and is_stochastic(cell):
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(time))
         cell, xs = _Keyed(cell), (xs, keys)
-    for _ in jax.tree.leaves(state):  # what one leaf takes on, the next step hands to another
+    for _ in jax.tree.leaves(state):  # iterate until the carry's sharding reaches a fixed point
         after = checks.check_step(cell, params, state, xs)
-        placed = _placed_like(state, after)
+        placed = _reshard_like(state, after)
         if placed is state:
             break
         state = placed
     if time == 0 or 0 in batch_shape:
-        engine = engines.Sequential()  # no work: the scan gives the empty arrays their shapes
+        engine = engines.Sequential()  # the scan gives the empty arrays their shapes
     return engine(cell, params, state, xs, reverse=reverse)
 
 
-def _placed_like(state: PyTree, after: PyTree) -> PyTree:
-    """The state, spread over the devices of a mesh as it is after a step; itself if it is so.
+def _reshard_like(state: PyTree, after: PyTree) -> PyTree:
+    """The state, sharded as it is after a step; the same object if nothing changes.
 
-    The carry of a loop has one type, and zeros that a cell makes lie on no mesh. Varying axes are
-    those of `jax.shard_map`, shardings those of meshes with explicit axes.
+    The carry of a loop has one type, and the zeros that a cell creates have no sharding. Varying
+    axes are those of `jax.shard_map`, shardings those of meshes with explicit axes.
     """
     before = jax.eval_shape(lambda state: state, state)
     changed = False
 
-    def place(leaf, old, new):
+    def reshard(leaf, old, new):
         nonlocal changed
         if new.manual_axis_type is not None:
             axes = new.manual_axis_type.varying - old.manual_axis_type.varying
@@ -168,18 +159,18 @@ def _placed_like(state: PyTree, after: PyTree) -> PyTree:
             return jax.reshard(leaf, new.sharding)
         return leaf
 
-    placed = jax.tree.map(place, state, before, after)
+    placed = jax.tree.map(reshard, state, before, after)
     return placed if changed else state
 
 
 def _strong(leaf: Array) -> Array:
-    """Strips a weak type, so that a Python scalar among the parameters promotes nothing."""
+    """Removes a weak type, so that a Python scalar among the parameters is not promoted."""
     return jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Keyed:
-    """A stochastic cell whose key of each step is part of the input."""
+    """A stochastic cell whose input includes the key of the step."""
 
     cell: Any
 

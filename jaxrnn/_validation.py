@@ -1,19 +1,47 @@
-"""The errors of the front door: each names the argument, what came, what was wanted, the remedy.
+"""Checks of the arguments of `unroll` and its relatives.
 
-Everything here looks at Python values, shapes and dtypes only, so that a mistake is answered before
-JAX traces anything.
+Errors name the argument, what was passed, what was expected and what to do. The checks use Python
+values, shapes and dtypes only, so that a mistake is reported before JAX traces anything.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._arguments import brief
-from jaxrnn._cell import Cell, can_step
+from jaxrnn._cell import Cell, can_step, input_rank
 from jaxrnn._numerics import without_dropout
 from jaxrnn._typing import Array, PyTree
+
+
+class Arguments(NamedTuple):
+    """The checked arguments of a call over a sequence."""
+
+    params: PyTree
+    xs: PyTree
+    state: PyTree
+    time: int
+    batch_shape: tuple[int, ...]
+
+
+def check_sequence(cell: Cell, params: PyTree, xs: PyTree, state: PyTree) -> Arguments:
+    """Checks the arguments that can be checked without tracing the cell."""
+    check_cell(cell)
+    params, xs = as_arrays("params", params), as_arrays("xs", xs)
+    state = as_arrays("state", state)
+    time, batch_shape = leading_shape(xs, input_rank(cell))
+    check_one_float_dtype(params, xs)
+    return Arguments(params, xs, state, time, batch_shape)
+
+
+def prepare(cell: Cell, params: PyTree, xs: PyTree, state: PyTree) -> Arguments:
+    """Checks the arguments of a run, one step of the cell included; a state of None is built."""
+    given = check_sequence(cell, params, xs, state)
+    state = check_state(cell, given.params, given.state, given.xs, given.batch_shape)
+    check_step(cell, given.params, state, given.xs)
+    return given._replace(state=state)
 
 
 def check_cell(cell: Any) -> None:
@@ -21,13 +49,13 @@ def check_cell(cell: Any) -> None:
     if isinstance(cell, type):
         raise TypeError(
             f"cell must be an instance, got the class {cell.__name__}; "
-            f"make one, e.g. {cell.__name__}(hidden_size=128)"
+            f"create one, e.g. {cell.__name__}(hidden_size=128)"
         )
     has = {"step": can_step(cell), "init_state": callable(getattr(cell, "init_state", None))}
     missing = [name for name, there in has.items() if not there]
     if missing:
         raise TypeError(
-            f"cell must have the functions step and init_state, got {brief(cell)}, which lacks "
+            f"cell must have the methods step and init_state, got {brief(cell)}, which lacks "
             f"{' and '.join(missing)}; for a bare step function use jaxrnn.from_step, for a layer "
             "call its apply"
         )
@@ -35,26 +63,26 @@ def check_cell(cell: Any) -> None:
         hash(cell)
     except TypeError as error:
         raise TypeError(
-            f"cell must be hashable, but hash({type(cell).__name__}) failed: {error}; a cell holds "
-            "static hyper-parameters only (a frozen dataclass); move arrays to its params"
+            f"cell must be hashable, but hash({type(cell).__name__}) failed: {error}; a cell is a "
+            "frozen dataclass of static hyper-parameters; move arrays to its params"
         ) from error
 
 
 def as_array(name: str, value: Any) -> Array:
-    """Makes an array of a value, or says that it cannot be one."""
+    """Converts a value to an array; raises TypeError if that is not possible."""
     if isinstance(value, jax.Array):
         return value
-    wrong = f"{name} must be an array, got {type(value).__name__}: {brief(value)}"
-    if isinstance(value, str | bytes):  # NumPy would read it as the name of a dtype
-        raise TypeError(wrong)
+    message = f"{name} must be an array, got {type(value).__name__}: {brief(value)}"
+    if isinstance(value, str | bytes):  # NumPy would parse it as a dtype
+        raise TypeError(message)
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(wrong) from error
+        raise TypeError(message) from error
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
-    """Makes every leaf an array; the error names the leaf that cannot be one."""
+    """Converts every leaf to an array; the error names the leaf that is not convertible."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: as_array(f"{name}{jax.tree_util.keystr(path)}", leaf), tree
     )
@@ -70,9 +98,9 @@ def leading_shape(xs: PyTree, rank: int) -> tuple[int, tuple[int, ...]]:
         name = f"xs{jax.tree_util.keystr(path)}"
         if leaf.ndim < 1 + rank:
             raise ValueError(
-                f"{name} must have shape [time, *batch{', features' * (rank > 0)}], so "
-                f"{1 + rank} axes or more, got shape {leaf.shape}; time is the first axis, and a "
-                "single step is cell.step"
+                f"{name} must have shape [time, *batch{', features' * (rank > 0)}], at least "
+                f"{1 + rank} axes, got shape {leaf.shape}; time is the first axis; for a single "
+                "step call cell.step"
             )
         leading = leaf.shape[: leaf.ndim - rank]
         if seen is not None and leading != seen[1]:
@@ -99,13 +127,13 @@ def check_one_float_dtype(params: PyTree, xs: PyTree) -> None:
                 cast = f"{where}.astype('{first[1]}')"
                 raise TypeError(
                     f"{where} has dtype {leaf.dtype}, but {first[0]} has {first[1]}; parameters "
-                    "and inputs must share one floating-point dtype, because nothing is promoted "
-                    f"silently: cast one, e.g. {cast}"
+                    "and inputs must share one floating-point dtype, because dtypes are not "
+                    f"promoted implicitly: cast one, e.g. {cast}"
                 )
 
 
 def check_lengths(lengths: Any, time: int, batch_shape: tuple[int, ...]) -> Array:
-    """Checks lengths ``[*batch]``, and their range where they are concrete."""
+    """Checks lengths ``[*batch]``, and their range if they are not traced."""
     lengths = as_array("lengths", lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(
@@ -115,16 +143,16 @@ def check_lengths(lengths: Any, time: int, batch_shape: tuple[int, ...]) -> Arra
     if lengths.shape != batch_shape:
         raise ValueError(
             f"lengths must have the batch shape {batch_shape} of xs, got shape {lengths.shape}; "
-            "there is no broadcasting: give every row its length"
+            "lengths are not broadcast: pass one length for every row"
         )
     try:
         values = np.asarray(lengths)
     except jax.errors.TracerArrayConversionError:
         return lengths
     if values.size and (values.min() < 0 or values.max() > time):
-        wrong = values.max() if values.max() > time else values.min()
+        invalid = values.max() if values.max() > time else values.min()
         raise ValueError(
-            f"lengths must lie between 0 and the {time} steps of xs, got {wrong}; time is the "
+            f"lengths must lie between 0 and the {time} steps of xs, got {invalid}; time is the "
             "first axis of xs"
         )
     return lengths
@@ -150,7 +178,7 @@ def check_flags(name: str, flags: Any, shape: tuple[int, ...]) -> Array | None:
 def check_state(
     cell: Cell, params: PyTree, state: PyTree, xs: PyTree, batch_shape: tuple[int, ...]
 ) -> PyTree:
-    """Returns the state to begin with, checked against ``cell.init_state``."""
+    """Returns the initial state, checked against ``cell.init_state``."""
     name = f"{_name(cell)}.init_state(params, {batch_shape})"
     try:
         wanted = jax.eval_shape(lambda p: cell.init_state(p, batch_shape), params)
@@ -165,13 +193,13 @@ def check_state(
             )
     if state is None:
         return cell.init_state(params, batch_shape)
-    remedy = "build it with cell.init_state(params, batch_shape), or cast it"
-    check_same("state", state, wanted, f"as {name} gives it", remedy)
+    remedy = "create it with cell.init_state(params, batch_shape), or cast it"
+    check_same("state", state, wanted, f"as {name} returns it", remedy)
     return state
 
 
 def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
-    """Raises unless one step takes the state and the inputs; returns the types of the new state."""
+    """Raises unless one step accepts the state and inputs; returns the types of the new state."""
     name = f"{_name(cell)}.step"
 
     def first_step(params: PyTree, state: PyTree, xs: PyTree):
@@ -190,36 +218,36 @@ def check_step(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
     if not isinstance(results, tuple) or len(results) != 2:
         raise TypeError(
             f"{name} must return a pair (state, y), got {_layout(results)}; a cell whose output is "
-            "its state returns it twice"
+            "its state returns (state, state)"
         )
     before = jax.eval_shape(lambda state: state, state)
-    because = f"as {name} took it, and must return it"
-    check_same("state", results[0], before, because, "mend the step, or init_state")
+    because = f"the type of the state passed to {name}, which must return the same"
+    check_same("state", results[0], before, because, "fix step or init_state")
     return results[0]
 
 
 def _check_params(cell: Cell, params: PyTree, xs: PyTree) -> None:
-    """Where a function of the cell failed: raises if ``init`` would have given other parameters."""
+    """After a failure in the cell: raises if ``init`` would have returned other parameters."""
     leaf = jax.tree.leaves(xs)[0]
     size = leaf.shape[-1] if leaf.ndim else 0
     try:
         wanted = jax.eval_shape(lambda key: cell.init(key, size), jax.random.key(0))
     except (TypeError, ValueError, AttributeError):
         return
-    because = f"as {_name(cell)}.init gives it for the {size} features of xs"
-    remedy = f"make params with init(key, input_size={size}), or mend the features of xs"
+    because = f"as {_name(cell)}.init returns it for the {size} features of xs"
+    remedy = f"create params with init(key, input_size={size}), or fix the features of xs"
     check_same("params", without_dropout(params), wanted, because, remedy, dtypes=False)
 
 
 def _name(cell: Any) -> str:
-    """The name of the innermost cell: wrappers are of no interest to a reader of errors."""
+    """The class name of the innermost cell, without wrappers."""
     while hasattr(cell, "cell"):
         cell = cell.cell
     return type(cell).__name__
 
 
 def _layout(tree: PyTree) -> str:
-    """The structure of a pytree, with its names, and with * for the leaves."""
+    """The structure of a pytree with its names and * for each leaf."""
     return repr(jax.tree.map(lambda _: _Leaf(), tree))
 
 
@@ -231,7 +259,7 @@ class _Leaf:
 def check_same(
     name: str, tree: PyTree, wanted: PyTree, because: str, remedy: str, *, dtypes: bool = True
 ) -> None:
-    """Raises unless a pytree has the structure, the shapes and, if asked, the dtypes of another."""
+    """Raises unless a pytree has the structure, shapes and (by default) dtypes of another."""
     if jax.tree.structure(tree) != jax.tree.structure(wanted):
         raise TypeError(
             f"{name} must have the structure {_layout(wanted)} ({because}), got {_layout(tree)}; "

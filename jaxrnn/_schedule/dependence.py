@@ -1,11 +1,11 @@
-"""Which elements of a value depend on which elements of the state, by reading a jaxpr.
+"""Sparsity of the Jacobian of a jaxpr: which elements of a value depend on which state elements.
 
-Every value has a set of labels at each of its elements: those of the elements of the state that
-move it, differentiably. The sets are bits, packed into bytes on a last axis. An axis along which
-all sets are alike may have size 1 instead of its own, so that a batch costs nothing.
+Every element of a value has a set of labels: those of the state elements that it depends on
+differentiably. The sets are bits, packed into bytes on a last axis. An axis along which all sets
+are equal may have size 1 instead of its own, so that a batch costs nothing.
 
-What is read is the program, not its numbers: a weight that happens to be zero counts as one that is
-not, and an operation that is not known here makes all of its results depend on all of its operands.
+The analysis uses the equations, not the values: a weight that happens to be zero counts as
+non-zero, and an unknown operation makes all of its results depend on all of its operands.
 """
 
 import functools
@@ -35,13 +35,13 @@ CONTROL_FLOW = frozenset("scan while cond".split())
 def dependence(
     jaxpr: Any, labels: list[Labels], diagonal: Collection[int] = frozenset()
 ) -> list[Labels]:
-    """The labels of a jaxpr's results, given those of its inputs.
+    """The labels of the results of a jaxpr, given those of its inputs.
 
     Args:
-        jaxpr: what to read; its constants have no labels.
-        labels: for each of its inputs.
-        diagonal: the ``id`` of products ``x [n] @ kernel [n, k n]`` of which only the diagonal of
-            each of the k square blocks counts.
+        jaxpr: the jaxpr to analyze; its constants have no labels.
+        labels: the labels of each input.
+        diagonal: the ``id`` of products ``x [n] @ kernel [n, k n]`` whose k square blocks are
+            treated as diagonal.
     """
     env: dict[Any, Labels] = dict(zip(jaxpr.invars, labels, strict=True))
     for eqn in jaxpr.eqns:
@@ -53,7 +53,7 @@ def dependence(
         else:
             results = _results(eqn, reads)
         for v, result in zip(eqn.outvars, results, strict=True):
-            # What is not a real or complex number is not moved differentiably.
+            # Integers and booleans do not depend differentiably on anything.
             if jnp.issubdtype(v.aval.dtype, jnp.inexact):
                 env[v] = result
     return [None if is_literal(v) else env.get(v) for v in jaxpr.outvars]
@@ -75,10 +75,10 @@ def _results(eqn: Any, reads: list[Any]) -> list[Labels]:
         same = len(inner[0].invars) == len(reads) and len(inner[0].outvars) == len(eqn.outvars)
         if same:
             return dependence(inner[0], reads)
-    return _everything(eqn, reads)
+    return _dense(eqn, reads)
 
 
-def _everything(eqn: Any, reads: list[Labels]) -> list[Labels]:
+def _dense(eqn: Any, reads: list[Labels]) -> list[Labels]:
     """Every element of the results depends on every element of the operands."""
     whole = functools.reduce(
         np.bitwise_or, (_reduced(r, range(r.ndim - 1)) for r in reads if r is not None)
@@ -106,19 +106,19 @@ def _tiled(labels: Any, eqn: Any) -> Labels:
     return np.concatenate([whole] * (m // n), axis=-2)
 
 
-# One operation each ------------------------------------------------------------------------------
+# One rule for each operation ----------------------------------------------------------------------
 
 
 def _reshape(eqn, reads):
     (labels,), old, new = reads[:1], eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
-    kept = 0  # leading axes that stay as they are, batch axes among them
+    kept = 0  # unchanged leading axes, batch axes among them
     while kept < min(len(old), len(new)) and old[kept] == new[kept]:
         kept += 1
     head, tail = labels.shape[:kept], labels.shape[kept:-1]
     if math.prod(tail) == 1:
         return [labels.reshape(*head, *(1,) * (len(new) - kept), labels.shape[-1])]
-    if math.prod(old[kept:]) != math.prod(new[kept:]):  # an axis of size 0 somewhere
-        return _everything(eqn, reads)
+    if math.prod(old[kept:]) != math.prod(new[kept:]):  # an axis of size 0
+        return _dense(eqn, reads)
     whole = _full(labels, (*head, *old[kept:]))
     return [whole.reshape(*head, *new[kept:], labels.shape[-1])]
 
@@ -145,11 +145,11 @@ def _broadcast_in_dim(eqn, reads):
 def _slice(eqn, reads):
     strides = eqn.params["strides"] or (1,) * (reads[0].ndim - 1)
     spans = zip(eqn.params["start_indices"], eqn.params["limit_indices"], strides, strict=True)
-    cut = [
+    index = [
         slice(None) if size == 1 else slice(*span)
         for span, size in zip(spans, reads[0].shape[:-1], strict=True)
     ]
-    return [reads[0][tuple(cut)]]
+    return [reads[0][tuple(index)]]
 
 
 def _split(eqn, reads):
@@ -210,7 +210,7 @@ def _dot_general(eqn, reads):
 
 def _convolution(eqn, reads):
     if reads[1] is not None:
-        return _everything(eqn, reads)
+        return _dense(eqn, reads)
     numbers = eqn.params["dimension_numbers"]
     batch_in, batch_out = numbers.lhs_spec[0], numbers.out_spec[0]
     others = [d for d in range(reads[0].ndim - 1) if d != batch_in]
@@ -221,7 +221,7 @@ def _convolution(eqn, reads):
 
 
 def _scan(eqn, reads):
-    """Told from the shapes alone: what has an axis less inside is a slice, the rest is not."""
+    """Slices are recognized by their rank, which is one less inside the loop."""
     (body,) = nested_jaxprs(eqn)
     sliced = [
         inner.aval.ndim < outer.aval.ndim
@@ -232,7 +232,7 @@ def _scan(eqn, reads):
         for inner, outer in zip(body.outvars, eqn.outvars, strict=True)
     ]
     carried = stacked.count(False)
-    first = sliced.count(False) - carried  # constants come before what is carried
+    first = sliced.count(False) - carried  # constants precede the carry
     inner = [
         None if read is None else _reduced(read, (0,)) if cut else read
         for read, cut in zip(reads, sliced, strict=True)

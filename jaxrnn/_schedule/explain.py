@@ -1,20 +1,18 @@
-"""`explain`: the schedule of a cell, in words and numbers."""
+"""`explain`, which describes the schedule of a cell."""
 
 import dataclasses
 import math
 from collections import Counter
 from typing import Any
 
-import jax
-
-from jaxrnn import _validation as checks
-from jaxrnn._cell import Cell, input_rank
-from jaxrnn._schedule.partition import Schedule, schedule
-from jaxrnn._schedule.pieces import PRODUCTS, Piece, Product
-from jaxrnn._schedule.trace import canonical_step, is_literal, nbytes
+from jaxrnn._cell import Cell
+from jaxrnn._schedule.partition import Schedule, schedule_cell
+from jaxrnn._schedule.products import PRODUCTS, Product
+from jaxrnn._schedule.trace import is_literal, nbytes
 from jaxrnn._typing import PyTree
+from jaxrnn._validation import prepare
 
-# Data in another order: no arithmetic.
+# Data movement without arithmetic.
 MOVES = frozenset(
     "broadcast_in_dim concatenate copy reshape slice split squeeze stack tile transpose "
     "unstack".split()
@@ -26,17 +24,17 @@ class Explanation:
     """The schedule of a cell; ``print`` it.
 
     Attributes:
-        before: what runs once, as ``{operation: count}``; its gradient, too, is taken once.
-        inputs: what runs for all time steps at once, before the loop.
-        loop: what is left in the loop, products and pointwise operations.
-        after: what runs for all time steps at once, after the loop.
-        products: the products in the loop, e.g. ``[32, 256] @ [256, 1024]``, but for outer ones;
-            the gradient of each kernel is one contraction over time and batch.
-        stacked_bytes: bytes that the loop reads of hoisted values and inputs at each step.
-        kept_bytes: bytes kept of each step for the backward pass.
+        before: operations that run once, as ``{operation: count}``; so do their gradients.
+        inputs: operations that run for all time steps at once, before the loop.
+        loop: operations in the loop, products and pointwise ones.
+        after: operations that run for all time steps at once, after the loop.
+        products: the products in the loop, e.g. ``[32, 256] @ [256, 1024]``, without outer
+            products; the gradient of each kernel is one contraction over time and batch.
+        stacked_bytes: bytes of hoisted values and inputs that the loop reads at each step.
+        kept_bytes: bytes of residuals that each step keeps for the backward pass.
         operations: floating-point operations of one step in the loop (a product of [m, k] and
-            [k, n] counts 2 m k n, a pointwise operation 1 an element).
-        hoisted_operations: those of one step that were taken out of the loop.
+            [k, n] counts 2 m k n, a pointwise operation 1 per element).
+        hoisted_operations: floating-point operations of one step that are hoisted.
     """
 
     cell: str
@@ -51,7 +49,7 @@ class Explanation:
     hoisted_operations: int
 
     def __str__(self) -> str:
-        """The explanation as a page."""
+        """The explanation as a table."""
 
         def row(title: str, counts: dict[str, int]) -> str:
             words = ", ".join(
@@ -75,16 +73,16 @@ class Explanation:
 
 
 def explain(cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None) -> Explanation:
-    """Shows the schedule that `engines.Hoisted` finds for a cell on this backend.
+    """Describes the schedule that `engines.Hoisted` uses for a cell on this backend.
 
     Args:
-        cell: the cell; wrap it as `unroll` would to see the schedule under a mask.
+        cell: the cell; wrap it in `wrappers.Masked` for the schedule under a mask.
         params: its parameters.
-        xs: inputs ``[time, *batch, ...]``, of which the shapes matter only.
-        state: the state before the first step; None is ``cell.init_state``.
+        xs: inputs ``[time, *batch, ...]``; only their shapes matter.
+        state: the initial state; None is ``cell.init_state``.
 
     Returns:
-        An `Explanation`, whose ``str`` is a page.
+        An `Explanation`, whose ``str`` is a table.
 
     Raises:
         TypeError, ValueError: as `unroll` does.
@@ -97,26 +95,16 @@ def explain(cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None) -> Exp
         >>> page.products
         ('[2, 8] @ [8, 24]',)
     """
-    checks.check_cell(cell)
-    params, xs = checks.as_arrays("params", params), checks.as_arrays("xs", xs)
-    state = checks.as_arrays("state", state)
-    time, batch_shape = checks.leading_shape(xs, input_rank(cell))
+    params, xs, state, time, _ = prepare(cell, params, xs, state)
     if time == 0:
         raise ValueError("xs must have at least one time step to explain, got 0")
-    state = checks.check_state(cell, params, state, xs, batch_shape)
-    checks.check_step(cell, params, state, xs)
-    from jaxrnn._schedule.trace import separates_gates
-
-    x = jax.tree.map(lambda leaf: leaf[0], xs)
-    step = canonical_step(cell.step, params, state, x, separate=separates_gates())
-    return _describe(repr(cell), schedule(step, len(jax.tree.leaves(state))))
+    return _describe(repr(cell), schedule_cell(cell, params, state, xs))
 
 
 def _describe(name: str, plan: Schedule) -> Explanation:
     sums = [v for product in plan.products for v in product.outvars]
     addends = {v for product in plan.products for v in product.addends}
-    read = {v for item in plan.loop if isinstance(item, Piece) for v in item.invars}
-    replayed = [v for v in plan.stacked if v in read or v not in addends]
+    replayed = [v for v in plan.stacked if v in plan.pointwise_reads or v not in addends]
     return Explanation(
         cell=name,
         before=_count(plan.before.eqns),
@@ -132,7 +120,7 @@ def _describe(name: str, plan: Schedule) -> Explanation:
 
 
 def _count(eqns: Any) -> dict[str, int]:
-    """How often each operation occurs, the most telling first."""
+    """The number of occurrences of each operation, products first."""
     counts = Counter(eqn.primitive.name for eqn in eqns)
     return dict(sorted(counts.items(), key=lambda item: (item[0] not in PRODUCTS, item[0])))
 

@@ -1,8 +1,8 @@
-"""A state as one real vector, beside its batch axes: the form in which Jacobians are matrices."""
+"""A state as one real vector per batch row: the form in which its Jacobians are matrices."""
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,12 +14,12 @@ from jaxrnn._typing import Array, PyTree
 
 @dataclasses.dataclass(frozen=True)
 class FlatState:
-    """How the floating-point leaves of a state lie in one vector, one after the other.
+    """The layout of the floating-point leaves of a state in one vector, leaf after leaf.
 
     A complex leaf is its real parts, then its imaginary parts.
 
     Args:
-        shapes: the shape of each leaf beside the batch axes.
+        shapes: the shape of each leaf without the batch axes.
         dtypes: the dtype of each leaf.
     """
 
@@ -28,13 +28,13 @@ class FlatState:
 
     @classmethod
     def of(cls, leaves: Sequence[Any], batch_rank: int) -> "FlatState":
-        """The form of leaves ``[*batch, ...]``."""
+        """The layout of leaves ``[*batch, ...]``."""
         shapes = tuple(tuple(leaf.shape[batch_rank:]) for leaf in leaves)
         return cls(shapes, tuple(jnp.dtype(leaf.dtype) for leaf in leaves))
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many real numbers each leaf is."""
+        """The number of real numbers of each leaf."""
         return tuple(
             math.prod(shape) * (2 if _is_complex(dtype) else 1)
             for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
@@ -42,12 +42,12 @@ class FlatState:
 
     @property
     def size(self) -> int:
-        """How many real numbers a state is."""
+        """The number of real numbers of a state."""
         return sum(self.sizes)
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the vector: the widest of the leaves', made real."""
+        """The dtype of the vector: the widest of the leaves' real dtypes."""
         reals = [jnp.finfo(dtype).dtype for dtype in self.dtypes]
         return max(reals, key=lambda dtype: jnp.finfo(dtype).bits)
 
@@ -62,7 +62,7 @@ class FlatState:
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
     def unpack(self, vector: Array) -> list[Array]:
-        """What `pack` packed."""
+        """The inverse of `pack`."""
         leaves, begin, leading = [], 0, vector.shape[:-1]
         for shape, dtype, size in zip(self.shapes, self.dtypes, self.sizes, strict=True):
             part = jax.lax.slice_in_dim(vector, begin, begin + size, axis=-1)
@@ -74,12 +74,33 @@ class FlatState:
         return leaves
 
 
-def _is_complex(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.complexfloating)
+def flatten_state(state: PyTree, batch_rank: int) -> tuple[Array, Callable[[Array], PyTree]]:
+    """The floating-point leaves of a state as a vector ``[*batch, n]``, and the inverse.
+
+    The inverse restores the other leaves.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    floats = [leaf for leaf in leaves if is_inexact(leaf)]
+    flat = FlatState.of(floats, batch_rank)
+
+    def unflatten(vector: Array) -> PyTree:
+        unpacked = iter(flat.unpack(vector))
+        return structure.unflatten(next(unpacked) if is_inexact(x) else x for x in leaves)
+
+    return flat.pack(floats), unflatten
+
+
+def is_inexact(leaf: Array) -> bool:
+    """Whether a leaf is floating-point or complex."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def batch_rank(cell: Cell, params: PyTree, state: PyTree) -> int:
-    """The number of batch axes of a state, by what the cell's own state has without any."""
+    """The number of batch axes of a state, compared with the cell's own state without any."""
     alone = jax.eval_shape(lambda params: cell.init_state(params, ()), params)
     leaves, own = jax.tree.leaves(state), jax.tree.leaves(alone)
     return jnp.ndim(leaves[0]) - own[0].ndim if leaves else 0
+
+
+def _is_complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)

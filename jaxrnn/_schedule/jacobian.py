@@ -1,13 +1,12 @@
-"""The structure of a step's Jacobian: which elements of the new state depend on which of the old.
+"""The structure of a step's Jacobian: which elements of the new state depend on which old ones.
 
 Elements that depend on each other, directly or through others, form a block; a cell whose blocks
-have one element has a diagonal Jacobian, one whose blocks are small has a cheap one. Nothing is
-declared: it is read off the step's equations.
+have one element has a diagonal Jacobian, and small blocks make the Jacobian cheap. The structure is
+derived from the equations of the step.
 """
 
 import dataclasses
 import math
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +15,11 @@ from scipy.sparse.csgraph import connected_components
 from jaxrnn._schedule.dependence import Labels, dependence
 from jaxrnn._schedule.flat_state import FlatState
 from jaxrnn._schedule.partition import Schedule
-from jaxrnn._schedule.trace import STATE, Step
+from jaxrnn._schedule.trace import STATE
 
 LARGEST = 4096
-"""States of more real numbers than this are not looked into (the sets of labels would take more
-than megabytes), and count as one block."""
+"""States of more real numbers than this are not analyzed (the labels would take megabytes), and
+count as one block."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,8 +27,8 @@ class Blocks:
     """The blocks of a Jacobian.
 
     Args:
-        members: int ``[size, count]``: the places of each block's elements in the flat state;
-            ``state_size`` where a block has fewer elements than the largest.
+        members: int ``[size, count]``: the positions of each block's elements in the flat state;
+            ``state_size`` is the padding of blocks with fewer elements than the largest.
         state_size: elements of the flat state.
     """
 
@@ -43,17 +42,17 @@ class Blocks:
 
     @property
     def count(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return self.members.shape[1]
 
     @property
     def in_order(self) -> bool:
-        """Whether the elements lie in the flat state as they do here, with none missing."""
+        """Whether ``members`` is the flat state reshaped, without padding."""
         return bool(np.array_equal(self.members.ravel(), np.arange(self.state_size)))
 
 
 def blocks(dependent: np.ndarray) -> Blocks:
-    """The blocks of a Jacobian that can be non-zero where ``dependent[new, old]``."""
+    """The blocks of a Jacobian that is zero except where ``dependent[new, old]``."""
     n = dependent.shape[0]
     if dependent.all():
         return Blocks(np.arange(n)[:, None], n)
@@ -67,9 +66,12 @@ def blocks(dependent: np.ndarray) -> Blocks:
 
 
 def state_blocks(
-    step: Step, plan: Schedule, flat: FlatState, batch_rank: int, *, quasi: bool = False
+    plan: Schedule, flat: FlatState, batch_rank: int, *, quasi: bool = False
 ) -> Blocks:
-    """The blocks of a step's Jacobian; with ``quasi``, of its approximation by `quasi_products`."""
+    """The blocks of a step's Jacobian.
+
+    With ``quasi``, square recurrent kernels are approximated by their diagonals.
+    """
     n = flat.size
     if n > LARGEST:
         return Blocks(np.arange(n)[:, None], n)
@@ -81,13 +83,13 @@ def state_blocks(
         if size != math.prod(shape):  # real and imaginary parts
             bits = bits[: size // 2] | bits[size // 2 :]
         seeds.append(bits.reshape(*(1,) * batch_rank, *shape, -1))
-    ignored = {id(product.eqn) for product in quasi_products(plan)} if quasi else set()
+    diagonal = {id(p.eqn) for p in plan.products if p.is_square} if quasi else set()
     rows = []
-    for v, found in zip(plan.state_in, _follow(step, plan, seeds, ignored), strict=True):
+    for v, found in zip(plan.state_in, _new_state_labels(plan, seeds, diagonal), strict=True):
         shape = v.aval.shape[batch_rank:]
         bits = np.zeros((1, identity.shape[-1]), np.uint8) if found is None else found
-        # A batch costs nothing, since its rows are alike; where an operation told them apart, the
-        # structure is that of all rows together.
+        # The rows of a batch have the same structure; where an operation distinguishes them, the
+        # structure is the union over rows.
         bits = np.bitwise_or.reduce(bits, tuple(range(bits.ndim - 1 - len(shape))))
         bits = np.broadcast_to(bits, (*shape, bits.shape[-1])).reshape(-1, bits.shape[-1])
         copies = 2 if jnp.issubdtype(v.aval.dtype, jnp.complexfloating) else 1
@@ -96,11 +98,11 @@ def state_blocks(
     return blocks(dependent)
 
 
-def rows_are_apart(step: Step, plan: Schedule, flat: FlatState, batch_rank: int) -> bool:
-    """Whether each row of a batch depends on the same row of the old state alone.
+def rows_are_independent(plan: Schedule, flat: FlatState, batch_rank: int) -> bool:
+    """Whether each row of a batch depends only on the same row of the old state.
 
-    A row is labelled by the digits of its number, as pairs "this digit is 0", "this digit is 1":
-    any other row brings a label that is not its own.
+    A row is labeled by the binary digits of its number, as pairs "digit is 0", "digit is 1": any
+    other row adds a label that the row itself does not have.
     """
     batch = plan.state_in[0].aval.shape[:batch_rank]
     count = math.prod(batch)
@@ -108,30 +110,15 @@ def rows_are_apart(step: Step, plan: Schedule, flat: FlatState, batch_rank: int)
     own = np.packbits(np.concatenate([digits == 0, digits == 1], axis=-1), axis=-1)
     own = own.reshape(*batch, own.shape[-1])
     seeds = [own.reshape(*batch, *(1,) * len(shape), -1) for shape in flat.shapes]
-    for found, shape in zip(_follow(step, plan, seeds, set()), flat.shapes, strict=True):
+    for found, shape in zip(_new_state_labels(plan, seeds, set()), flat.shapes, strict=True):
         allowed = own.reshape(*batch, *(1,) * len(shape), -1)
         if found is not None and (found & ~allowed).any():
             return False
     return True
 
 
-def quasi_products(plan: Schedule) -> list[Any]:
-    """The products ``h [n] @ kernel [n, k n]`` in the loop, of which a diagonal can be taken."""
-    return [product for product in plan.products if is_square(product.eqn, product.operand)]
-
-
-def is_square(eqn: Any, operand: Any) -> bool:
-    """Whether an equation multiplies ``[*batch, n]`` by square kernels ``[n, n]`` side by side."""
-    if eqn.primitive.name != "dot_general" or eqn.invars[0] is not operand:
-        return False
-    x, kernel = (v.aval for v in eqn.invars)
-    wanted = (((x.ndim - 1,), (0,)), ((), ()))
-    plain = kernel.ndim == 2 and eqn.params["dimension_numbers"] == wanted
-    return plain and kernel.shape[1] % kernel.shape[0] == 0
-
-
-def _follow(step: Step, plan: Schedule, seeds: list[np.ndarray], ignored: set[int]) -> list[Labels]:
-    """The labels of the new state, from those of the old."""
+def _new_state_labels(plan: Schedule, seeds: list[np.ndarray], diagonal: set[int]) -> list[Labels]:
+    """The labels of the new state, given those of the old one."""
     labels = iter(seeds)
-    inputs = [next(labels) if kind == STATE else None for kind in step.kinds]
-    return dependence(step.jaxpr, inputs, ignored)[: len(plan.state_out)]
+    inputs = [next(labels) if kind == STATE else None for kind in plan.step.kinds]
+    return dependence(plan.step.jaxpr, inputs, diagonal)[: len(plan.state_out)]

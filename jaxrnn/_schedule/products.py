@@ -1,17 +1,59 @@
-"""Matrix products whose transposes are fast: the arithmetic of `Hoisted`.
+"""The matrix products and convolutions in the loop of a schedule: how they are found and computed.
 
-JAX writes the backward pass by transposing these functions, so the layout in which a product is
-written here decides how fast its gradient is.
+A product whose kernel depends on parameters only is separated from the equations around it, because
+the gradient of its kernel is one contraction over all time steps. JAX derives the backward pass by
+transposing the functions below, so the layout in which a product is written here determines how
+fast its gradient is.
 """
 
+import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 
-from jaxrnn._schedule.pieces import Piece, Product
-from jaxrnn._schedule.trace import evaluate, is_literal
+from jaxrnn._schedule.trace import PARAMS, STATE, evaluate, is_literal, nbytes
+from jaxrnn._typing import Array
+
+PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A product in the loop, ``sums = split(operand @ kernel) + addends``, part by part.
+
+    An addend is a value from before the loop (or None). The backward pass needs the sums, not the
+    product, so the sums are kept.
+    """
+
+    jaxpr: jex.Jaxpr
+    eqn: Any  # a jex.JaxprEqn, whose type lacks the shapes of its operands
+    operand: Any
+    kernel: Any
+    split: jex.JaxprEqn | None
+    addends: tuple[Any, ...]
+    outvars: tuple[Any, ...]
+
+    @property
+    def reads(self) -> tuple[Any, ...]:
+        """The variables that are read, except kernels."""
+        return (self.operand, *(v for v in self.addends if v is not None))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is ``operand [*batch, n] @ kernel [n, m]``."""
+        return self.eqn.invars[0] is self.operand and is_plain_product(self.eqn)
+
+    @property
+    def is_square(self) -> bool:
+        """Whether this is a plain product with square kernels ``[n, n]``, concatenated."""
+        if not self.is_plain:
+            return False
+        rows, columns = self.kernel.aval.shape
+        return columns % rows == 0
 
 
 def is_plain_product(eqn: Any) -> bool:
@@ -23,11 +65,86 @@ def is_plain_product(eqn: Any) -> bool:
     return kernel.ndim == 2 and eqn.params["dimension_numbers"] == wanted
 
 
-def _is_plain(product: Product) -> bool:
-    return product.eqn.invars[0] is product.operand and is_plain_product(product.eqn)
+def read_by(eqns) -> list[Any]:
+    """The variables that equations read."""
+    return [v for eqn in eqns for v in eqn.invars if not is_literal(v)]
 
 
-def multiply(product: Product, operand, kernel):
+def find_products(jaxpr, eqns, kind, outside) -> tuple[dict[int, Product], set[int]]:
+    """The products, and the splits and sums that belong to them, by the ids of equations."""
+    users: dict[Any, list[Any]] = {}
+    for eqn in eqns:
+        for v in dict.fromkeys(read_by([eqn])):
+            users.setdefault(v, []).append(eqn)
+    in_loop = {v for eqn in eqns for v in eqn.outvars}
+
+    def only_user(var):
+        return users[var][0] if len(users.get(var, ())) == 1 and var not in outside else None
+
+    def operand_and_kernel(eqn):
+        lhs, rhs = eqn.invars[:2]
+        for operand, kernel in ((lhs, rhs), (rhs, lhs)):
+            if kind[operand] == STATE and kind[kernel] == PARAMS and kernel not in in_loop:
+                return operand, kernel
+        return None
+
+    products: dict[int, Product] = {}
+    absorbed: set[int] = set()
+    for eqn in eqns:
+        if eqn.primitive.name not in PRODUCTS or any(is_literal(v) for v in eqn.invars):
+            continue
+        factors = operand_and_kernel(eqn)
+        if factors is None or _is_outer(eqn):
+            continue
+        user = only_user(eqn.outvars[0])
+        split = user if user is not None and user.primitive.name == "split" else None
+        parts = list(eqn.outvars if split is None else split.outvars)
+        addends: list[Any] = [None] * len(parts)
+        for place, part in enumerate(parts):
+            total = only_user(part)
+            addend = None if total is None else _addend(total, part)
+            if total is None or addend is None or kind[addend] == STATE or addend in in_loop:
+                continue
+            addends[place], parts[place] = addend, total.outvars[0]
+            absorbed.add(id(total))
+        if split is not None:
+            absorbed.add(id(split))
+        products[id(eqn)] = Product(jaxpr, eqn, *factors, split, tuple(addends), tuple(parts))
+    return products, absorbed
+
+
+def _addend(total, part) -> Any:
+    """The variable that is added to a part of a product, if it does not broadcast the part."""
+    if total.primitive.name != "add":
+        return None
+    others = [v for v in total.invars if v is not part]
+    if len(others) != 1 or is_literal(others[0]):
+        return None
+    return others[0] if total.outvars[0].aval.shape == part.aval.shape else None
+
+
+def _is_outer(eqn) -> bool:
+    """Whether a product contracts an axis of size 1, with a result larger than its operands.
+
+    Keeping such a result for the gradient, and stacking its cotangents for one contraction after
+    the loop, costs more than recomputing it and accumulating a gradient as small as the kernel. Not
+    in 16 bits: a sum over time must not be rounded at every step.
+    """
+    if eqn.primitive.name != "dot_general":
+        return False
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    operands = [v.aval for v in eqn.invars]
+    if not contracted or math.prod(operands[0].shape[axis] for axis in contracted) != 1:
+        return False
+    if not all(x.dtype.itemsize >= 4 for x in operands):
+        return False
+    return nbytes(eqn.outvars[0]) > sum(map(nbytes, eqn.invars))
+
+
+# Arithmetic --------------------------------------------------------------------------------------
+
+
+def multiply(product: Product, operand, kernel) -> Array:
     """The product itself, without its sums."""
     eqn = product.eqn
     (out,) = evaluate(
@@ -36,15 +153,23 @@ def multiply(product: Product, operand, kernel):
     return out
 
 
-def cut(product: Product, whole) -> tuple[Any, ...]:
-    """The parts of a product."""
+def split_parts(product: Product, whole, leading: int = 0) -> tuple[Array, ...]:
+    """The parts of a product, whose result has so many leading axes more than that of one step."""
     if product.split is None:
         return (whole,)
     params = product.split.params
-    return tuple(jax.lax.split(whole, tuple(map(int, params["sizes"])), params["axis"]))
+    return tuple(jax.lax.split(whole, tuple(map(int, params["sizes"])), params["axis"] + leading))
 
 
-def _dot(eqn: Any, x, kernel, transposed: bool = False):
+def add_parts(parts, addends) -> tuple[Array, ...]:
+    """The sums of a product; an addend of None is zero."""
+    return tuple(
+        part if addend is None else jnp.broadcast_to(addend, part.shape) + part
+        for part, addend in zip(parts, addends, strict=True)
+    )
+
+
+def _dot(eqn: Any, x, kernel, transposed: bool = False) -> Array:
     """``x @ kernel``, or ``x @ kernel.T``.
 
     In 16 bits the result is rounded before it is widened, so that the transpose rounds the
@@ -61,80 +186,53 @@ def _dot(eqn: Any, x, kernel, transposed: bool = False):
     return out.astype(eqn.outvars[0].aval.dtype)
 
 
-def _flatten(xs):
-    """All time steps and rows as one axis.
+def _merge_leading_axes(xs) -> Array:
+    """Merges time and batch into one axis.
 
-    Contracted over two axes, XLA's CPU compiler would lay out the cotangent anew and multiply at a
-    third of the rate (36 against 13 ms for 4096×256×1024). Axes that are laid over a mesh
-    explicitly cannot be made one.
+    With two contracted axes, XLA's CPU compiler would transpose the cotangent and multiply at a
+    third of the rate (36 against 13 ms for 4096×256×1024). Axes that are sharded explicitly cannot
+    be merged.
     """
     if any(jax.typeof(xs).sharding.spec):
         return xs
     return xs.reshape(-1, xs.shape[-1])
 
 
-def multiply_all(eqn: Any, xs, kernel):
-    """A plain product at all time steps at once; the transpose is the gradient of the kernel."""
+def multiply_plain_over_time(eqn: Any, xs, kernel) -> Array:
+    """A plain product at all time steps; its transpose is the gradient of the kernel."""
 
-    # What the gradient needs is kept as it came, not once more as one axis.
+    # The residual is `xs` as it is, not a second copy with merged axes.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def multiply(xs, kernel):
-        return _dot(eqn, _flatten(xs), kernel).reshape(*xs.shape[:-1], kernel.shape[1])
+        product = _dot(eqn, _merge_leading_axes(xs), kernel)
+        return product.reshape(*xs.shape[:-1], kernel.shape[1])
 
     return multiply(xs, kernel)
 
 
-def transposed(product: Product, kernel):
-    """The kernel as `linear_multiply` wants it: laid out once, before the loop."""
-    return kernel.T if _is_plain(product) else kernel
+def transposed_kernel(product: Product, kernel) -> Array:
+    """The kernel in the layout that `linear_multiply` takes; computed once, before the loop."""
+    return kernel.T if product.is_plain else kernel
 
 
-def linear_multiply(product: Product, operand, kernel):
-    """The product in the tangent's loop, with a kernel from `transposed`.
+def linear_multiply(product: Product, operand, kernel) -> Array:
+    """The product in the tangent's loop, with a kernel from `transposed_kernel`.
 
-    Written as ``operand @ (Wᵀ)ᵀ``, its transpose is ``cotangent @ Wᵀ``, a product of two arrays as
-    they lie in memory.
+    Written as ``operand @ (Wᵀ)ᵀ``, its transpose is ``cotangent @ Wᵀ``, a product of two arrays in
+    row-major order.
     """
-    if not _is_plain(product):
+    if not product.is_plain:
         return multiply(product, operand, kernel)
     return _dot(product.eqn, operand, kernel, transposed=True)
 
 
-def for_all_time(product: Product, operands, dkernel) -> tuple[Any, ...]:
-    """The parts of ``operand @ dkernel`` at all time steps; the transpose is dW.
-
-    Where the kernel can be cut, parts are multiplied one by one, so that their cotangents need not
-    be put together.
-    """
-    if _is_plain(product):
-        whole = multiply_all(product.eqn, operands, dkernel)
-        if product.split is None:
-            return (whole,)
-        params = product.split.params
-        return tuple(jax.lax.split(whole, tuple(map(int, params["sizes"])), params["axis"] + 1))
+def multiply_over_time(product: Product, operands, kernel) -> tuple[Array, ...]:
+    """The parts of ``operand @ kernel`` at all time steps."""
+    if product.is_plain:
+        whole = multiply_plain_over_time(product.eqn, operands, kernel)
+        return split_parts(product, whole, leading=1)
 
     def one(operand):
-        return cut(product, multiply(product, operand, dkernel))
+        return split_parts(product, multiply(product, operand, kernel))
 
     return jax.vmap(one)(operands)
-
-
-def over_time(piece: Piece, once: dict, stacked: dict) -> None:
-    """Evaluates a piece for all time steps at once."""
-    for eqn in piece.eqns:
-        free = list(dict.fromkeys(v for v in eqn.invars if not is_literal(v)))
-        args = [stacked[v] if v in stacked else once[v] for v in free]
-        if is_plain_product(eqn) and eqn.invars[0] in stacked and eqn.invars[1] in once:
-            results = [multiply_all(eqn, stacked[eqn.invars[0]], once[eqn.invars[1]])]
-        else:
-            axes = [0 if v in stacked else None for v in free]
-            if not any(v in stacked for v in free):
-                results = evaluate(piece.jaxpr, [eqn], free, eqn.outvars, args)
-                once.update(zip(eqn.outvars, results, strict=True))
-                continue
-
-            def step(*args, eqn=eqn, free=free):
-                return evaluate(piece.jaxpr, [eqn], free, eqn.outvars, args)
-
-            results = jax.vmap(step, axes)(*args)
-        stacked.update(zip(eqn.outvars, results, strict=True))

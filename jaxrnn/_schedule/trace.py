@@ -1,19 +1,19 @@
-"""Brings the step of any cell into the form in which a schedule is easy to see.
+"""Traces the step of a cell and rewrites its jaxpr into a canonical form.
 
-The step is traced, nested calls of `jax.jit` are laid open, and three rewrites are made that change
-nothing but rounding:
+Nested calls of `jax.jit` are inlined, and three rewrites are applied that change nothing but
+rounding:
 
-- Sums are put in order: ``(x W + h U) + b`` becomes ``(b + x W) + h U``, so that all that does not
-  depend on the state is one value, which can be computed for all time steps at once.
-- A product with what was put together is taken apart: ``[x, h] W`` becomes ``x W₁ + h W₂``, so that
-  the part of it that does not depend on the state need not wait for it.
-- A packed pre-activation is cut into gates early: ``split(x W + b + h U)`` becomes, gate by gate,
-  ``((x W)ᵢ + bᵢ) + (h U)ᵢ``. Slices that tile an axis count as a split. XLA's CPU compiler fails to
-  vectorise a fusion that reads several slices of one step of a stacked array, and then runs it five
-  times slower; arrays that are stacked gate by gate avoid that.
+- Sums are reordered: ``(x W + h U) + b`` becomes ``(b + x W) + h U``, so that everything that does
+  not depend on the state is one value, which can be computed for all time steps at once.
+- Products with a concatenated operand are split: ``[x, h] W`` becomes ``x W₁ + h W₂``, so that the
+  part that does not depend on the state can be hoisted.
+- Packed pre-activations are split into gates before they are summed: ``split(x W + b + h U)``
+  becomes ``((x W)ᵢ + bᵢ) + (h U)ᵢ`` for each gate i. Slices that tile an axis count as a split.
+  XLA's CPU compiler does not vectorize a fusion that reads several slices of one step of a stacked
+  array, which makes it five times slower; arrays stacked gate by gate avoid that.
 
-And one that says what is otherwise silent: a parameter that is spread over the batch within an
-operation (``u * h``) is spread by one of its own, which can be done before the loop.
+A fourth rewrite makes broadcasting explicit: a parameter that is broadcast over the batch within an
+operation (``u * h``) gets a broadcast of its own, which can be hoisted.
 """
 
 import dataclasses
@@ -29,26 +29,26 @@ import jax.numpy as jnp
 
 from jaxrnn._typing import Array, PyTree
 
-# What a value depends on. The highest class among the operands of an equation is its own.
+# What a value depends on. An equation has the highest class among its operands.
 PARAMS, INPUTS, STATE = 0, 1, 2
-# Operations that spread an axis of one over the other operand's without saying so.
-SPREADING = frozenset("add atan2 div max min mul nextafter pow rem sub".split())
+# Operations that broadcast axes of size 1 implicitly.
+BROADCASTING = frozenset("add atan2 div max min mul nextafter pow rem sub".split())
 
 
 def is_jit(eqn: jex.JaxprEqn) -> bool:
-    """Whether this equation calls a plain jitted function, which may be laid open."""
+    """Whether an equation calls a plain jitted function, which can be inlined."""
     return eqn.primitive.name in ("jit", "pjit") and isinstance(
         eqn.params.get("jaxpr"), jex.ClosedJaxpr
     )
 
 
 def is_literal(var: Any) -> bool:
-    """Whether an operand is a constant written into the equation."""
+    """Whether an operand is a literal."""
     return isinstance(var, jex.Literal)
 
 
 def nested_jaxprs(eqn: jex.JaxprEqn) -> list[Any]:
-    """The jaxprs that an equation calls, wherever its parameters hold them."""
+    """The jaxprs among the parameters of an equation."""
     leaves = jax.tree.leaves(
         list(eqn.params.values()), is_leaf=lambda p: isinstance(p, (jex.ClosedJaxpr, jex.Jaxpr))
     )
@@ -67,10 +67,9 @@ def evaluate(jaxpr: jex.Jaxpr, eqns, invars, outvars, args) -> list[Any]:
 
 @dataclasses.dataclass
 class _Value:
-    """A value with its class.
+    """A value with its class, materialized on demand.
 
-    A sum is kept as its terms, and what was put together along an axis as its parts, until somebody
-    needs it whole.
+    A sum is kept as its terms, and a concatenation along an axis as its parts, until `materialize`.
     """
 
     kind: int
@@ -80,17 +79,17 @@ class _Value:
     parts: list["_Value"] = dataclasses.field(default_factory=list)
     axis: int = 0
 
-    def whole(self) -> Any:
-        """The array; a sum adds first what depends on parameters, then on inputs, then on state."""
+    def materialize(self) -> Any:
+        """The array; terms are added in the order of parameters, inputs, state."""
         if self.array is None and self.parts:
-            self.array = _together(self.parts, self.axis)
+            self.array = _concatenate(self.parts, self.axis)
         if self.array is None:
-            ordered = [term.whole() for term in sorted(self.terms, key=lambda term: term.kind)]
-            self.array = functools.reduce(_add, ordered)
+            ordered = sorted(self.terms, key=lambda term: term.kind)
+            self.array = functools.reduce(_add, [term.materialize() for term in ordered])
         return self.array
 
 
-def _known(kind: int, array: Any) -> _Value:
+def _concrete(kind: int, array: Any) -> _Value:
     return _Value(kind, jnp.shape(array), array)
 
 
@@ -99,21 +98,21 @@ def _add(a: Array, b: Array) -> Array:
     return jax.lax.add(jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape))
 
 
-def _together(parts: list[_Value], axis: int) -> Any:
-    arrays = [part.whole() for part in parts]
+def _concatenate(parts: list[_Value], axis: int) -> Any:
+    arrays = [part.materialize() for part in parts]
     return arrays[0] if len(arrays) == 1 else jax.lax.concatenate(arrays, axis)
 
 
 def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
-    """Evaluates a jaxpr (its constants first among ``args``) and makes the three rewrites."""
+    """Evaluates a jaxpr (its constants first among ``args``) and applies the rewrites."""
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
     uses = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if not is_literal(v))
     uses.update(v for v in jaxpr.outvars if not is_literal(v))
-    tilings, cuts = _tilings(jaxpr), {}
+    tilings, splits = _tilings(jaxpr), {}
 
     def read(var) -> _Value:
         if is_literal(var):
-            return _known(PARAMS, jnp.asarray(var.val, var.aval.dtype))
+            return _concrete(PARAMS, jnp.asarray(var.val, var.aval.dtype))
         return env[var]
 
     for eqn in jaxpr.eqns:
@@ -122,47 +121,47 @@ def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
         kind = max((env[v].kind for v in free), default=PARAMS)
         if is_jit(eqn):
             inner = eqn.params["jaxpr"]
-            constants = [_known(PARAMS, c) for c in inner.consts]
+            constants = [_concrete(PARAMS, c) for c in inner.consts]
             results = _rewrite(inner.jaxpr, constants + [read(v) for v in eqn.invars], separate)
         elif name == "add" and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact):
             terms = []
             for var in eqn.invars:
                 value = read(var)
-                # A sum that is used elsewhere too is not opened: its adds would be done twice.
-                opened = value.terms and uses[var] == 1
-                terms.extend(value.terms if opened else [value])
+                # A sum with other uses is not flattened: its additions would be done twice.
+                flatten = value.terms and uses[var] == 1
+                terms.extend(value.terms if flatten else [value])
             results = [_Value(kind, eqn.outvars[0].aval.shape, terms=terms)]
         elif name == "concatenate":
             parts, axis = [read(v) for v in eqn.invars], eqn.params["dimension"]
             results = [_Value(kind, eqn.outvars[0].aval.shape, parts=parts, axis=axis)]
-        elif name == "dot_general" and (terms := _products(eqn, *map(read, eqn.invars))):
+        elif name == "dot_general" and (terms := _split_product(eqn, *map(read, eqn.invars))):
             results = [_Value(kind, eqn.outvars[0].aval.shape, terms=terms)]
         elif name == "split":
             results = _split(read(source), eqn.params["sizes"], eqn.params["axis"], separate)
         elif name == "slice" and source in tilings:
             axis, sizes, index = tilings[source]
-            if source not in cuts:
-                cuts[source] = _split(env[source], sizes, axis, separate)
-            results = [cuts[source][index[eqn.outvars[0]]]]
+            if source not in splits:
+                splits[source] = _split(env[source], sizes, axis, separate)
+            results = [splits[source][index[eqn.outvars[0]]]]
         else:
-            operands = [env[v].whole() for v in free]
-            if name in SPREADING and kind == STATE:
+            operands = [env[v].materialize() for v in free]
+            if name in BROADCASTING and kind == STATE:
                 shape = eqn.outvars[0].aval.shape
                 operands = [
                     jnp.broadcast_to(a, shape) if env[v].kind == PARAMS else a
                     for v, a in zip(free, operands, strict=True)
                 ]
             arrays = evaluate(jaxpr, [eqn], free, eqn.outvars, operands)
-            results = [_known(kind, array) for array in arrays]
+            results = [_concrete(kind, array) for array in arrays]
         env.update(zip(eqn.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
 
-def _products(eqn: Any, *operands: _Value) -> list[_Value]:
-    """The products that ``[x, h] W`` is the sum of, one for each class of the parts of ``[x, h]``.
+def _split_product(eqn: Any, *operands: _Value) -> list[_Value]:
+    """Writes ``[x, h] W`` as a sum of products, one for each class among the parts of ``[x, h]``.
 
-    None at all, where nothing is gained by it: the parts are of one class, or the kernel is not of
-    parameters. (`eqn` is a jex.JaxprEqn, whose type does not tell the dtypes of its results.)
+    Returns no terms where splitting gains nothing: all parts have one class, or the kernel does not
+    depend on parameters only. (`eqn` is a jex.JaxprEqn, whose type lacks the dtypes of results.)
     """
     contracted, batch = eqn.params["dimension_numbers"]
     for place, (value, kernel) in enumerate((operands, operands[::-1])):
@@ -180,8 +179,8 @@ def _products(eqn: Any, *operands: _Value) -> list[_Value]:
         for kind in kinds:
             chosen = [number for number, part in enumerate(value.parts) if part.kind == kind]
             both = [
-                _together([value.parts[number] for number in chosen], value.axis),
-                _together([rows[number] for number in chosen], axis),
+                _concatenate([value.parts[number] for number in chosen], value.axis),
+                _concatenate([rows[number] for number in chosen], axis),
             ]
             product = jax.lax.dot_general(
                 *(both if place == 0 else both[::-1]),
@@ -189,13 +188,13 @@ def _products(eqn: Any, *operands: _Value) -> list[_Value]:
                 precision=eqn.params["precision"],
                 preferred_element_type=eqn.params["preferred_element_type"],
             )
-            terms.append(_known(kind, product))
+            terms.append(_concrete(kind, product))
         return terms
     return []
 
 
 def _split(value: _Value, sizes: Any, axis: int, separate: bool) -> list[_Value]:
-    """Cuts a value along an axis; a sum is cut term by term."""
+    """Splits a value along an axis; a sum is split term by term."""
     sizes = tuple(map(int, sizes))
     last = axis == len(value.shape) - 1
     if separate and last and value.terms:
@@ -204,18 +203,18 @@ def _split(value: _Value, sizes: Any, axis: int, separate: bool) -> list[_Value]
         for term in value.terms:
             if term.shape[axis] != value.shape[axis]:
                 wide = jnp.broadcast_shapes(term.shape, shape)
-                term = _known(term.kind, jnp.broadcast_to(term.whole(), wide))
+                term = _concrete(term.kind, jnp.broadcast_to(term.materialize(), wide))
             pieces.append(_split(term, sizes, axis, separate))
         shapes = [(*value.shape[:-1], size) for size in sizes]
         return [
             _Value(value.kind, shape, terms=list(terms))
             for shape, terms in zip(shapes, zip(*pieces, strict=True), strict=True)
         ]
-    return [_known(value.kind, part) for part in jax.lax.split(value.whole(), sizes, axis)]
+    return [_concrete(value.kind, x) for x in jax.lax.split(value.materialize(), sizes, axis)]
 
 
 def _tilings(jaxpr: jex.Jaxpr) -> dict[Any, tuple[int, tuple[int, ...], dict[Any, int]]]:
-    """Finds variables whose slices tile one axis: ``var -> (axis, sizes, {slice: its place})``."""
+    """Finds variables whose slices tile one axis: ``var -> (axis, sizes, {slice: position})``."""
     slices: dict[Any, list[jex.JaxprEqn]] = {}
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "slice" and not is_literal(eqn.invars[0]):
@@ -225,10 +224,10 @@ def _tilings(jaxpr: jex.Jaxpr) -> dict[Any, tuple[int, tuple[int, ...], dict[Any
         spans = {}
         for eqn in eqns:
             bounds = zip(eqn.params["start_indices"], eqn.params["limit_indices"], strict=True)
-            cut = [(d, *b) for d, b in enumerate(bounds) if b != (0, var.aval.shape[d])]
-            if len(cut) != 1 or eqn.params["strides"] is not None:
+            sliced = [(d, *b) for d, b in enumerate(bounds) if b != (0, var.aval.shape[d])]
+            if len(sliced) != 1 or eqn.params["strides"] is not None:
                 break
-            spans[eqn.outvars[0]] = cut[0]
+            spans[eqn.outvars[0]] = sliced[0]
         else:
             order = sorted(set(spans.values()))
             axis, ends = order[0][0], [0, *(span[2] for span in order)]
@@ -247,9 +246,13 @@ class Step(NamedTuple):
     constants: list[Any]  # the values of its first inputs; params, state and x follow
     out_tree: Any  # of (state, y)
 
+    def invars(self, kind: int) -> list[Any]:
+        """The inputs of the jaxpr that have this class."""
+        return [v for v, k in zip(self.jaxpr.invars, self.kinds, strict=True) if k == kind]
+
 
 def canonical_step(step, params: PyTree, state: PyTree, x: PyTree, *, separate: bool) -> Step:
-    """Traces one step on live values and rewrites it; ``separate`` cuts gates early."""
+    """Traces one step on the given values and rewrites it; ``separate`` splits gates early."""
     closed, shape = jax.make_jaxpr(step, return_shape=True)(params, state, x)
     flat = [*closed.consts, *jax.tree.leaves((params, state, x))]
     kinds = [PARAMS] * len(closed.consts)
@@ -257,13 +260,13 @@ def canonical_step(step, params: PyTree, state: PyTree, x: PyTree, *, separate: 
         kinds += [kind] * len(jax.tree.leaves(tree))
 
     def rewritten(*flat):
-        values = [_known(kind, array) for kind, array in zip(kinds, flat, strict=True)]
-        return [value.whole() for value in _rewrite(closed.jaxpr, values, separate)]
+        values = [_concrete(kind, array) for kind, array in zip(kinds, flat, strict=True)]
+        return [value.materialize() for value in _rewrite(closed.jaxpr, values, separate)]
 
-    again = jax.make_jaxpr(rewritten)(*flat)
-    jaxpr = again.jaxpr.replace(constvars=(), invars=[*again.jaxpr.constvars, *again.jaxpr.invars])
-    constants = [*again.consts, *closed.consts]
-    kinds = [PARAMS] * len(again.consts) + kinds
+    final = jax.make_jaxpr(rewritten)(*flat)
+    jaxpr = final.jaxpr.replace(constvars=(), invars=[*final.jaxpr.constvars, *final.jaxpr.invars])
+    constants = [*final.consts, *closed.consts]
+    kinds = [PARAMS] * len(final.consts) + kinds
     return Step(jaxpr, kinds, constants, jax.tree.structure(shape))
 
 
@@ -274,9 +277,10 @@ def nbytes(var: Any) -> int:
 
 
 def separates_gates() -> bool:
-    """Whether this backend wants the gates of a packed kernel as arrays of their own.
+    """Whether gates of a packed kernel should be separate arrays on this backend.
 
-    On the CPU, LSTM with T=128, B=32, I=128, H=256, forward: five times less time in the pointwise
-    part (5.2 against 23.5 ms for the loop without its product). A GPU wants one large product.
+    On the CPU, LSTM with T=128, B=32, I=128, H=256, forward: the pointwise part is five times
+    faster (5.2 against 23.5 ms for the loop without its product). On a GPU one large product is
+    better.
     """
     return jax.default_backend() == "cpu"

@@ -1,4 +1,4 @@
-"""Analysis: a recurrent network as a dynamical system, and how far gradients reach through it."""
+"""Analysis of recurrent networks as dynamical systems: Lyapunov exponents and gradient norms."""
 
 from jaxrnn.analysis.gradient_flow import GradientFlow, gradient_flow
 from jaxrnn.analysis.lyapunov import lyapunov_exponents

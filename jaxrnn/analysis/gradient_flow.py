@@ -1,24 +1,23 @@
-"""How large the derivative of the last state by an earlier one is, against the lag between them."""
+"""The size of the derivative of the last state with respect to earlier ones, by their lag."""
 
 import functools
-import itertools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrnn import _validation as checks
 from jaxrnn._arguments import check_key, check_size
-from jaxrnn._cell import Cell, input_rank, step_with_key
+from jaxrnn._cell import Cell, step_with_key
+from jaxrnn._schedule.flat_state import flatten_state, is_inexact
 from jaxrnn._typing import Array, PyTree
+from jaxrnn._validation import prepare
 
 
 class GradientFlow(NamedTuple):
-    """Sizes of J_k = ∂s_T/∂s_(T-k), what `gradient_flow` returns; the first axis is the lag k.
+    """Norms of J_k = ∂s_T/∂s_(T-k), the result of `gradient_flow`; the first axis is the lag k.
 
-    Logarithms, because the sizes of a vanishing or exploding gradient leave every number format.
+    Logarithms, because the norms of a vanishing or exploding gradient underflow or overflow.
     """
 
     log_rms: Array  # [time + 1, *batch], log(‖J_k‖_F / √n), 0 at lag 0
@@ -34,43 +33,43 @@ def gradient_flow(
     probes: int | None = None,
     key: Array | None = None,
 ) -> GradientFlow:
-    """Measures how an error at the last step is passed back to the states before it.
+    """Measures how gradients at the last step propagate to the states before it.
 
         s_t = step(params, s_(t-1), x_t),   J_k = ∂s_T/∂s_(T-k) = D_T D_(T-1) ... D_(T-k+1)
 
-    with D_t = ∂s_t/∂s_(t-1) along the trajectory of the inputs, s all that the cell remembers as
+    with D_t = ∂s_t/∂s_(t-1) along the trajectory of the inputs, s the whole state of the cell as
     one real vector of n numbers (the hidden and the cell state of an LSTM; real and imaginary
     parts), and k = 0, ..., T. ‖J_k‖_F / √n is the root mean square of the factor by which J_k
     stretches a random direction: 1 for every k if the recurrence is orthogonal.
 
-    One pass back in time multiplies all n rows of the identity, or a few random vectors v, from
-    the left to these Jacobians, a vector-Jacobian product a step; no Jacobian is formed alone. The
-    rows are brought back to length 1 at each step and the logarithms added up, so nothing
-    underflows or overflows, whatever T is.
+    One backward pass multiplies all n rows of the identity, or a few random vectors v, from the
+    left to these Jacobians, a vector-Jacobian product a step; no Jacobian is formed. The rows are
+    normalized at each step and the logarithms are accumulated, so nothing underflows or overflows
+    for any T.
 
     Args:
         cell: the cell; a stochastic one runs without a key.
         params: its parameters.
         xs: inputs ``[time, *batch, ...]``.
-        state: the state before the first step; None is ``cell.init_state``.
-        probes: None for exact norms at n products a step; else how many random vectors estimate
-            ``log_rms``, without bias for its square: n E|v J|² / |v|² = ‖J‖_F².
-        key: randomness of the probes; needed with them.
+        state: the initial state; None is ``cell.init_state``.
+        probes: None for exact norms at n products a step; otherwise the number of random vectors
+            that estimate ``log_rms``, without bias for its square: n E|v J|² / |v|² = ‖J‖_F².
+        key: the random key of the probes; required with them.
 
     Shapes:
         Both fields of the result ``[time + 1, *batch]``; index k is the lag. With ``probes``,
         ``log_largest`` is None.
 
     Returns:
-        A `GradientFlow`. A Jacobian that is exactly zero has the logarithm -inf. A state's leaves
-        that are not floating-point numbers have no derivative and are left out.
+        A `GradientFlow`. A Jacobian that is exactly zero has the logarithm -inf. Leaves of the
+        state that are not floating-point have no derivative and are excluded.
 
     Raises:
         TypeError, ValueError: as `jaxrnn.unroll` does; ``probes`` is not a positive int, or one of
             ``probes`` and ``key`` is given alone; the state holds no floating-point numbers.
 
     Example:
-        An IRNN starts from the identity: while its units are active, no error vanishes.
+        An IRNN starts from the identity: while its units are active, no gradient vanishes.
 
         >>> import jax, jax.numpy as jnp, jaxrnn as rnn
         >>> cell = rnn.IRNN(4, kernel_init=rnn.initializers.Constant(0.1))
@@ -85,24 +84,18 @@ def gradient_flow(
         R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural
         networks", 2013, eq. 5.
     """
-    checks.check_cell(cell)
     if probes is not None:
         check_size("probes", probes)
     if (probes is None) != (key is None):
         raise ValueError(
             f"probes and key go together: got probes={probes!r} and "
-            f"{'no key' if key is None else 'a key'}; leave out both for exact norms, or give "
-            "both, e.g. probes=16, key=jax.random.key(0)"
+            f"{'no key' if key is None else 'a key'}; omit both for exact norms, or pass both, "
+            "e.g. probes=16, key=jax.random.key(0)"
         )
     if key is not None:
         check_key(key)
-    params, xs = checks.as_arrays("params", params), checks.as_arrays("xs", xs)
-    state = checks.as_arrays("state", state)
-    _, batch_shape = checks.leading_shape(xs, input_rank(cell))
-    checks.check_one_float_dtype(params, xs)
-    state = checks.check_state(cell, params, state, xs, batch_shape)
-    checks.check_step(cell, params, state, xs)
-    if not any(map(_is_inexact, jax.tree.leaves(state))):
+    params, xs, state, _, batch_shape = prepare(cell, params, xs, state)
+    if not any(map(is_inexact, jax.tree.leaves(state))):
         raise ValueError(
             f"the state of {type(cell).__name__} must hold floating-point numbers to have a "
             "derivative, got none"
@@ -118,13 +111,15 @@ def _flow(cell: Cell, probes: int | None, axes: int, params, state, xs, key) -> 
     def back(carry, step):
         rows, log_rms = carry
         before, x = step
-        vector, rebuild = _as_vector(before, axes)
+        vector, unflatten = flatten_state(before, axes)
 
         def after(vector):
-            return _as_vector(step_with_key(cell, params, rebuild(vector), x, None)[0], axes)[0]
+            return flatten_state(step_with_key(cell, params, unflatten(vector), x, None)[0], axes)[
+                0
+            ]
 
         pull = jax.vjp(after, vector)[1]
-        rows, log_factor = _scaled(jax.vmap(lambda row: pull(row)[0])(rows))
+        rows, log_factor = _normalized(jax.vmap(lambda row: pull(row)[0])(rows))
         carry = rows, log_rms + log_factor
         return carry, measure(*carry)
 
@@ -135,10 +130,10 @@ def _flow(cell: Cell, probes: int | None, axes: int, params, state, xs, key) -> 
         return GradientFlow(log_rms, log_rms + jnp.log(largest) + math.log(len(rows)) / 2)
 
     final, states = jax.lax.scan(forward, state, xs)
-    vector, _ = _as_vector(final, axes)
+    vector, _ = flatten_state(final, axes)
     rows = _first_rows(vector, probes, key)
-    # Together of length 1 at lag 0, where the root mean square is 1, too.
-    first = _scaled(rows)[0], jnp.zeros(vector.shape[:-1], vector.dtype)
+    # Of joint length 1 at lag 0, where the root mean square is 1, too.
+    first = _normalized(rows)[0], jnp.zeros(vector.shape[:-1], vector.dtype)
     _, later = jax.lax.scan(back, first, (states, xs), reverse=True)
     return jax.tree.map(
         lambda zero, rest: jnp.concatenate([zero[None], rest[::-1]]), measure(*first), later
@@ -155,40 +150,12 @@ def _first_rows(vector: Array, probes: int | None, key: Any) -> Array:
     return jnp.broadcast_to(identity, (n, *vector.shape))
 
 
-def _scaled(rows: Array) -> tuple[Array, Array]:
-    """The rows of each batch element, brought to length 1 together, and the log of their length."""
-    # Divided by the largest first: squares leave the number format long before the numbers do.
+def _normalized(rows: Array) -> tuple[Array, Array]:
+    """The rows of each batch element, scaled to joint length 1, and the log of their length."""
+    # Divided by the largest first, because squares overflow long before the numbers do.
     largest = jnp.max(jnp.abs(rows), axis=(0, -1))
     safe = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     rows = rows / safe[..., None]
     length = jnp.sqrt(jnp.sum(rows * rows, axis=(0, -1)))
     rows = rows / jnp.where(length > 0, length, jnp.ones_like(length))[..., None]
     return rows, jnp.log(length) + jnp.log(safe)
-
-
-def _is_inexact(leaf: Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def _as_vector(state: PyTree, axes: int) -> tuple[Array, Callable[[Array], PyTree]]:
-    """A state as one real vector ``[*batch, n]``, and the way back."""
-    leaves, treedef = jax.tree.flatten(state)
-    moving = [i for i, leaf in enumerate(leaves) if _is_inexact(leaf)]
-    parts = []
-    for i in moving:
-        flat = leaves[i].reshape(*leaves[i].shape[:axes], -1)
-        parts += [flat.real, flat.imag] if jnp.iscomplexobj(flat) else [flat]
-    widest = functools.reduce(jnp.promote_types, (part.dtype for part in parts))
-    sizes = [part.shape[-1] for part in parts]
-
-    def rebuild(vector: Array) -> PyTree:
-        pieces = iter(jnp.split(vector, list(itertools.accumulate(sizes))[:-1], axis=-1))
-        rebuilt = list(leaves)
-        for i in moving:
-            piece = next(pieces)
-            if jnp.iscomplexobj(leaves[i]):
-                piece = jax.lax.complex(piece, next(pieces))
-            rebuilt[i] = piece.astype(leaves[i].dtype).reshape(leaves[i].shape)
-        return jax.tree.unflatten(treedef, rebuilt)
-
-    return jnp.concatenate([part.astype(widest) for part in parts], axis=-1), rebuild

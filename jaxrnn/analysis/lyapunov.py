@@ -1,16 +1,16 @@
-"""How fast a cell's trajectories part: Lyapunov exponents."""
+"""Lyapunov exponents: how fast nearby trajectories of a cell diverge."""
 
-from functools import partial
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrnn import _validation as checks
 from jaxrnn._arguments import check_key, check_size
-from jaxrnn._cell import Cell, input_rank
-from jaxrnn._schedule.flat_state import FlatState
+from jaxrnn._cell import Cell
+from jaxrnn._schedule.flat_state import flatten_state, is_inexact
 from jaxrnn._typing import Array, PyTree
+from jaxrnn._validation import prepare
 
 
 def lyapunov_exponents(
@@ -23,34 +23,34 @@ def lyapunov_exponents(
     burn_in: int = 0,
     key: Array | None = None,
 ) -> Array:
-    """The largest Lyapunov exponents of a cell along the trajectory that its inputs drive.
+    """The largest Lyapunov exponents of a cell along the trajectory of its inputs.
 
         Q[t] R[t] = J[t] Q[t-1],   J[t] = ∂state[t]/∂state[t-1]
         λ_i = mean over t of log |R[t]_ii|
 
-    Two states that start a little apart are e^(λ₁ t) times as far apart after t steps: a negative
-    largest exponent means that the cell forgets where it began, a positive one that it is chaotic.
-    Gradients grow and vanish at the same rate, and `engines.Newton` needs few iterations where it
-    is negative. The exponents are nats a step; of a linear cell they are the logarithms of the
-    absolute eigenvalues.
+    The distance of two nearby states grows by e^(λ₁ t) in t steps: with a negative largest exponent
+    the cell forgets its initial state, with a positive one it is chaotic. Gradients vanish or
+    explode at the same rate, and `engines.Newton` needs few iterations where it is negative. The
+    exponents are in nats a step; those of a linear cell are the logarithms of the absolute
+    eigenvalues.
 
     Args:
-        cell: the cell; without randomness.
+        cell: the cell; not a stochastic one.
         params: its parameters.
-        xs: inputs; the longer, the better the estimate, whose error falls as 1/time at best.
-        state: the state before the first step; None is ``cell.init_state``.
-        count: how many exponents; all of them for the number of floating-point elements of a
-            state, where a complex one counts as two.
-        burn_in: steps at the beginning that are left out of the mean, while the trajectory comes to
-            its attractor and Q turns to the directions that grow most.
-        key: draws the first directions; None is a fixed one. The mean forgets them.
+        xs: inputs; the error of the estimate decreases as 1/time at best.
+        state: the initial state; None is ``cell.init_state``.
+        count: the number of exponents, at most the number of floating-point elements of a state,
+            where a complex element counts as two.
+        burn_in: the number of initial steps excluded from the mean, during which the trajectory
+            converges to its attractor and Q to the directions of largest growth.
+        key: the random key of the initial directions; None is a fixed key.
 
     Shapes:
-        xs ``[time, *batch, ...]``; the result ``[*batch, count]``, the largest first up to the
-        error of the estimate.
+        xs ``[time, *batch, ...]``; the result ``[*batch, count]``, in descending
+        order up to the error of the estimate.
 
     Raises:
-        TypeError, ValueError: as `unroll` does; or ``count`` or ``burn_in`` does not fit.
+        TypeError, ValueError: as `unroll` does; or ``count`` or ``burn_in`` is out of range.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxrnn as rnn
@@ -67,13 +67,7 @@ def lyapunov_exponents(
         R. Vogt, M. Puelma Touzel, E. Shlizerman and G. Lajoie, "On Lyapunov exponents for RNNs:
         understanding information propagation using dynamical systems tools", 2022.
     """
-    checks.check_cell(cell)
-    params, xs = checks.as_arrays("params", params), checks.as_arrays("xs", xs)
-    state = checks.as_arrays("state", state)
-    time, batch_shape = checks.leading_shape(xs, input_rank(cell))
-    checks.check_one_float_dtype(params, xs)
-    state = checks.check_state(cell, params, state, xs, batch_shape)
-    checks.check_step(cell, params, state, xs)
+    params, xs, state, time, batch_shape = prepare(cell, params, xs, state)
     check_size("count", count)
     if isinstance(burn_in, bool) or not isinstance(burn_in, int):
         raise TypeError(f"burn_in must be an int, got {burn_in!r}")
@@ -83,48 +77,33 @@ def lyapunov_exponents(
         )
     if key is not None:
         check_key(key)
-    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    flat = FlatState.of(leaves, len(batch_shape))
-    if not leaves or count > flat.size:
+    floats = [leaf for leaf in jax.tree.leaves(state) if is_inexact(leaf)]
+    vector = flatten_state(state, len(batch_shape))[0] if floats else jnp.zeros(0)
+    if count > vector.shape[-1]:
         raise ValueError(
             f"count must be at most the number of floating-point elements of a state, "
-            f"{flat.size if leaves else 0}, got {count}"
+            f"{vector.shape[-1]}, got {count}"
         )
     key = jax.random.key(0) if key is None else key
-    directions = jax.random.normal(key, (*batch_shape, flat.size, count), flat.dtype)
-    growth = _growth(cell, flat, params, state, xs, directions)
-    return growth[burn_in:].mean(axis=0)
+    directions = jax.random.normal(key, (*vector.shape, count), vector.dtype)
+    return _growth(cell, len(batch_shape), params, state, xs, directions)[burn_in:].mean(axis=0)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _growth(
-    cell: Cell, flat: FlatState, params: PyTree, state: PyTree, xs: PyTree, directions: Array
+    cell: Cell, axes: int, params: PyTree, state: PyTree, xs: PyTree, directions: Array
 ) -> Array:
     """The logarithms of the diagonal of R, at each step ``[time, *batch, count]``."""
-    leaves, structure = jax.tree.flatten(state)
-    leaves = [jax.lax.convert_element_type(leaf, leaf.dtype) for leaf in leaves]  # strong types
+    # Strong types, as the step returns them.
+    state = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
-    def split(leaves: list) -> tuple[list, list]:
-        moving = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
-        return (
-            [leaf for leaf, m in zip(leaves, moving, strict=True) if m],
-            [leaf for leaf, m in zip(leaves, moving, strict=True) if not m],
-        )
+    def body(carry: tuple[PyTree, Array], x: PyTree) -> tuple[tuple[PyTree, Array], Array]:
+        state, basis = carry
+        h, unflatten = flatten_state(state, axes)
 
-    def body(carry: tuple[list, Array], x: PyTree) -> tuple[tuple[list, Array], Array]:
-        leaves, basis = carry
-        moving, rest = split(leaves)
-
-        def step(h: Array) -> tuple[Array, list]:
-            own, others = iter(flat.unpack(h)), iter(rest)
-            whole = [
-                next(own) if jnp.issubdtype(leaf.dtype, jnp.inexact) else next(others)
-                for leaf in leaves
-            ]
-            new = jax.tree.leaves(cell.step(params, structure.unflatten(whole), x)[0])
-            return flat.pack(split(new)[0]), new
-
-        h = flat.pack(moving)
+        def step(h: Array) -> tuple[Array, PyTree]:
+            new = cell.step(params, unflatten(h), x)[0]
+            return flatten_state(new, axes)[0], new
 
         def push(direction: Array) -> Array:
             return jax.jvp(step, (h,), (direction,), has_aux=True)[1]
@@ -134,5 +113,5 @@ def _growth(
         growth = jnp.log(jnp.abs(jnp.diagonal(r, axis1=-2, axis2=-1)))
         return (step(h)[1], basis), growth
 
-    carry: Any = leaves, jnp.linalg.qr(directions)[0]
+    carry: Any = state, jnp.linalg.qr(directions)[0]
     return jax.lax.scan(body, carry, xs)[1]

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxrnn._arguments import check_size
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import LSTM
 from jaxrnn.convert._arrays import as_array
 from jaxrnn.convert._network import Part, assemble, lstm_part, parts, refuse
+from jaxrnn.engines.cudnn import flat_weights
 
 
 def from_cudnn(
@@ -108,6 +107,4 @@ def to_cudnn(network: Any, params: PyTree) -> Array:
             "cuDNN has layers of one size and one number of directions, got (hidden_size, "
             f"directions) {sorted(sizes)}; convert the layers one by one"
         )
-    kernels = [k.T.ravel() for _, p in cells for k in (p.input_kernel, p.recurrent_kernel)]
-    biases = [b for _, p in cells for b in (p.bias, jnp.zeros_like(p.bias))]
-    return jnp.concatenate(kernels + biases)
+    return flat_weights([params for _, params in cells])

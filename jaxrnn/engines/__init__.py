@@ -1,4 +1,4 @@
-"""Engines: values that run a cell over time. They differ in speed, never in the result."""
+"""Engines: implementations of the loop over time. They differ in speed, never in the result."""
 
 from jaxrnn.engines._engine import Engine
 from jaxrnn.engines._trajectory import NewtonInfo

@@ -1,4 +1,4 @@
-"""Linear recurrences whose matrices are small blocks, parallel over time."""
+"""Linear recurrences with block-diagonal matrices, parallel over time."""
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +6,15 @@ import jax.numpy as jnp
 from jaxrnn._typing import Array
 
 UNROLLED = 4
-"""Blocks up to this size are multiplied element by element, across all lanes at once; larger ones
-as matrices."""
+"""Blocks up to this size are multiplied by unrolled elementwise operations, vectorized over lanes;
+larger ones by batched matrix products."""
 
 
 def block_recurrence(a: Array, b: Array, *, reverse: bool = False) -> Array:
     """All h of h[t] = a[t] h[t-1] + b[t], from h[-1] = 0; a matrix recurrence in every lane.
 
-    The map of a stretch of time, h → a h + b, is (a, b); that of two stretches, one after the
-    other, is (a₂ a₁, a₂ b₁ + b₂). That is associative, so all of them are found in log time steps.
+    The map of an interval, h → a h + b, is (a, b); that of two consecutive intervals is
+    (a₂ a₁, a₂ b₁ + b₂). This is associative, so a parallel scan takes log time steps.
 
     Args:
         a: the matrices.
@@ -33,9 +33,9 @@ def block_recurrence(a: Array, b: Array, *, reverse: bool = False) -> Array:
 
 
 def transposed_matrices(a: Array, *, reverse: bool = False) -> Array:
-    """The matrices of the transposed recurrence, which runs the other way: aᵀ, a step later."""
-    a, nothing = jnp.swapaxes(a, 1, 2), jnp.zeros_like(a[:1])
-    return jnp.concatenate([nothing, a[:-1]] if reverse else [a[1:], nothing])
+    """The matrices of the transposed recurrence, which runs in the other direction: shifted aᵀ."""
+    a, zero = jnp.swapaxes(a, 1, 2), jnp.zeros_like(a[:1])
+    return jnp.concatenate([zero, a[:-1]] if reverse else [a[1:], zero])
 
 
 def _combine_elements(earlier, later):
@@ -51,5 +51,5 @@ def _combine_matrices(earlier, later):
 
 
 def _matmul(a: Array, b: Array) -> Array:
-    # Errors of a product over all of time add up, so it is never taken in a shorter format.
+    # Rounding errors accumulate over time, so reduced precision is not used.
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

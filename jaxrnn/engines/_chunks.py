@@ -1,4 +1,4 @@
-"""Time in chunks, one after the other."""
+"""Processes a sequence in chunks of time, one after the other."""
 
 import functools
 from collections.abc import Callable
@@ -18,33 +18,33 @@ def in_chunks(
     every: int,
     reverse: bool,
     *,
-    again: bool = True,
+    checkpoint: bool = True,
 ) -> tuple[Any, Any]:
-    """Does ``run(state, xs) -> (state, ys)`` chunk by chunk; the last chunk may be shorter.
+    """Applies ``run(state, xs) -> (state, ys)`` chunk by chunk; the last chunk may be shorter.
 
-    ``again``: the backward pass does each chunk again, and needs the states between chunks only.
+    With ``checkpoint``, the backward pass recomputes each chunk and keeps only the states between.
     """
     time = jax.tree.leaves(xs)[0].shape[0]
     if time <= every:
         return run(state, xs)
     whole = time - time % every
     chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, every, *x.shape[1:]), xs)
-    if again:
+    if checkpoint:
         run = jax.checkpoint(run)
 
-    def many(state):
+    def run_whole(state):
         state, ys = jax.lax.scan(run, state, chunks, reverse=reverse)
         return state, jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
 
     if whole == time:
-        return many(state)
-    rest = jax.tree.map(lambda x: x[whole:], xs)
+        return run_whole(state)
+    remainder = jax.tree.map(lambda x: x[whole:], xs)
     if reverse:
-        state, last = run(state, rest)
-        state, first = many(state)
+        state, last = run(state, remainder)
+        state, first = run_whole(state)
     else:
-        state, first = many(state)
-        state, last = run(state, rest)
+        state, first = run_whole(state)
+        state, last = run(state, remainder)
     return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), first, last)
 
 
@@ -53,14 +53,14 @@ def masked_chunks(
 ) -> tuple[PyTree, PyTree]:
     """Chunks of a `ChunkedCell` under a mask, forward in time, without starts.
 
-    A closed form knows of no skipped steps. So each row's valid steps are moved together: it does
-    as many whole chunks as it has, and its state is held until all rows have done theirs; what is
-    left of it is done likewise in chunks of an eighth of the size, and so on down to single steps.
+    The closed form of a chunk cannot skip steps, so the valid steps of each row are compacted. Each
+    row runs as many whole chunks as it has valid steps for, and holds its state until all rows are
+    done; the remainder runs in chunks of an eighth of the size, and so on down to single steps.
     """
     time = valid.shape[0]
     count = valid.sum(axis=0, dtype=jnp.int32)
     place = jnp.maximum(jnp.cumsum(valid, axis=0, dtype=jnp.int32) - 1, 0)
-    xs = rows(xs, jnp.argsort(~valid, axis=0, stable=True))
+    xs = _gather_steps(xs, jnp.argsort(~valid, axis=0, stable=True))
 
     done, outputs = jnp.zeros_like(count), None
     size = min(every, time)
@@ -69,31 +69,33 @@ def masked_chunks(
         taken = (count - done) // size * size
         steps = jnp.arange(slots * size, dtype=jnp.int32).reshape(-1, *(1 for _ in count.shape))
         steps = jnp.broadcast_to(steps, (slots * size, *count.shape))
-        run = functools.partial(_or_hold, cell, params, taken)
-        slices = rows(xs, jnp.minimum(done + steps, time - 1)), steps
+        run = functools.partial(_chunk_or_hold, cell, params, taken)
+        slices = _gather_steps(xs, jnp.minimum(done + steps, time - 1)), steps
         state, ys = in_chunks(run, state, slices, size, reverse=False)
 
-        mine = rows(ys, jnp.clip(place - done, 0, slots * size - 1))
-        outputs = mine if outputs is None else _choose(place < done, outputs, mine)
+        mine = _gather_steps(ys, jnp.clip(place - done, 0, slots * size - 1))
+        outputs = mine if outputs is None else _select(place < done, outputs, mine)
         done = done + taken
         smaller = max(1, size // 8) if size > 1 else 0
         slots, size = (size - 1) // max(1, smaller), smaller
     return state, zero_skipped(outputs, valid)
 
 
-def _or_hold(cell: Any, params: PyTree, taken: Array, state: PyTree, slices: tuple[PyTree, Array]):
-    """A chunk of those rows that take it; the others keep their state."""
+def _chunk_or_hold(
+    cell: Any, params: PyTree, taken: Array, state: PyTree, slices: tuple[PyTree, Array]
+):
+    """A chunk, for the rows that have enough steps left; the others keep their state."""
     xs, steps = slices
     new, ys = cell.chunk(params, state, xs)
-    return _choose(steps[-1] < taken, new, state), ys
+    return _select(steps[-1] < taken, new, state), ys
 
 
-def _choose(where: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+def _select(where: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     return jax.tree.map(lambda t, f: select(where, t, f), on_true, on_false)
 
 
-def rows(tree: PyTree, times: Array) -> PyTree:
-    """Of each row, the steps at these times.
+def _gather_steps(tree: PyTree, times: Array) -> PyTree:
+    """Gathers the steps at these times, for each row.
 
     Shapes:
         leaves ``[time, *batch, ...]``, times int ``[n, *batch]`` -> ``[n, *batch, ...]``.

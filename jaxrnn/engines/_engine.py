@@ -1,4 +1,4 @@
-"""What an engine is."""
+"""The contract of an engine."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,10 +9,10 @@ from jaxrnn._typing import PyTree
 
 @runtime_checkable
 class Engine(Protocol):
-    """Runs a cell over time. A frozen dataclass that holds its own options and nothing else.
+    """Runs a cell over time. A frozen dataclass of its own options.
 
     Engines differ in speed and in the cells they accept, never in the result: for every cell that
-    it accepts, an engine agrees with `Sequential`, values and gradients.
+    it accepts, an engine returns the values and gradients of `Sequential`, up to rounding.
     """
 
     def __call__(
@@ -22,7 +22,7 @@ class Engine(Protocol):
         ...
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
-        """Says why this engine refuses the work, or None if it takes it."""
+        """The reason why this engine cannot run the work, or None if it can."""
         ...
 
 
@@ -31,12 +31,12 @@ def check_engine(engine: Any) -> None:
     if isinstance(engine, type):
         raise TypeError(
             f"engine must be an instance, got the class {engine.__name__}; "
-            f"write engine={engine.__name__}()"
+            f"pass engine={engine.__name__}()"
         )
     if not all(map(callable, (engine, getattr(engine, "why_not", None)))):
         raise TypeError(
             f"engine must be a value from jaxrnn.engines, got {brief(engine)}; "
-            "write e.g. engine=jaxrnn.engines.Sequential(), or leave it out"
+            "pass e.g. engine=jaxrnn.engines.Sequential(), or omit it"
         )
     try:
         hash(engine)

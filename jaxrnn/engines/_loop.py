@@ -1,14 +1,13 @@
-"""The loop of a schedule, and its derivative: the part that cannot leave time's order.
+"""The loop of a schedule as a scan, and its derivative.
 
-The primal is a scan. Its derivative is written as a tangent rule, from which JAX makes every other
-derivative by transposing and repeating it:
+The derivative is a tangent rule, from which JAX derives all others by transposing and repeating it:
 
-    for each product z = a W + v:   ε = a dW + dv        for all time steps at once
+    for each product z = a W + v:   ε = a dW + dv        at all time steps at once
     dz[t] = da[t] W + ε[t]                               in a scan that is linear in the tangents
 
-where the pointwise rest is replayed from the sums z that the primal kept, so that no product is
-done twice. Transposed, the scan runs backwards and yields the gradients ε̄, and the first line
-becomes dW = Σₜ a[t]ᵀ ε̄[t]: one contraction over time and batch, after the loop.
+The pointwise part is recomputed from the sums z, which the primal keeps as residuals, so no product
+is computed twice. The transposed scan runs backwards and yields the cotangents ε̄, and the first
+line becomes dW = Σₜ a[t]ᵀ ε̄[t]: one contraction over time and batch, after the loop.
 """
 
 import dataclasses
@@ -18,22 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._schedule import products as _products
+from jaxrnn._schedule import products as products_
+from jaxrnn._schedule.flat_state import is_inexact
+from jaxrnn._schedule.interpret import Operands, run_step
 from jaxrnn._schedule.partition import Schedule
-from jaxrnn._schedule.pieces import Piece, Product
+from jaxrnn._schedule.products import Product
 from jaxrnn._schedule.trace import is_literal, nested_jaxprs
 
 
-class Operands(NamedTuple):
-    """What the loop reads, in the order of the schedule's fields."""
-
-    kernels: tuple[Any, ...]  # one for each product
-    constants: tuple[Any, ...]
-    state: tuple[Any, ...]
-    stacked: tuple[Any, ...]  # [time, ...]
-
-
-class Kept(NamedTuple):
+class Residuals(NamedTuple):
     """What the primal keeps for the derivative, stacked over time."""
 
     states: tuple[Any, ...]  # before each step
@@ -42,35 +34,34 @@ class Kept(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loop:
-    """Runs a schedule's loop: ``loop(operands) -> (state, emitted)``."""
+    """Runs a schedule's loop: ``loop(operands, state) -> (state, emitted)``."""
 
     schedule: Schedule
     time: int
     reverse: bool
     unroll: int
 
-    def __call__(self, operands: Operands) -> tuple[tuple, tuple]:
-        """Returns the final state and what the steps emit, stacked."""
+    def __call__(self, operands: Operands, state: tuple) -> tuple[tuple, tuple]:
+        """Returns the final state and the stacked values that the steps emit."""
         if any(has_no_tangent_rule(eqn) for eqn in self.schedule.loop_eqns):
-            state, emitted, _ = self._primal(operands, keep=False)  # differentiated as JAX does it
+            run = self._primal  # differentiated by JAX
         else:
-            state, emitted, _ = self._differentiable(keep=False)(operands)
-        return state, emitted
+            run = self._differentiable(keep=False)
+        return run(operands, state)[:2]
 
     def _differentiable(self, keep: bool):
         @jax.custom_jvp
-        def run(operands: Operands):
-            return self._primal(operands, keep)
+        def run(operands: Operands, state: tuple):
+            return self._primal(operands, state, keep)
 
         def rule(primals, tangents):
-            # Asking the function that keeps for its values, and not the scan below it, is what
+            # The residuals come from the differentiable function, not from the scan inside it: that
             # makes the second and all further derivatives right.
-            (operands,), (moved,) = primals, tangents
-            kept: Any
-            state, emitted, kept = self._differentiable(keep=True)(operands)
-            dstate, (demitted, dkept) = self._tangent(operands, moved, kept, keep)
-            out = (state, emitted, kept if keep else ())
-            return out, _with_integers(out, (dstate, demitted, dkept))
+            residuals: Any
+            final, emitted, residuals = self._differentiable(keep=True)(*primals)
+            dfinal, (demitted, dresiduals) = self._tangent(*primals, *tangents, residuals, keep)
+            out = (final, emitted, residuals if keep else ())
+            return out, _with_float0(out, (dfinal, demitted, dresiduals))
 
         run.defjvp(rule, symbolic_zeros=True)
         return run
@@ -80,57 +71,32 @@ class Loop:
             body, carry, xs, length=self.time, reverse=self.reverse, unroll=self.unroll
         )
 
-    def _step(self, constants, state, slices, product) -> tuple[tuple, tuple]:
-        """One step; ``product(number, operand, addends)`` gives the sums of a product."""
-        plan, number = self.schedule, 0
-        env = dict(zip(plan.constants, constants, strict=True))
-        env.update(zip(plan.state_in, state, strict=True))
-        env.update(zip(plan.stacked, slices, strict=True))
-        for item in plan.loop:
-            if isinstance(item, Piece):
-                item(env)
-            else:
-                addends = [None if v is None else env[v] for v in item.addends]
-                sums = product(number, env[item.operand], addends)
-                env.update(zip(item.outvars, sums, strict=True))
-                number += 1
-        state = tuple(
-            jnp.asarray(v.val, v.aval.dtype) if is_literal(v) else env[v] for v in plan.state_out
-        )
-        return state, tuple(env[v] for v in plan.emitted)
-
-    def _primal(self, operands: Operands, keep: bool):
-        products = self.schedule.products
+    def _primal(self, operands: Operands, state: tuple, keep: bool = False):
+        plan = self.schedule
 
         def body(state, slices):
-            kept = []
+            sums = []
 
             def product(number, operand, addends):
-                whole = _products.multiply(products[number], operand, operands.kernels[number])
-                parts = _products.cut(products[number], whole)
-                kept.append(
-                    tuple(
-                        part if addend is None else addend + part
-                        for part, addend in zip(parts, addends, strict=True)
-                    )
-                )
-                return kept[-1]
+                item = plan.products[number]
+                whole = products_.multiply(item, operand, operands.kernels[number])
+                sums.append(products_.add_parts(products_.split_parts(item, whole), addends))
+                return sums[-1]
 
-            new, emitted = self._step(operands.constants, state, slices, product)
-            return new, (emitted, Kept(state, tuple(kept)) if keep else ())
+            new, emitted = run_step(plan, operands._replace(stacked=slices), state, product)
+            return new, (emitted, Residuals(state, tuple(sums)) if keep else ())
 
-        state, (emitted, kept) = self._scan(body, operands.state, operands.stacked)
-        return state, emitted, kept
+        state, (emitted, residuals) = self._scan(body, state, operands.stacked)
+        return state, emitted, residuals
 
     def _read(self) -> set[Any]:
-        """What the loop reads other than as the addend of a product."""
+        """The variables that the loop reads other than as the addend of a product."""
         plan = self.schedule
-        read = {v for item in plan.loop if isinstance(item, Piece) for v in item.invars}
-        read |= {*(product.operand for product in plan.products), *plan.emitted}
-        return read | {v for v in plan.state_out if not is_literal(v)}
+        read = plan.pointwise_reads | {*(product.operand for product in plan.products)}
+        return read | {*plan.emitted, *(v for v in plan.state_out if not is_literal(v))}
 
-    def _multiplied(self, operands: Operands, kept: Kept) -> list[Any]:
-        """What each product was applied to, for all time steps at once."""
+    def _product_operands(self, operands: Operands, residuals: Residuals) -> list[Any]:
+        """The operand of each product at all time steps."""
 
         def replay(state, slices, sums):
             found = []
@@ -139,14 +105,14 @@ class Loop:
                 found.append(operand)
                 return sums[number]
 
-            self._step(operands.constants, state, slices, product)
+            run_step(self.schedule, operands._replace(stacked=slices), state, product)
             return found
 
-        return jax.vmap(replay)(kept.states, operands.stacked, kept.sums)
+        return jax.vmap(replay)(residuals.states, operands.stacked, residuals.sums)
 
-    def _forced(self, operands: Operands, tangents: Operands, kept: Kept):
-        """The ε of every product, part by part, for all time steps at once; None where zero."""
-        plan, forced, inputs = self.schedule, [], None
+    def _increments(self, operands: Operands, tangents: Operands, residuals: Residuals):
+        """The ε of every product, part by part, at all time steps; None where it is zero."""
+        plan, increments, inputs = self.schedule, [], None
         addend_tangents = dict(zip(plan.stacked, tangents.stacked, strict=True))
         for v, tangent in zip(plan.constants, tangents.constants, strict=True):
             addend_tangents[v] = None if tangent is None else tangent[None]
@@ -154,39 +120,36 @@ class Loop:
             parts = [None] * len(product.outvars)
             dkernel = tangents.kernels[number]
             if dkernel is not None:
-                inputs = inputs or self._multiplied(operands, kept)
-                parts = _products.for_all_time(product, inputs[number], dkernel)
+                inputs = inputs or self._product_operands(operands, residuals)
+                parts = products_.multiply_over_time(product, inputs[number], dkernel)
             dvs = [addend_tangents.get(v) for v in product.addends]
-            forced.append(
+            increments.append(
                 tuple(
                     part
                     if dv is None
                     else jnp.broadcast_to(dv, z.shape) + (0 if part is None else part)
-                    for part, dv, z in zip(parts, dvs, kept.sums[number], strict=True)
+                    for part, dv, z in zip(parts, dvs, residuals.sums[number], strict=True)
                 )
             )
-        return tuple(forced)
+        return tuple(increments)
 
-    def _tangent(self, operands: Operands, tangents: Operands, kept: Kept, keep: bool):
-        """The tangents of what `_primal` returns, None for integers."""
-        plan, products = self.schedule, self.schedule.products
-        tangents = Operands(*(tuple(map(_nonzero, group)) for group in tangents))
-        forced = self._forced(operands, tangents, kept)
-        # What only serves as an addend has done its part in ε.
+    def _tangent(self, operands, state, doperands, dstate, residuals: Residuals, keep: bool):
+        """The tangents of the results of `_primal`, None for integers."""
+        plan = self.schedule
+        doperands = Operands(*(tuple(map(nonzero_tangent, group)) for group in doperands))
+        increments = self._increments(operands, doperands, residuals)
+        # The tangents of pure addends are part of ε already.
         read = self._read()
-        dconstants = tuple(
-            t if v in read else None
-            for v, t in zip(plan.constants, tangents.constants, strict=True)
-        )
-        dstacked = tuple(
-            t if v in read else None for v, t in zip(plan.stacked, tangents.stacked, strict=True)
-        )
-        stacked = tuple(
-            x if v in read else None for v, x in zip(plan.stacked, operands.stacked, strict=True)
-        )
+
+        def where_read(variables, values):
+            return tuple(x if v in read else None for v, x in zip(variables, values, strict=True))
+
+        dconstants = where_read(plan.constants, doperands.constants)
+        dstacked = where_read(plan.stacked, doperands.stacked)
+        stacked = where_read(plan.stacked, operands.stacked)
         kernels = [
-            _products.transposed(product, kernel)
-            for product, kernel in zip(products, operands.kernels, strict=True)
+            products_.transposed_kernel(product, kernel)
+            for product, kernel in zip(plan.products, operands.kernels, strict=True)
         ]
 
         def linear(dstate, slices):
@@ -197,15 +160,17 @@ class Loop:
                 replayed = []
 
                 def product(number, operand, addends):
-                    replayed.append(
-                        _replay(products[number], sums[number], operand, kernels[number])
-                    )
+                    item = plan.products[number]
+                    replayed.append(_replay(item, sums[number], operand, kernels[number]))
                     return replayed[-1]
 
-                new, emitted = self._step(
-                    _merge(operands.constants, constants), state, _merge(stacked, inputs), product
+                values = Operands(
+                    operands.kernels,
+                    _merge(operands.constants, constants),
+                    _merge(stacked, inputs),
                 )
-                again = Kept(state, tuple(replayed)) if keep else ()
+                new, emitted = run_step(plan, values, state, product)
+                again = Residuals(state, tuple(replayed)) if keep else ()
                 return _inexact(new), _inexact((emitted, again))
 
             primals = (
@@ -218,19 +183,19 @@ class Loop:
             return jax.jvp(step, primals, (dstate, dconstants, dslices, dsums))[1]
 
         dstate = tuple(
-            (jnp.zeros_like(a) if t is None else t) if _is_inexact(a) else None
-            for a, t in zip(operands.state, tangents.state, strict=True)
+            (jnp.zeros_like(a) if t is None else t) if is_inexact(a) else None
+            for a, t in zip(state, map(nonzero_tangent, dstate), strict=True)
         )
-        slices = (kept, stacked, dstacked, forced)
-        # The replay's own intermediate values are not worth their memory.
+        slices = (residuals, stacked, dstacked, increments)
+        # The intermediate values of the replay are recomputed, not kept.
         return self._scan(jax.checkpoint(linear, prevent_cse=False), dstate, slices)
 
 
 def has_no_tangent_rule(eqn: Any) -> bool:
-    """Whether JAX cannot take an equation's tangent for us, and then transpose or batch it.
+    """Whether JAX cannot differentiate an equation forwards, and then transpose or batch it.
 
-    A function under `jax.custom_vjp` has no tangent. A `cond` under `jax.vmap` turns into a
-    selection whose tangent JAX cannot transpose.
+    A function under `jax.custom_vjp` has no tangent. A `cond` under `jax.vmap` becomes a `select`
+    whose tangent JAX cannot transpose.
     """
     name = eqn.primitive.name
     return (
@@ -241,7 +206,7 @@ def has_no_tangent_rule(eqn: Any) -> bool:
 
 
 def _replay(product: Product, sums, operand, kernel):
-    """The sums that were kept, with the derivative of the product that they hold."""
+    """The sums from the residuals, with the derivative of the product."""
 
     @jax.custom_jvp
     def replay(sums, operand, kernel):
@@ -251,38 +216,35 @@ def _replay(product: Product, sums, operand, kernel):
     def rule(primals, tangents):
         sums, _, kernel = primals
         dsums, doperand, _ = tangents
-        parts = _products.cut(product, _products.linear_multiply(product, doperand, kernel))
-        return sums, tuple(d + part for d, part in zip(dsums, parts, strict=True))
+        whole = products_.linear_multiply(product, doperand, kernel)
+        return sums, products_.add_parts(products_.split_parts(product, whole), dsums)
 
     return replay(sums, operand, kernel)
 
 
-# Trees with holes: None stands where there is no tangent -----------------------------------------
+# Trees with None where there is no tangent --------------------------------------------------------
 
 
-def _is_inexact(leaf) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def _nonzero(tangent):
+def nonzero_tangent(tangent: Any) -> Any:
+    """The tangent, or None if it is a symbolic zero or that of an integer."""
     zero = isinstance(tangent, jax.custom_derivatives.SymbolicZero)
     return None if zero or tangent.dtype == jax.dtypes.float0 else tangent
 
 
 def _inexact(tree):
-    return jax.tree.map(lambda leaf: leaf if _is_inexact(leaf) else None, tree)
+    return jax.tree.map(lambda leaf: leaf if is_inexact(leaf) else None, tree)
 
 
-def _merge(whole, some) -> tuple:
-    return tuple(w if s is None else s for w, s in zip(whole, some, strict=True))
+def _merge(values, replacements) -> tuple:
+    return tuple(v if r is None else r for v, r in zip(values, replacements, strict=True))
 
 
-def _where_given(whole, tangents) -> tuple:
-    return tuple(None if t is None else w for w, t in zip(whole, tangents, strict=True))
+def _where_given(values, tangents) -> tuple:
+    return tuple(None if t is None else v for v, t in zip(values, tangents, strict=True))
 
 
-def _with_integers(primals, tangents):
-    """Fills the holes of a tangent with the zeros that JAX wants for integers."""
+def _with_float0(primals, tangents):
+    """Replaces None among the tangents by the zeros that JAX requires for integers."""
     return jax.tree.map(
         lambda p, t: np.zeros(p.shape, jax.dtypes.float0) if t is None else t, primals, tangents
     )

@@ -1,4 +1,4 @@
-"""The engine that is parallel in time, where the recurrence is affine."""
+"""The engine that is parallel in time, for affine recurrences."""
 
 import functools
 import types
@@ -20,40 +20,39 @@ from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.wrappers.masked import Masked
 
 CPU_CHUNK_BYTES = 2**20
-"""States of one chunk of an affine cell on a CPU: what its caches hold beside the rest."""
+"""Bytes of the states of one chunk of an affine cell on a CPU, to fit its caches."""
 MATRIX_CHUNK = 64
-"""Steps in one chunk of a cell with a closed form for chunks."""
+"""Steps per chunk of a `ChunkedCell`."""
 
 
 @frozen
 class Associative:
-    """Parallel in time, for cells whose state moves by an affine map.
+    """Parallel in time, for cells whose state update is affine.
 
-    An `AffineCell` gives its factors and increments for all time at once, its states are one
-    linear recurrence, and its outputs follow for all time at once. The gradient is one recurrence
-    more, in reverse; nothing is kept for it but factors and states. A `ChunkedCell` does each chunk
-    by its own closed form, made of matrix products.
+    An `AffineCell` gives its factors and increments for all time steps at once, its states solve
+    one linear recurrence, and its outputs follow for all time steps at once. The gradient is a
+    second recurrence, in reverse, whose only residuals are factors and states. A `ChunkedCell` runs
+    each chunk by its own closed form, made of matrix products.
 
-    Between chunks only the state is kept, and the backward pass does each chunk again. Masks,
-    starts and both directions of time are taken, but for starts of cells that have nothing but a
-    closed form for chunks. Every JAX transformation works, to any order.
+    Only the state is kept between chunks, and the backward pass recomputes each chunk. Supports
+    masks, starts and both directions of time, except starts of cells that are only chunked.
+    Supports every JAX transformation, to any order.
 
     Args:
-        chunk_size: steps that are done at once; chunks follow one after the other. None takes 64
+        chunk_size: the number of steps computed at once; chunks run one after the other. None is 64
             for a `ChunkedCell`; otherwise, on a CPU, as many as have 1 MiB of states, and elsewhere
             the whole sequence.
-        tree: whether the linear recurrence within a chunk is a tree of multiply-adds, or a loop
-            around one. None is a loop on a CPU and a tree elsewhere. (The rest of an affine cell's
-            work is parallel in any case.)
-        axis_name: the axis of the mesh over whose devices time is cut: `jax.set_mesh` with
-            automatic axes, and inputs that lie ``P(axis_name, ...)``; or an axis of `jax.shard_map`
-            that ``unroll`` is called in. Each device does its own stretch of time, then one
-            recurrence over stretches gives what enters each. For an `AffineCell`, in one chunk.
+        tree: whether the linear recurrence within a chunk is a tree of multiply-adds or a loop.
+            None is a loop on a CPU and a tree elsewhere. (The rest of an affine cell is computed in
+            parallel in any case.)
+        axis_name: the mesh axis over which time is sharded: `jax.set_mesh` with automatic axes, and
+            inputs sharded ``P(axis_name, ...)``; or an axis of `jax.shard_map` that ``unroll`` is
+            called in. Each device runs its own part of the sequence, then one recurrence over the
+            parts gives the state that enters each. For an `AffineCell`, in one chunk.
 
     Raises:
-        TypeError, ValueError: an option is of the wrong kind, or ``chunk_size`` is given together
-            with ``axis_name``; or the engine is called for work that it does not take, and then the
-            message says why.
+        TypeError, ValueError: an option has the wrong type, or ``chunk_size`` and ``axis_name`` are
+            both given; or, when called, this engine cannot run the cell, with the reason.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -71,8 +70,8 @@ class Associative:
 
     Note:
         Measured on two CPU cores with AVX-512, jax 0.10.2, float32, forward and backward: a tree in
-        chunks takes 1.1 to 1.5 times as long as a loop in chunks, and the whole at once 1.1 to 2
-        times where its states are many MiB. Nothing of this has been measured on a GPU.
+        chunks takes 1.1 to 1.5 times as long as a loop in chunks, and one chunk 1.1 to 2 times
+        where its states are many MiB. These have not been measured on a GPU.
     """
 
     chunk_size: int | None = None
@@ -91,26 +90,23 @@ class Associative:
         if self.axis_name is not None and self.chunk_size is not None:
             raise ValueError(
                 f"chunk_size={self.chunk_size} and axis_name={self.axis_name!r} were both given; "
-                "what each device holds of time is one chunk: leave out chunk_size"
+                "the part of the sequence on each device is one chunk: omit chunk_size"
             )
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
-        """Says why this engine refuses the work, or None if it takes it."""
-        if self._in_closed_form(cell, xs):
+        """The reason why this engine cannot run the work, or None if it can."""
+        if self._runs_chunked(cell, xs):
             return None
         if not is_affine(cell):
             if is_chunked(_unmasked(cell)):
-                if self.axis_name is not None:
-                    what = "does not say how chunks on different devices combine"
-                else:
-                    what = "has no place for starts"
+                what = "starts" if self.axis_name is None else "chunks on different devices"
                 return (
-                    f"the closed form of {_name(cell)} for chunks {what}, and it has no "
-                    "elementwise affine one; use engines.Hoisted()"
+                    f"the chunked form of {_name(cell)} does not support {what}, and it has no "
+                    "affine form; use engines.Hoisted()"
                 )
             return (
-                f"{_name(cell)} has neither an affine form nor one for chunks of time (affine or "
-                "chunk), or none that draws at each step; use engines.Hoisted()"
+                f"{_name(cell)} has neither an affine form nor a chunked form (affine or chunk), "
+                "or none that takes a random key; use engines.Hoisted()"
             )
         if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(state)):
             return f"the state of {_name(cell)} holds integers; use engines.Hoisted()"
@@ -122,17 +118,17 @@ class Associative:
         time = jax.tree.leaves(xs)[0].shape[0]
         if axis not in kinds:
             return (
-                f"axis_name={axis!r} is no axis of the mesh, whose axes are {mesh.axis_names}; "
+                f"axis_name={axis!r} is not an axis of the mesh, whose axes are {mesh.axis_names}; "
                 "call within jax.set_mesh(mesh)"
             )
         if kinds[axis] == AxisType.Manual and isinstance(cell, Masked):
             return (
-                "lengths, mask and starts speak of the whole of time, and within shard_map a "
-                "device sees a part; call with whole arrays, within jax.set_mesh(mesh)"
+                "lengths, mask and starts refer to the whole sequence, and within shard_map a "
+                "device has only a part; call with whole arrays, within jax.set_mesh(mesh)"
             )
         if kinds[axis] == AxisType.Explicit:
             return (
-                f"axis_name={axis!r} is an axis with explicit shardings; make the mesh with "
+                f"axis_name={axis!r} is an axis with explicit shardings; create the mesh with "
                 "axis_types=(jax.sharding.AxisType.Auto, ...), or call within shard_map"
             )
         if kinds[axis] == AxisType.Auto and time % mesh.shape[axis]:
@@ -150,29 +146,29 @@ class Associative:
         if reason is not None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
         every = self.steps_at_once(cell, state, xs)
-        if not self._in_closed_form(cell, xs):
+        if not self._runs_chunked(cell, xs):
             run = functools.partial(self._affine, cell, params, reverse=reverse)
             return in_chunks(run, state, xs, every, reverse)
 
-        xs = _flipped(xs, reverse)
+        xs = _flip(xs, reverse)
         if isinstance(cell, Masked):
             state, ys = masked_chunks(cell.cell, params, state, xs.x, xs.valid, every)
         else:
             run = functools.partial(cell.chunk, params)  # pyright: ignore[reportAttributeAccessIssue]
             state, ys = in_chunks(run, state, xs, every, reverse=False)
-        return state, _flipped(ys, reverse)
+        return state, _flip(ys, reverse)
 
-    def _in_closed_form(self, cell: Any, xs: PyTree) -> bool:
-        """Whether the cell's own form for chunks is the one to take."""
+    def _runs_chunked(self, cell: Any, xs: PyTree) -> bool:
+        """Whether the chunked form of the cell is used."""
         if self.axis_name is not None or not is_chunked(_unmasked(cell)):
             return False
         return not isinstance(cell, Masked) or xs.start is None
 
     def steps_at_once(self, cell: Cell, state: PyTree, xs: PyTree) -> int:
-        """The size of a chunk, where it is chosen the one that has been measured as fastest."""
+        """The size of a chunk; by default the fastest in measurements."""
         if self.chunk_size is not None:
             return self.chunk_size
-        if self._in_closed_form(cell, xs):
+        if self._runs_chunked(cell, xs):
             return MATRIX_CHUNK
         if self.axis_name is not None or jax.default_backend() != "cpu":
             return jax.tree.leaves(xs)[0].shape[0]
@@ -181,7 +177,7 @@ class Associative:
 
     def _affine(self, cell: Any, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool):
         """One chunk of an affine cell."""
-        a, b = over_time(cell.affine, params, xs)
+        a, b = map_over_time(cell.affine, params, xs)
         tree = jax.default_backend() != "cpu" if self.tree is None else self.tree
         solve = functools.partial(
             linear_recurrence, reverse=reverse, tree=tree, axis_name=self.axis_name
@@ -189,9 +185,9 @@ class Associative:
         if self.axis_name is not None:
             mesh = jax.sharding.get_abstract_mesh()
             if self.axis_name not in mesh.manual_axes:
-                cut = P(self.axis_name)
+                spec = P(self.axis_name)
                 solve = jax.shard_map(
-                    solve, in_specs=(cut, cut, P()), out_specs=cut, axis_names={self.axis_name}
+                    solve, in_specs=(spec, spec, P()), out_specs=spec, axis_names={self.axis_name}
                 )
 
         def states(a: Array, b: Array, initial: Array) -> Array:
@@ -199,7 +195,7 @@ class Associative:
             return solve(a.reshape(a.shape[0], *(1,) * (b.ndim - a.ndim), *a.shape[1:]), b, initial)
 
         hs = jax.tree.map(states, a, b, state)
-        ys = over_time(lambda params, hx: cell.readout(params, *hx), params, (hs, xs))
+        ys = map_over_time(lambda params, hx: cell.readout(params, *hx), params, (hs, xs))
         return jax.tree.map(lambda h: self._end(h, reverse), hs), ys
 
     def _end(self, hs: Array, reverse: bool) -> Array:
@@ -212,8 +208,10 @@ class Associative:
         return jax.lax.psum(jnp.where(last, end, jnp.zeros_like(end)), self.axis_name)
 
 
-def over_time(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, xs: PyTree) -> PyTree:
-    """``function(params, x)`` for all time steps, as `Hoisted` does what does not see the state."""
+def map_over_time(
+    function: Callable[[PyTree, PyTree], PyTree], params: PyTree, xs: PyTree
+) -> PyTree:
+    """``function(params, x)`` at all time steps, as `Hoisted` runs what does not need the state."""
     stateless = types.SimpleNamespace(step=lambda params, state, x: ((), function(params, x)))
     return Hoisted()(stateless, params, (), xs)[1]  # pyright: ignore[reportArgumentType]
 
@@ -222,12 +220,12 @@ def _unmasked(cell: Any) -> Any:
     return cell.cell if isinstance(cell, Masked) else cell
 
 
-def _flipped(tree: PyTree, reverse: bool) -> PyTree:
+def _flip(tree: PyTree, reverse: bool) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree) if reverse else tree
 
 
 def _name(cell: Any) -> str:
-    """The cell's class, with those of the cells that it wraps."""
+    """The class of the cell, with those of the cells that it wraps."""
     if isinstance(cell, Masked):
         return _name(cell.cell)
     inside = getattr(cell, "cell", None)

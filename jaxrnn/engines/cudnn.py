@@ -1,5 +1,6 @@
-"""NVIDIA's own kernel for LSTM."""
+"""The cuDNN kernel for LSTM."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
-from jaxrnn._typing import PyTree
+from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells.lstm import LSTM, LSTMState
 from jaxrnn.wrappers.masked import Masked
 
@@ -16,12 +17,12 @@ from jaxrnn.wrappers.masked import Masked
 class CuDNN:
     """cuDNN's LSTM kernel, through JAX's binding `jax.experimental.rnn`.
 
-    Takes `LSTM` in float32 on a GPU, with one batch axis, forward in time, and no mask or starts;
-    refuses everything else with the reason. It has a gradient with respect to parameters, inputs
-    and initial state, in reverse mode and to first order only: that is what the binding offers.
+    Accepts `LSTM` in float32 on a GPU, with one batch axis, forward in time, without mask or
+    starts. The binding supports gradients with respect to parameters, inputs and initial state, in
+    reverse mode and to first order only.
 
     Raises:
-        ValueError: when called for work that it does not take; the message says why.
+        ValueError: when called, this engine cannot run the cell, with the reason.
 
     Example:
         >>> import jaxrnn as rnn
@@ -33,14 +34,14 @@ class CuDNN:
     """
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
-        """Says why this engine refuses the work, or None if it takes it."""
+        """The reason why this engine cannot run the work, or None if it can."""
         if isinstance(cell, Masked):
-            return "cuDNN runs whole sequences, without mask or starts; use engines.Hoisted()"
+            return "cuDNN's binding has no mask or starts; use engines.Hoisted()"
         if type(cell) is not LSTM:
             kind = type(cell).__name__
             return f"cuDNN's binding runs LSTM only, and this cell is {kind}; use engines.Hoisted()"
         if xs.dtype != jnp.float32:
-            return f"cuDNN's binding takes float32, and xs are {xs.dtype}; use engines.Hoisted()"
+            return f"cuDNN's binding takes float32, got xs of {xs.dtype}; use engines.Hoisted()"
         if xs.ndim != 3:
             return (
                 f"cuDNN's binding takes xs [time, batch, features], got shape {xs.shape}; reshape "
@@ -62,29 +63,29 @@ class CuDNN:
         from jax.experimental import rnn as binding
 
         time, batch, features = xs.shape
-        lstm: Any = binding.lstm  # jax.custom_vjp loses the type of what it returns
+        lstm: Any = binding.lstm  # jax.custom_vjp loses the type of its result
         ys, hidden, cell_state = lstm(
             jnp.swapaxes(xs, 0, 1),
             state.hidden[None],
             state.cell[None],
-            flat_weights(params),
+            flat_weights([params]),
             jnp.full((batch,), time, jnp.int32),
             features,
             cast(LSTM, cell).hidden_size,
             num_layers=1,
             dropout=0.0,
             bidirectional=False,
-            precision=jax.lax.Precision.HIGHEST,  # no TF32: exact to rounding, as all engines are
+            precision=jax.lax.Precision.HIGHEST,  # no TF32: exact up to rounding, as all engines
         )
         return LSTMState(hidden[0], cell_state[0]), jnp.swapaxes(ys, 0, 1)
 
 
-def flat_weights(params: PyTree) -> jax.Array:
-    """Parameters of `LSTM` as the flat vector that cuDNN reads: W, U, then two biases.
+def flat_weights(layers: Sequence[Any]) -> Array:
+    """Packs the parameters of `LSTM` layers into the weight vector of cuDNN.
 
-    cuDNN's gates come in the same order, i, f, g, o, a matrix as ``[4 * hidden, features]``. Its
-    second bias is zero.
+    The vector holds the kernels W and U of all layers, then two biases of each; the second is zero.
+    The gates have the same order, i, f, g, o, and a matrix has shape ``[4 * hidden, features]``.
     """
-    bias = params.bias
-    parts = (params.input_kernel.T, params.recurrent_kernel.T, bias, jnp.zeros_like(bias))
-    return jnp.concatenate([part.reshape(-1) for part in parts])
+    kernels = [k.T.ravel() for p in layers for k in (p.input_kernel, p.recurrent_kernel)]
+    biases = [b for p in layers for b in (p.bias, jnp.zeros_like(p.bias))]
+    return jnp.concatenate(kernels + biases)

@@ -1,48 +1,41 @@
-"""The engine that finds an expert's schedule in a textbook step."""
+"""The engine that derives an optimized schedule from the step of a cell."""
 
 import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxrnn._arguments import check_size
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
-from jaxrnn._schedule.partition import Schedule, schedule
-from jaxrnn._schedule.products import is_plain_product, over_time
-from jaxrnn._schedule.trace import (
-    INPUTS,
-    PARAMS,
-    canonical_step,
-    is_literal,
-    nbytes,
-    separates_gates,
-)
+from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
+from jaxrnn._schedule.partition import Schedule, schedule_cell
+from jaxrnn._schedule.products import is_plain_product
+from jaxrnn._schedule.trace import nbytes
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._chunks import in_chunks
-from jaxrnn.engines._loop import Loop, Operands
+from jaxrnn.engines._loop import Loop
 
 
 @frozen
 class Hoisted:
-    """Takes out of the loop whatever need not be in it, in both directions of time.
+    """Hoists everything that does not depend on the state out of the loop over time.
 
-    The step is traced and its equations are sorted by what they depend on: what depends on
-    parameters only runs once; what depends on inputs runs for all time steps in one product; what
-    is not fed back runs after the loop. In the backward pass the pointwise part is replayed, no
-    product is done again, and the gradient of a recurrent kernel is one product over time and batch
-    after the loop (an outer product, which gives more than it is made of, counts as pointwise). See
-    `jaxrnn.explain` for the schedule of a cell.
+    The step is traced and its equations are sorted by what they depend on: equations of parameters
+    only run once, equations of inputs run for all time steps in one product, and results that are
+    not fed back are computed after the loop. The backward pass recomputes the pointwise part and no
+    product, and the gradient of a recurrent kernel is one product over time and batch after the
+    loop (an outer product, whose result is larger than its operands, counts as pointwise).
+    `jaxrnn.explain` shows the schedule of a cell.
 
-    Takes every cell: what it cannot split stays in the loop. Every JAX transformation works, to any
-    order.
+    Accepts every cell; equations that cannot be hoisted stay in the loop. Supports every JAX
+    transformation, to any order.
 
     Args:
         unroll: steps in one iteration of the compiled loop.
-        checkpoint_every: keep the state only at every so many steps, and compute what lies between
-            again in the backward pass; None keeps what the backward pass needs of every step. About
-            √time takes the least memory.
+        checkpoint_every: the number of steps between checkpoints. The backward pass keeps only the
+            states at checkpoints and recomputes the steps between them; about √time needs the least
+            memory. None keeps the residuals of every step.
 
     Raises:
         TypeError, ValueError: an option is not a positive int.
@@ -69,63 +62,33 @@ class Hoisted:
             check_size("checkpoint_every", self.checkpoint_every)
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
-        """Never refuses."""
+        """Always None: every cell is accepted."""
         return None
 
     def __call__(
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
-        x = jax.tree.map(lambda leaf: leaf[0], xs)
-        step = canonical_step(cell.step, params, state, x, separate=separates_gates())
-        plan = schedule(step, len(jax.tree.leaves(state)))
-
-        inputs = [
-            v for v, kind in zip(plan.jaxpr.invars, step.kinds, strict=True) if kind == INPUTS
-        ]
-        fixed = [v for v, kind in zip(plan.jaxpr.invars, step.kinds, strict=True) if kind == PARAMS]
-        once = dict(zip(fixed, [*step.constants, *jax.tree.leaves(params)], strict=True))
-        plan.before(once)
+        plan = schedule_cell(cell, params, state, xs)
+        once = run_before(plan, params)
 
         def run(state: list, slices: list) -> tuple[list, list]:
-            return _run(plan, once, state, dict(zip(inputs, slices, strict=True)), self, reverse)
+            values, time = dict(once), slices[0].shape[0]
+            operands, stacked = run_inputs(plan, values, slices)
+            final, emitted = Loop(plan, time, reverse, self.unroll)(operands, tuple(state))
+            stacked.update(zip(plan.emitted, emitted, strict=True))
+            return list(final), run_after(plan, values, stacked, time)
 
         leaves, slices = jax.tree.leaves(state), jax.tree.leaves(xs)
         if self.checkpoint_every is not None:
-            state, ys = in_chunks(run, leaves, slices, self.checkpoint_every, reverse)
+            leaves, ys = in_chunks(run, leaves, slices, self.checkpoint_every, reverse)
         else:
-            steps = _steps_at_a_time(plan, slices[0].shape[0])
-            state, ys = in_chunks(run, leaves, slices, steps, reverse, again=False)
-        return jax.tree.unflatten(step.out_tree, [*state, *ys])
+            steps = _steps_per_chunk(plan, slices[0].shape[0])
+            leaves, ys = in_chunks(run, leaves, slices, steps, reverse, checkpoint=False)
+        return jax.tree.unflatten(plan.step.out_tree, [*leaves, *ys])
 
 
-def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted, reverse: bool):
-    """The whole schedule over one stretch of time."""
-    once = dict(once)
-    time = next(iter(stacked.values())).shape[0]
-    over_time(plan.inputs, once, stacked)
-    loop = Loop(plan, time, reverse, engine.unroll)
-    final, emitted = loop(
-        Operands(
-            kernels=tuple(once[product.kernel] for product in plan.products),
-            constants=tuple(once[v] for v in plan.constants),
-            state=tuple(state),
-            stacked=tuple(stacked[v] for v in plan.stacked),
-        )
-    )
-    stacked.update(zip(plan.emitted, emitted, strict=True))
-    over_time(plan.after, once, stacked)
-
-    def output(v):
-        if not is_literal(v) and v in stacked:
-            return stacked[v]
-        value = jnp.asarray(v.val, v.aval.dtype) if is_literal(v) else once[v]
-        return jnp.broadcast_to(value, (time, *value.shape))
-
-    return list(final), [output(v) for v in plan.outputs]
-
-
-# How many steps at a time: forward and backward passes on two cores that share 32 MiB of cache, ms.
+# Steps per chunk: forward and backward passes on two cores that share 32 MiB of cache, in ms.
 #   steps                          1      2      4      8     16     32    128    all   weights
 #   128, 32, 128, 256 LSTM      53.0                 45.9   47.2                 61.2   1.5 MiB
 #   the same, GRU                                    33.0   42.1   46.3          48.4   1.1
@@ -137,24 +100,24 @@ def _run(plan: Schedule, once: dict, state: list, stacked: dict, engine: Hoisted
 #   64, 256, 128, 256 GRU        132           174    191                         157   1.1
 #   64, 32, 768, 768 GRU         213                  159    150                  137   13.5
 #   64, 16, 1024, 1024 LSTM      408                  220    202                  175   32
-# Memory costs when it is touched for the first time, 0.25 ms a MiB, and again beyond the cache.
-# The C library of Linux keeps a block of up to 32 MiB for the next call, and returns a larger one
+# Memory costs 0.25 ms a MiB when it is touched for the first time, and again beyond the cache. The
+# C library of Linux keeps a freed block of up to 32 MiB for the next call and returns a larger one
 # to the system: 1000 steps of a GRU, 16 rows of 64, took 14.8 ms with 31 MiB and 22.8 with 37.
-# Against that, each chunk adds up the gradient of all weights once more, and copies what it keeps;
-# but one step alone, if its rows are enough for a good product, copies nothing.
-LITTLE = 8 * 2**20  # bytes of all of time: no chunks
-CHUNK = (5 * 2**19, 5 * 2**20)  # bytes of a chunk, least and most
-BLOCK = 30 * 2**20
-WIDE = (3 * 2**18, 128)  # bytes and rows of a step: one at a time
+# On the other hand, each chunk accumulates the gradient of all weights once and copies its
+# residuals; a chunk of one step, if its rows suffice for an efficient product, copies nothing.
+SMALL = 8 * 2**20  # bytes of the whole sequence: no chunks
+CHUNK = (5 * 2**19, 5 * 2**20)  # bytes of a chunk, minimum and maximum
+BLOCK = 30 * 2**20  # bytes that the allocator keeps
+WIDE = (3 * 2**18, 128)  # bytes and rows of a step: chunks of one step
 HEAVY = 10 * 2**20  # bytes of weights: no chunks
 
 
-def _steps_at_a_time(plan: Schedule, time: int) -> int:
-    """How many steps a CPU takes at a time; a GPU takes all of them at once."""
+def _steps_per_chunk(plan: Schedule, time: int) -> int:
+    """The number of steps per chunk on a CPU; on a GPU the whole sequence is one chunk."""
     if jax.default_backend() != "cpu":
         return time
-    # The gradient of a convolution's kernel, taken within the loop over chunks, is not done by the
-    # fast kernel: 84 ms became 1,386 for a ConvLSTM on a line.
+    # Inside the loop over chunks, XLA does not use its fast kernel for the gradient of a
+    # convolution's kernel: 84 ms became 1,386 for a 1D ConvLSTM.
     if any(
         eqn.primitive.name == "conv_general_dilated" for eqn in (*plan.inputs.eqns, *plan.loop_eqns)
     ):
@@ -168,13 +131,13 @@ def _steps_at_a_time(plan: Schedule, time: int) -> int:
     kept = sum(nbytes(v) for v in dict.fromkeys([*sums, *plan.state_in, *plan.emitted]))
     kept += sum(nbytes(v) for v in plan.stacked if v not in addends)
     step = sum(nbytes(v) for v in [*plan.stacked, *sums, *plan.state_in])
-    if time * step <= LITTLE or weights > HEAVY:
+    if time * step <= SMALL or weights > HEAVY:
         return time
     if step >= WIDE[0] and rows >= WIDE[1]:
         return 1
     room = (BLOCK - time * kept) // 2
     chunk = max(5 * weights // 4, min(max(room, CHUNK[0]), CHUNK[1]))
     steps = max(1, chunk // step)
-    # Chunks that leave no rest save the compilation of a second loop.
+    # Chunks without a remainder save the compilation of a second loop.
     whole = [n for n in range(steps // 2, steps + 1) if n and time % n == 0]
     return max(whole, default=steps)

@@ -1,4 +1,4 @@
-"""The engine that solves for a whole trajectory at once."""
+"""The engine that solves for all states at once, by Newton's method."""
 
 import math
 from typing import Any, NamedTuple
@@ -9,26 +9,18 @@ import jax.numpy as jnp
 from jaxrnn._arguments import check_size, is_number
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
-from jaxrnn._schedule.flat_state import FlatState, batch_rank
-from jaxrnn._schedule.jacobian import Blocks, rows_are_apart, state_blocks
-from jaxrnn._schedule.partition import Schedule, schedule
-from jaxrnn._schedule.products import over_time
-from jaxrnn._schedule.trace import (
-    INPUTS,
-    PARAMS,
-    Step,
-    canonical_step,
-    is_literal,
-    nested_jaxprs,
-    separates_gates,
-)
+from jaxrnn._schedule.flat_state import FlatState, batch_rank, is_inexact
+from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
+from jaxrnn._schedule.jacobian import Blocks, rows_are_independent, state_blocks
+from jaxrnn._schedule.partition import Schedule, schedule_cell
+from jaxrnn._schedule.trace import is_literal, nested_jaxprs
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.engines._trajectory import Knowns, NewtonInfo, Trajectory
-from jaxrnn.engines._transition import Fixed, Transition
+from jaxrnn.engines._trajectory import NewtonInfo, Trajectory
+from jaxrnn.engines._transition import Transition
 from jaxrnn.engines.sequential import Sequential
 
 LARGEST_BLOCK = 256
-"""A Jacobian of larger blocks is not formed: it is a matrix of this size at every time step."""
+"""Jacobians with larger blocks are not formed: a matrix of this size at every time step and row."""
 
 
 @frozen
@@ -38,33 +30,34 @@ class Newton:
         d[t] = J[t] d[t-1] + f(h[t-1], x[t]) - h[t],   h ← h + d     until |h - f(h)| is small
 
     A step is evaluated at all times at once, and the linear recurrence takes log time steps. J, the
-    Jacobian of a step, is exact, and as sparse as the cell: diagonal for `IndRNN`, `BRC` and
-    `ParaGRU`, 2×2 blocks for `ParaLSTM`, dense for `GRU`, which is read off the step's equations.
-    Gradients are exact, by one linear recurrence in reverse, whatever the iterations used. If the
-    iterations do not converge, the loop runs instead, for the whole batch.
+    Jacobian of a step, is exact and as sparse as the cell: diagonal for `IndRNN`, `BRC` and
+    `ParaGRU`, 2×2 blocks for `ParaLSTM`, dense for `GRU`; its structure is derived from the
+    equations of the step. Gradients are exact, by one linear recurrence in reverse, for any number
+    of iterations. If the iterations do not converge, the loop runs instead, for the whole batch.
 
     This pays for few rows, long sequences and small or diagonal Jacobians, on an accelerator. A
-    dense Jacobian of n elements costs n² numbers and n³ operations a step and row, against n² of
-    the loop, and on a CPU the loop wins. How many iterations are needed follows from the cell's
-    Lyapunov exponent (`jaxrnn.analysis.lyapunov_exponents`): a few if it is negative, as many as
-    there are steps if it is positive, so that a chaotic cell falls back.
+    dense Jacobian of n elements costs n² numbers and n³ operations per step and row, against n² of
+    the loop, and on a CPU the loop is faster. The number of iterations depends on the largest
+    Lyapunov exponent of the cell (`jaxrnn.analysis.lyapunov_exponents`): a few if it is negative,
+    as many as there are steps if it is positive, so that a chaotic cell falls back to the loop.
 
-    Takes cells whose state is floating-point, real or complex. Every JAX transformation works, but
-    arrays may be laid over a mesh along axes of ``AxisType.Auto`` only.
+    Accepts cells whose state is floating-point, real or complex. Supports every JAX transformation,
+    but arrays may be sharded along mesh axes of ``AxisType.Auto`` only.
 
     Args:
-        quasi: let the iterations see of square recurrent kernels their diagonals only, so that J is
-            cheap where it is dense: a step of LSTM has 2×2 blocks. More iterations are needed;
-            gradients stay exact, and take the loop's time where the exact blocks are large.
-        damping: in the iterations, J is multiplied by 1 - damping, which keeps the recurrence from
-            overflowing while the guess is still far away; 0 is Newton, 1 repeats plain steps.
+        quasi: in the iterations, approximate square recurrent kernels by their diagonals, so that J
+            is cheap where it is dense: a step of LSTM has 2×2 blocks. This needs more iterations;
+            gradients stay exact, and take as long as the loop where the exact blocks are large.
+        damping: in the iterations, J is multiplied by 1 - damping, which prevents overflow while
+            the guess is far from the solution; 0 is Newton's method, 1 repeats plain steps.
         atol: absolute tolerance of |h - f(h)|; None is 2e-6 for float32 and 1e-12 for float64.
         rtol: tolerance relative to |h|; None is the same.
-        max_iterations: the loop takes over after so many (or after as many as there are steps).
+        max_iterations: the number of iterations (at most the number of steps) after which the loop
+            runs instead.
 
     Raises:
-        TypeError, ValueError: an option has the wrong kind or value; or, when called, the cell is
-            one that this engine does not take: the message says why.
+        TypeError, ValueError: an option has the wrong type or value; or, when called, this engine
+            cannot run the cell, with the reason.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -89,8 +82,8 @@ class Newton:
 
     Note:
         ELK damps by a trust region, whose step is a Kalman filter; here J is scaled, which needs
-        nothing but the recurrence. With bfloat16 parameters the state is rounded before each
-        product, so that a dense cell has no derivative to speak of, and falls back.
+        only the recurrence. With bfloat16 parameters the state is rounded before each product, so a
+        dense cell is piecewise constant in it, does not converge, and falls back to the loop.
     """
 
     quasi: bool = False
@@ -114,9 +107,9 @@ class Newton:
                 raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
-        """Says why this engine refuses the work, or None if it takes it."""
+        """The reason why this engine cannot run the work, or None if it can."""
         found = []
-        jax.eval_shape(lambda *work: found.append(_prepare(self, cell, *work)), params, state, xs)
+        jax.eval_shape(lambda *work: found.append(_analyze(self, cell, *work)), params, state, xs)
         return found[0] if isinstance(found[0], str) else None
 
     def __call__(
@@ -135,17 +128,17 @@ class Newton:
         reverse: bool = False,
         guess: PyTree = None,
     ) -> tuple[PyTree, PyTree, NewtonInfo]:
-        """Runs the cell, and tells how the iterations went.
+        """Runs the cell and reports how the iterations went.
 
         Args:
-            cell: what to run; under a mask or with starts, in `wrappers.Masked`.
+            cell: the cell; with a mask or starts, wrapped in `wrappers.Masked`.
             params: its parameters.
             state: the state before the first step.
             xs: inputs ``[time, *batch, ...]``.
             reverse: whether time runs backwards.
-            guess: the state after each step as far as it is known, a pytree like ``state`` with
-                leaves ``[time, *batch, ...]``: a warm start. It changes how many iterations are
-                needed, never the result, and has no gradient. None is ``state``, repeated.
+            guess: an estimate of the state after each step, a pytree like ``state`` with leaves
+                ``[time, *batch, ...]``. It affects the number of iterations, not the result, and
+                has no gradient. None repeats ``state``.
 
         Returns:
             ``(state, ys, info)``: the final state, all outputs, and a `NewtonInfo`.
@@ -154,17 +147,18 @@ class Newton:
         if time == 0:
             info = NewtonInfo(jnp.array(True), jnp.int32(0), jnp.zeros((), "float32"))
             return *Sequential()(cell, params, state, xs, reverse=reverse), info
-        work = _prepare(self, cell, params, state, xs)
-        if isinstance(work, str):
-            raise ValueError(f"engine={self!r} cannot run this: {work}")
-        plan, flat = work.plan, work.flat
-        once, stacked = _hoisted(work, params, xs)
+        found = _analyze(self, cell, params, state, xs)
+        if isinstance(found, str):
+            raise ValueError(f"engine={self!r} cannot run this: {found}")
+        plan, flat = found.plan, found.flat
+        once = run_before(plan, params)
+        operands, stacked = run_inputs(plan, once, xs)
         initial = flat.pack(jax.tree.leaves(state))
         tolerance = 2e-6 if jnp.finfo(flat.dtype).bits == 32 else 1e-12
         trajectory = Trajectory(
             Transition(plan, flat),
-            blocks=work.blocks if work.blocks.size <= LARGEST_BLOCK else None,
-            iterated=work.iterated,
+            blocks=found.blocks if found.blocks.size <= LARGEST_BLOCK else None,
+            iterated=found.iterated,
             quasi=self.quasi,
             reverse=bool(reverse),
             damping=float(self.damping),
@@ -172,85 +166,77 @@ class Newton:
             rtol=tolerance if self.rtol is None else float(self.rtol),
             limit=min(self.max_iterations, time),
         )
-        fixed = Fixed(
-            kernels=tuple(once[product.kernel] for product in plan.products),
-            constants=tuple(once[v] for v in plan.constants),
-            stacked=tuple(stacked[v] for v in plan.stacked),
-        )
         first = _first_guess(guess, state, flat, initial, time)
-        states, info = trajectory(Knowns(fixed, initial), jax.lax.stop_gradient(first))
+        states, info = trajectory(operands, initial, jax.lax.stop_gradient(first))
 
-        # What is put out is most often the state itself; else a step is taken at all times.
-        old = flat.unpack(trajectory.before(states, initial))
+        # Outputs are most often the state itself; otherwise all steps are evaluated once more.
+        before = trajectory.before(states, initial)
         new = flat.unpack(states)
         known = {v: h for v, h in zip(plan.state_out, new, strict=True) if not is_literal(v)}
-        known |= dict(zip(plan.state_in, old, strict=True)) | stacked
+        known |= dict(zip(plan.state_in, flat.unpack(before), strict=True)) | stacked
         if any(v not in known for v in plan.emitted):
-            before = trajectory.before(states, initial)
-            known |= trajectory.transition.everywhere(fixed, before)[1]
+            known |= trajectory.transition.all_steps(operands, before)[1]
         stacked.update((v, known[v]) for v in plan.emitted)
-        over_time(plan.after, once, stacked)
-        ys = [_output(v, once, stacked, time) for v in plan.outputs]
+        ys = run_after(plan, once, stacked, time)
         final = [leaf[0 if reverse else -1] for leaf in new]
-        return *jax.tree.unflatten(work.step.out_tree, [*final, *ys]), info
+        return *jax.tree.unflatten(plan.step.out_tree, [*final, *ys]), info
 
 
-class _Work(NamedTuple):
-    """What is found out about a cell before it is run."""
+class _Analysis(NamedTuple):
+    """What the engine must know about a cell to run it."""
 
-    step: Step
     plan: Schedule
     flat: FlatState
     blocks: Blocks
     iterated: Blocks
 
 
-def _prepare(engine: Newton, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> _Work | str:
-    """The analysis of a cell, or the reason why it is not taken."""
+def _analyze(
+    engine: Newton, cell: Cell, params: PyTree, state: PyTree, xs: PyTree
+) -> _Analysis | str:
+    """The analysis of a cell, or the reason why the engine cannot run it."""
     leaves = jax.tree.leaves(state)
-    if _laid_by_type((params, state, xs)):
+    if _sharded_in_types((params, state, xs)):
         return (
-            "arrays are laid over a mesh in a way that types tell (axes of AxisType.Explicit, or "
+            "the types of its arrays hold a sharding (axes of AxisType.Explicit, or "
             "jax.shard_map), which the iterations do not keep; use axes of AxisType.Auto, or "
             "engines.Hoisted()"
         )
     if sum(leaf.size for leaf in leaves) == 0:
         return "the state has no elements to solve for; use engines.Hoisted()"
     for leaf in leaves:
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        if not is_inexact(leaf):
             return (
-                f"Newton's method needs a floating-point state, and a leaf of this cell's has "
-                f"dtype {leaf.dtype}; use engines.Hoisted()"
+                "Newton's method needs a floating-point state, and this state has a leaf of dtype "
+                f"{leaf.dtype}; use engines.Hoisted()"
             )
-    x = jax.tree.map(lambda leaf: leaf[0], xs)
-    step = canonical_step(cell.step, params, state, x, separate=separates_gates())
-    if step.jaxpr.effects:
+    plan = schedule_cell(cell, params, state, xs)
+    if plan.step.jaxpr.effects:
         return "the step has side effects, whose order would be lost; use engines.Hoisted()"
-    if any(_has_only_a_vjp(eqn) for eqn in step.jaxpr.eqns):
+    if any(_has_only_a_vjp(eqn) for eqn in plan.step.jaxpr.eqns):
         return (
-            "the step calls a function with jax.custom_vjp, which has no tangents to make a "
-            "Jacobian of; give it jax.custom_jvp, or use engines.Hoisted()"
+            "the step calls a function with jax.custom_vjp, which has no tangent to form a "
+            "Jacobian from; use jax.custom_jvp instead, or engines.Hoisted()"
         )
-    plan = schedule(step, len(leaves))
     rank = batch_rank(cell, params, state)
     flat = FlatState.of(leaves, rank)
-    if not rows_are_apart(step, plan, flat, rank):
+    if not rows_are_independent(plan, flat, rank):
         return (
-            "the rows of a batch act on each other (or the step uses an operation of which that "
-            "cannot be told), so that their Jacobian is not one of each row; use engines.Hoisted()"
+            "the rows of a batch are not independent (or the step uses an operation that could not "
+            "be analyzed), so a row has no Jacobian of its own; use engines.Hoisted()"
         )
-    blocks = state_blocks(step, plan, flat, rank)
-    iterated = state_blocks(step, plan, flat, rank, quasi=True) if engine.quasi else blocks
+    blocks = state_blocks(plan, flat, rank)
+    iterated = state_blocks(plan, flat, rank, quasi=True) if engine.quasi else blocks
     if iterated.size > LARGEST_BLOCK:
         remedy = "" if engine.quasi else "engines.Newton(quasi=True) or "
         return (
             f"its Jacobian has a block of {iterated.size}x{iterated.size} numbers at every time "
             f"step and row, and {LARGEST_BLOCK} is the limit; use {remedy}engines.Hoisted()"
         )
-    return _Work(step, plan, flat, blocks, iterated)
+    return _Analysis(plan, flat, blocks, iterated)
 
 
-def _laid_by_type(tree: PyTree) -> bool:
+def _sharded_in_types(tree: PyTree) -> bool:
     if jax.sharding.get_abstract_mesh().manual_axes:
         return True
     return any(any(jax.typeof(leaf).sharding.spec) for leaf in jax.tree.leaves(tree))
@@ -262,28 +248,13 @@ def _has_only_a_vjp(eqn: Any) -> bool:
     )
 
 
-def _hoisted(work: _Work, params: PyTree, xs: PyTree) -> tuple[dict, dict]:
-    """What is computed before the iterations: once, and for all time steps."""
-    step, plan = work.step, work.plan
-
-    def of_kind(wanted):
-        pairs = zip(plan.jaxpr.invars, step.kinds, strict=True)
-        return [v for v, kind in pairs if kind == wanted]
-
-    once = dict(zip(of_kind(PARAMS), [*step.constants, *jax.tree.leaves(params)], strict=True))
-    plan.before(once)
-    stacked = dict(zip(of_kind(INPUTS), jax.tree.leaves(xs), strict=True))
-    over_time(plan.inputs, once, stacked)
-    return once, stacked
-
-
 def _first_guess(guess: PyTree, state: PyTree, flat: FlatState, initial: Array, time: int) -> Array:
     if guess is None:
         return jnp.broadcast_to(initial, (time, *initial.shape))
     wanted = jax.tree.map(lambda leaf: (time, *leaf.shape), state)
     if jax.tree.structure(guess) != jax.tree.structure(state):
         raise TypeError(
-            f"guess must be a pytree like the state, {jax.tree.structure(state)}, got "
+            f"guess must have the structure of the state, {jax.tree.structure(state)}, got "
             f"{jax.tree.structure(guess)}"
         )
     shapes = jax.tree.map(jnp.shape, guess)
@@ -294,10 +265,3 @@ def _first_guess(guess: PyTree, state: PyTree, flat: FlatState, initial: Array, 
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(guess)]
     packed = flat.pack([leaf.astype(d) for leaf, d in zip(leaves, flat.dtypes, strict=True)])
     return jnp.where(jnp.isfinite(packed), packed, initial)
-
-
-def _output(v: Any, once: dict, stacked: dict, time: int) -> Array:
-    if not is_literal(v) and v in stacked:
-        return stacked[v]
-    value = jnp.asarray(v.val, v.aval.dtype) if is_literal(v) else once[v]
-    return jnp.broadcast_to(value, (time, *value.shape))

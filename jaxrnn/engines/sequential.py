@@ -10,9 +10,9 @@ from jaxrnn._typing import PyTree
 
 @frozen
 class Sequential:
-    """Plain `jax.lax.scan` over the cell's step: the reference for all other engines.
+    """Plain `jax.lax.scan` over the step of the cell: the reference for all other engines.
 
-    Takes every cell; every JAX transformation works.
+    Accepts every cell and supports every JAX transformation.
 
     Args:
         unroll: steps in one iteration of the compiled loop.
@@ -36,7 +36,7 @@ class Sequential:
         check_size("unroll", self.unroll)
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
-        """Never refuses."""
+        """Always None: every cell is accepted."""
         return None
 
     def __call__(

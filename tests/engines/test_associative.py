@@ -203,7 +203,7 @@ def test_outputs_do_not_see_the_stabiliser():
         ({"chunk_size": 2.0}, TypeError, "chunk_size must be a positive int"),
         ({"tree": "yes"}, TypeError, "tree must be True, False or None"),
         ({"axis_name": 3}, TypeError, "axis_name must be the name of one axis"),
-        ({"axis_name": "t", "chunk_size": 2}, ValueError, "leave out chunk_size"),
+        ({"axis_name": "t", "chunk_size": 2}, ValueError, "omit chunk_size"),
     ],
 )
 def test_options_of_the_wrong_kind(options, error, message):
@@ -225,11 +225,11 @@ def test_says_why_it_refuses():
     assert "GRU has neither an affine form" in reason(rnn.GRU(4))
     assert "GRU has neither an affine form" in reason(rnn.GRU(4), **starts)
     noisy = rnn.wrappers.Zoneout(rnn.MinGRU(4), 0.5)
-    assert "that draws at each step" in reason(noisy, key=jax.random.key(0))
-    assert "DeltaNet for chunks has no place for starts" in reason(delta, **starts)
+    assert "that takes a random key" in reason(noisy, key=jax.random.key(0))
+    assert "chunked form of DeltaNet does not support starts" in reason(delta, **starts)
     across = Associative(axis_name="time")
     assert "chunks on different devices" in reason(delta, across)
-    assert "'time' is no axis of the mesh" in reason(rnn.MinGRU(4), across)
+    assert "'time' is not an axis of the mesh" in reason(rnn.MinGRU(4), across)
     counts = jax.tree.map(lambda leaf: leaf.astype(int), random_state(AFFINE[0], (2,)))
     assert "MinGRU holds integers" in Associative().why_not(AFFINE[0].cell, (), counts, ())
 

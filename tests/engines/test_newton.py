@@ -12,9 +12,10 @@ import optax
 import pytest
 
 import jaxrnn as rnn
+from jaxrnn._schedule.trace import nested_jaxprs
 from jaxrnn.engines import Hoisted, Newton, Sequential, _trajectory, newton
 from jaxrnn.engines._block_linear import block_recurrence, transposed_matrices
-from jaxrnn.engines._decide import cond_for_all
+from jaxrnn.engines._trajectory import cond_for_all
 from tests.support.cases import CELLS, random_inputs, random_params, random_state
 from tests.support.helpers import assert_near, quick_jit, weighted_sum
 
@@ -339,7 +340,7 @@ def equations(jaxpr, inside=()):
     """All equations, with the names of those that they stand in."""
     for eqn in jaxpr.eqns:
         yield eqn, inside
-        for inner in rnn._canonical.nested_jaxprs(eqn):
+        for inner in nested_jaxprs(eqn):
             yield from equations(inner, (*inside, eqn.primitive.name))
 
 
@@ -489,7 +490,7 @@ def test_refuses_with_the_reason():
 
     one = lambda params, batch: jnp.zeros((*batch, 1))  # noqa: E731
     cells = {
-        "rows of a batch act on each other": rnn.from_step(centred, init_state=one),
+        "rows of a batch are not independent": rnn.from_step(centred, init_state=one),
         "no elements to solve for": rnn.from_step(empty, init_state=lambda params, batch: ()),
         "has side effects": rnn.from_step(printing, init_state=one),
     }
@@ -500,7 +501,7 @@ def test_refuses_with_the_reason():
 
 def test_refuses_guesses_of_the_wrong_form():
     params, state, xs = work(GRU, 3)
-    with pytest.raises(TypeError, match="guess must be a pytree like the state"):
+    with pytest.raises(TypeError, match="guess must have the structure of the state"):
         Newton().solve(GRU.cell, params, state, xs, guess=jnp.zeros((3, 2, 4)))
     with pytest.raises(ValueError, match="guess must hold a state for each time step"):
         Newton().solve(GRU.cell, params, state, xs, guess=state)

@@ -49,7 +49,7 @@ def test_any_chunk_gives_the_same(cell, reverse, steps, monkeypatch):
 
     whole = hoisted.in_chunks
     monkeypatch.setattr(hoisted, "in_chunks", in_chunks)
-    monkeypatch.setattr(hoisted, "_steps_at_a_time", lambda plan, time: steps)
+    monkeypatch.setattr(hoisted, "_steps_per_chunk", lambda plan, time: steps)
     assert_near(gradients(cell, rnn.engines.Hoisted(), reverse), want, 1e-12)
     assert chunks == [steps]
 
@@ -59,8 +59,7 @@ def steps_at_a_time(cell, time, batch, *x_shape):
 
     def traced(params, state, x):
         step = canonical_step(cell.step, params, state, x, separate=True)
-        plan = schedule(step, len(jax.tree.leaves(state)))
-        chosen.append(hoisted._steps_at_a_time(plan, time))
+        chosen.append(hoisted._steps_per_chunk(schedule(step), time))
         return x
 
     chosen = []

@@ -9,7 +9,7 @@ import jaxrnn as rnn
 from jaxrnn._cell import step_with_key
 from jaxrnn._schedule.dependence import dependence
 from jaxrnn._schedule.flat_state import FlatState, batch_rank
-from jaxrnn._schedule.jacobian import blocks, rows_are_apart, state_blocks
+from jaxrnn._schedule.jacobian import blocks, rows_are_independent, state_blocks
 from jaxrnn._schedule.partition import schedule
 from jaxrnn._schedule.trace import canonical_step
 from jaxrnn.engines._transition import from_blocks, to_blocks
@@ -28,11 +28,11 @@ def analysis(case, batch=(2,), quasi=False):
         return step_with_key(case.cell, params, state, x, case.key)
 
     traced = canonical_step(step, params, state, x, separate=True)
-    plan = schedule(traced, len(jax.tree.leaves(state)))
+    plan = schedule(traced)
     rank = batch_rank(case.cell, params, state)
     flat = FlatState.of(jax.tree.leaves(state), rank)
-    found = state_blocks(traced, plan, flat, rank, quasi=quasi)
-    return found, rows_are_apart(traced, plan, flat, rank), rank
+    found = state_blocks(plan, flat, rank, quasi=quasi)
+    return found, rows_are_independent(plan, flat, rank), rank
 
 
 def jacobian(case):
@@ -174,8 +174,8 @@ def test_rows_that_act_on_each_other_are_told():
     for step, want in ((centred, False), (turned, False), (from_neighbours_input, True)):
         state, x = jnp.ones((5, 3)), jnp.ones((5, 3))
         traced = canonical_step(step, (), state, x, separate=True)
-        plan = schedule(traced, 1)
-        assert rows_are_apart(traced, plan, FlatState.of([state], 1), 1) == want
+        plan = schedule(traced)
+        assert rows_are_independent(plan, FlatState.of([state], 1), 1) == want
 
 
 def test_blocks_of_unequal_sizes():

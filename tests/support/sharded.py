@@ -53,7 +53,7 @@ def agrees(case, engine, params, xs, mask, typed):
 
 
 def refuses(run, work):
-    with pytest.raises(ValueError, match="laid over a mesh"):
+    with pytest.raises(ValueError, match="hold a sharding"):
         run(*work)
 
 
