@@ -24,7 +24,7 @@ class Auto:
         >>> params = cell.init(jax.random.key(0), input_size=3)
         >>> xs = jax.numpy.ones((5, 2, 3))
         >>> rnn.engines.Auto().choose(cell, params, cell.init_state(params, (2,)), xs)
-        Hoisted(unroll=1, checkpoint_every=None)
+        Hoisted()
     """
 
     def choose(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> Engine:
