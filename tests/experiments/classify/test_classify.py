@@ -1,4 +1,4 @@
-"""Classification: the network against NumPy, what is held out, and the runs as a whole."""
+"""Classification: the model against NumPy, the splits, the report, and a run."""
 
 import dataclasses
 import json
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments.classify import report as _classify_report
 from experiments.classify import train as classify
-from experiments.classify.data import Data, Labelled, padded
+from experiments.classify.data import Data, Sequences, pad
+from experiments.classify.report import Predictions, confusion, summarize
 from experiments.common.errors import UserError
 from experiments.common.options import Options
 
@@ -27,7 +27,7 @@ def sequences(count, seed):
         time = random.integers(3, 7)
         rise = np.outer(np.arange(time), [label + 1, -label]) + 0.1 * random.normal(size=(time, 2))
         found.append(np.concatenate([rise, np.ones((time, 1))], 1).astype("f4"))
-    return Labelled(found, labels.astype(np.int32))
+    return Sequences(found, labels.astype(np.int32))
 
 
 def write(folder):
@@ -60,33 +60,53 @@ def elman(params, xs):
     return np.array(ys)
 
 
-def test_logits_are_of_the_statistics_of_both_directions_up_to_the_length(folder):
+def test_logits_are_of_pooled_statistics_of_both_directions_up_to_the_length(folder):
+    """The ensemble averages the probabilities of its members, and padding has no influence."""
     config = small(folder, noise=0.5, dropout=0.5)
-    model = classify.make_model(config, classify.load(config))
+    data = classify.load(config)
+    model = classify.make_model(config, data)
     random = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: jnp.asarray(leaf + 0.3 * random.normal(size=leaf.shape), jnp.float32),
         model.init(jax.random.key(0), 3),
     )
-    rows = sequences(5, 3).sequences
-    xs, lengths = padded(rows, 9)
-    xs[np.arange(9)[:, None] >= lengths] = np.nan  # what the padding holds is nobody's business
-    found = model.apply(params, xs, lengths)
-    ((forward, backward),) = jax.tree.map(np.asarray, params.layers)
-    readout = params.readout["params"]
-    for row, x in enumerate(rows):
-        ys = np.concatenate([elman(forward, x), elman(backward, x[::-1])], -1)
-        features = np.concatenate([ys.mean(0), np.sqrt(ys.var(0) + 1e-4)])
-        expected = features @ np.asarray(readout["kernel"]) + np.asarray(readout["bias"])
-        np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-5)
-    drawn = model.apply(params, jnp.nan_to_num(xs), lengths, jax.random.key(1))
-    assert not np.allclose(drawn, found)
+    rows = data.test.sequences
+    xs, lengths = pad(rows, 9)
+    xs[np.arange(9)[:, None] >= lengths] = np.nan
+    logits = jax.jit(model.apply)(params, xs, lengths)
+    for member in range(2):
+        one = jax.tree.map(lambda leaf, i=member: np.asarray(leaf[i]), params)
+        ((forward, backward),) = one.layers
+        readout = one.readout["params"]
+        for row, x in enumerate(rows):
+            ys = np.concatenate([elman(forward, x), elman(backward, x[::-1])], -1)
+            features = np.concatenate([ys.mean(0), np.sqrt(ys.var(0) + 1e-4)])
+            expected = features @ readout["kernel"] + readout["bias"]
+            np.testing.assert_allclose(logits[member, row], expected, rtol=1e-4, atol=1e-5)
+    predictions, values = classify.evaluate(model, params, data.test)
+    expected = np.mean(jax.nn.softmax(logits), 0)
+    np.testing.assert_allclose(predictions.probabilities, expected, rtol=1e-4)
+    true = expected[np.arange(12), data.test.labels]
+    assert values["loss"] == pytest.approx(-np.log(true).mean(), rel=1e-4)
+    assert values["accuracy"] == (expected.argmax(-1) == data.test.labels).mean()
+
+
+def test_noise_and_dropout_are_drawn_for_each_member_in_training(folder):
+    config = small(folder, noise=0.5, dropout=0.5)
+    data = classify.load(config)
+    model = classify.make_model(config, data)
+    params = model.init(jax.random.key(0), 3)
+    same = jax.tree.map(lambda leaf: jnp.stack([leaf[0]] * 2), params)
+    task = classify.make_task(config, model, data.train)
+    xs, lengths, _ = task.batch(0)
+    logits = jax.jit(model.apply)(same, xs, lengths, key=jax.random.key(1))
+    assert not np.allclose(logits[0], logits[1])
 
 
 @pytest.mark.parametrize(("noise", "offset"), [(0.5, 0.0), (0.0, 0.2)])
-def test_noise_differs_from_step_to_step_and_an_offset_does_not(noise, offset):
+def test_noise_differs_between_steps_and_an_offset_does_not(noise, offset):
     xs = jax.random.normal(jax.random.key(0), (50, 40, 6))
-    added = np.asarray(classify.disturbed(jax.random.key(1), xs, noise, offset) - xs)
+    added = np.asarray(classify.add_noise(jax.random.key(1), xs, noise, offset) - xs)
     if offset:
         np.testing.assert_allclose(added, np.broadcast_to(added[:1], added.shape), atol=1e-5)
         added = added[0]
@@ -96,26 +116,11 @@ def test_noise_differs_from_step_to_step_and_an_offset_does_not(noise, offset):
 
 def test_a_sequence_of_one_step_has_a_finite_gradient():
     ys, lengths = jnp.ones((3, 1, 2)).at[1:].set(0), jnp.array([1])
-    gradient = jax.grad(lambda ys: classify.statistics(ys, lengths).sum())(ys)
+    gradient = jax.jit(jax.grad(lambda ys: classify.pool_statistics(ys, lengths).sum()))(ys)
     np.testing.assert_allclose(gradient[0], 1)  # that of the mean alone
 
 
-def test_probabilities_are_the_mean_of_the_members(folder):
-    config = small(folder, members=3)
-    data = classify.load(config)
-    model = classify.make_model(config, data)
-    members = [model.init(jax.random.key(seed), 3) for seed in range(3)]
-    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    probabilities, values = classify.score(model, params, data.test)
-    xs, lengths = padded(data.test.sequences, 6)
-    expected = np.mean([jax.nn.softmax(model.apply(p, xs, lengths)) for p in members], 0)
-    np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
-    right = expected[np.arange(12), data.test.labels]
-    assert values["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
-    assert values["accuracy"] == (expected.argmax(-1) == data.test.labels).mean()
-
-
-def test_channels_are_standardised_by_the_training_part_alone(folder):
+def test_channels_are_standardized_by_the_training_part_alone(folder):
     data = classify.load(small(folder))
     raw = np.concatenate(sequences(24, 0).sequences)
     test = np.concatenate(sequences(12, 1).sequences)
@@ -154,46 +159,48 @@ def test_every_epoch_shows_every_sequence_once(folder):
     np.testing.assert_array_equal(task.batch(4)[0], task.batch(4)[0])
 
 
-def test_it_learns_and_leaves_scores_and_a_picture(folder):
-    training = dict(steps=120, learning_rate=0.02, validate_every=60, checkpoint_every=60)
+def test_a_run_learns_reports_and_is_found_again(folder):
+    training = dict(steps=60, learning_rate=0.02, validate_every=30, checkpoint_every=30)
     config = small(folder, hidden=8, noise=0.1, dropout=0.1, training=training)
     result = classify.main(config)
-    assert [score["seed"] for score in result.scores] == [0, 1]
-    assert min(score["accuracy"] for score in result.scores) >= 11 / 12
-    assert json.loads((folder / "run" / "scores.json").read_text())[0] == result.scores[0]
+    assert [metrics["seed"] for metrics in result.metrics] == [0, 1]
+    assert min(metrics["accuracy"] for metrics in result.metrics) >= 11 / 12
+    written = json.loads((folder / "run" / "test_metrics.json").read_text())
+    assert written == list(result.metrics)
     assert (folder / "run" / "confusion.png").stat().st_size > 10_000
     again = classify.main(config)
     assert again.outcome.compile_seconds == 0
-    assert [s["loss"] for s in again.scores] == [s["loss"] for s in result.scores]
+    assert [s["loss"] for s in again.metrics] == [s["loss"] for s in result.metrics]
     with pytest.raises(UserError, match="holds a run with hidden=8, and this one has 9"):
         classify.main(dataclasses.replace(config, hidden=9))
 
 
+@pytest.mark.thorough
 def test_two_steps_of_cross_validation(folder):
     result = classify.main(small(folder, folds=2, seeds=1, members=1))
-    assert len(result.scores) == 2 and result.outcome.step == 2
+    assert len(result.metrics) == 2 and result.outcome.step == 2
 
 
 # Report -------------------------------------------------------------------------------------------
 
 
-def test_who_was_taken_for_whom():
+def test_confusion_matrix_margins_and_accuracy():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.3, 0.3, 0.4]])
-    found = [
-        _classify_report.Answers(probabilities, np.array([0, 2, 2])),
-        _classify_report.Answers(probabilities[:2], np.array([0, 1])),
+    runs = [
+        Predictions(probabilities, np.array([0, 2, 2])),
+        Predictions(probabilities[:2], np.array([0, 1])),
     ]
-    assert _classify_report.confusion(found).tolist() == [[2, 0, 0], [0, 1, 0], [0, 1, 1]]
-    np.testing.assert_allclose(_classify_report._margin(found[0]), [0.5, -0.1, 0.1])
-    words = _classify_report.summary(found, "test")
-    assert words.startswith("test: 83.33% right, the mean of 2 runs (66.67% to 100.00%")
-    assert words.endswith("1 of 5 answers wrong")
+    assert confusion(runs).tolist() == [[2, 0, 0], [0, 1, 0], [0, 1, 1]]
+    np.testing.assert_allclose(runs[0].margins, [0.5, -0.1, 0.1])
+    summary = summarize(runs, "test")
+    assert summary.startswith("test: accuracy 83.33%, the mean of 2 runs (66.67% to 100.00%")
+    assert summary.endswith("1 of 5 predictions wrong")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "own"], "path must name a folder where data is own"),
+        (["--data", "own"], "path must be a folder if data is own"),
         (["--folds", "1"], "folds must be 0, or 2 or more, got 1"),
         (["--dropout", "1"], "dropout must be in [0, 1), got 1.0"),
         (["--noise", "-1"], "noise must be 0 or more, got -1.0"),
@@ -201,17 +208,17 @@ def test_who_was_taken_for_whom():
         (["--members", "0"], "members must be at least 1, got 0"),
     ],
 )
-def test_bad_arguments_are_named(capsys, arguments, message):
+def test_invalid_arguments_are_named(capsys, arguments, message):
     with pytest.raises(SystemExit):
         tyro.cli(classify.Config, args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     assert message in " ".join("".join(capsys.readouterr()).replace("│", " ").split())
 
 
-def test_more_folds_than_sequences_are_named(folder):
-    with pytest.raises(UserError, match="folds: there are only 24 sequences to train on"):
+def test_more_folds_than_sequences_are_an_error(folder):
+    with pytest.raises(UserError, match="folds must be at most 24, the training sequences"):
         classify.load(small(folder, folds=25))
 
 
 def test_the_classes_of_the_data_are_the_outputs():
     data = Data(sequences(6, 0), sequences(3, 1), CLASSES)
-    assert classify.make_model(small(seeds=1, data="mnist-rows"), data).classes == 3
+    assert classify.make_model(small(seeds=1, data="mnist-rows"), data).model.classes == 3

