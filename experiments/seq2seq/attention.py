@@ -1,10 +1,10 @@
-"""Attention: how much of the decoder's next look falls on each place of the encoder's memory.
+"""Attention over an encoder's memory, with optional coverage and copying.
 
 Bahdanau, Cho and Bengio, "Neural machine translation by jointly learning to align and translate",
 2015 (additive); Luong, Pham and Manning, "Effective approaches to attention-based neural machine
-translation", 2015 (multiplicative, there called general). Either may also see how much it has
-looked at each place before, so that it need not say a thing twice: Tu et al., "Modeling coverage
-for neural machine translation", 2016.
+translation", 2015 (multiplicative, there called general); Tu et al., "Modeling coverage for neural
+machine translation", 2016; See, Liu and Manning, "Get to the point: summarization with
+pointer-generator networks", 2017 (copying).
 """
 
 from typing import Any, NamedTuple
@@ -17,12 +17,13 @@ Array = jax.Array
 
 
 class Memory(NamedTuple):
-    """What the encoder hands over.
+    """The encoder's output.
 
-    Fields:
-        features: `[rows, time, features]`.
-        valid: which places count, `[rows, time]`.
-        copies: the target symbol that stands at each place `[rows, time]`, or 0; None: nowhere one.
+    Attributes:
+        features: `[batch, source, features]`.
+        valid: False for padding, `[batch, source]`.
+        copies: the target symbol at each source position `[batch, source]`, 0 where there is none;
+            None disables copying.
     """
 
     features: Array
@@ -30,13 +31,13 @@ class Memory(NamedTuple):
     copies: Array | None = None
 
 
-class Look(NamedTuple):
-    """A look at the memory, and what a decoder makes of it.
+class DecoderOutput(NamedTuple):
+    """What determines the distribution of the next symbol.
 
-    Fields:
-        logits: of the symbols that it could make up, `[rows, symbols]`.
-        weights: where it looks, `[rows, time]`.
-        gate: how much it would rather copy, `[rows, 1]`; None: it cannot.
+    Attributes:
+        logits: of the vocabulary, `[batch, symbols]`.
+        weights: attention weights, `[batch, source]`.
+        gate: probability of copying, `[batch, 1]`; None without copying.
     """
 
     logits: Array
@@ -44,52 +45,53 @@ class Look(NamedTuple):
     gate: Array | None = None
 
 
-_LEAST = 1e-9  # a probability is never 0, however sure of a copy the decoder is
+_MIN_PROBABILITY = 1e-9
 
 
-def mix_copies(look: Look, memory: Memory) -> Array:
-    """Log-probabilities of symbols that are made up, or copied from where the decoder looks.
+def copy_log_probs(output: DecoderOutput, memory: Memory) -> Array:
+    """Log-probabilities of symbols that are generated, or copied from the attended positions.
 
-    p(y) = (1 - g c) q(y) + g Σ_s w_s [y stands at s], where c = Σ_s w_s over all places where a
-    symbol stands: See, Liu and Manning, "Get to the point: summarization with pointer-generator
-    networks", 2017, equation 9, for a memory in which not every place can be copied.
+    p(y) = (1 - g c) q(y) + g Σ_s w_s [y stands at s], where c = Σ_s w_s over the positions that
+    have a symbol to copy: equation 9 of See, Liu and Manning, for a memory of which only some
+    positions can be copied.
     """
-    weights, rest = _copying(look, memory)
-    zeros = jnp.zeros_like(look.logits)
-    copied = jax.vmap(lambda row, places, w: row.at[places].add(w))(zeros, memory.copies, weights)
-    return jnp.log(rest[:, None] * jax.nn.softmax(look.logits) + copied + _LEAST)
+    weights, rest = _copy_weights(output, memory)
+    zeros = jnp.zeros_like(output.logits)
+    copied = jax.vmap(lambda row, symbols, w: row.at[symbols].add(w))(zeros, memory.copies, weights)
+    return jnp.log(rest[:, None] * jax.nn.softmax(output.logits) + copied + _MIN_PROBABILITY)
 
 
-def cross_entropy(look: Look, memory: Memory, symbols: Array, smoothing: float = 0.0) -> Array:
-    """Minus the log-probability of one symbol for each row, by the same equation where it copies.
+def cross_entropy(
+    output: DecoderOutput, memory: Memory, targets: Array, smoothing: float = 0.0
+) -> Array:
+    """The negative log-probability of one symbol per row, by the equation of `copy_log_probs`.
 
-    Forward it makes no array of all symbols besides the logits.
+    The forward pass makes no array of vocabulary size besides the logits.
 
     Args:
-        look: see `Look`; other axes may come before the rows, the same as in `symbols`.
-        memory: what stands where.
-        symbols: those wanted `[rows]`.
-        smoothing: how much of the loss is the mean of -log q over all symbols.
+        output: of the decoder; axes before the batch are allowed, the same as in `targets`.
+        memory: of the encoder.
+        targets: symbols `[batch]`.
+        smoothing: label smoothing: weight of the mean of -log q over all symbols.
     """
-    look = jax.tree.map(lambda leaf: leaf.astype("float32"), look)
-    normaliser = jax.nn.logsumexp(look.logits, axis=-1)
-    wanted = jnp.take_along_axis(look.logits, symbols[..., None], axis=-1)[..., 0]
-    found = normaliser - wanted
-    if look.gate is not None:
-        weights, rest = _copying(look, memory)
-        copied = jnp.where(memory.copies == symbols[..., None], weights, 0).sum(-1)
-        found = -jnp.log(rest * jnp.exp(-found) + copied + _LEAST)
+    output = jax.tree.map(lambda leaf: leaf.astype("float32"), output)
+    normalizer = jax.nn.logsumexp(output.logits, axis=-1)
+    loss = normalizer - jnp.take_along_axis(output.logits, targets[..., None], axis=-1)[..., 0]
+    if output.gate is not None:
+        weights, rest = _copy_weights(output, memory)
+        copied = jnp.where(memory.copies == targets[..., None], weights, 0).sum(-1)
+        loss = -jnp.log(rest * jnp.exp(-loss) + copied + _MIN_PROBABILITY)
     if smoothing:
-        mean = normaliser - look.logits.mean(-1)
-        found = (1 - smoothing) * found + smoothing * mean
-    return found
+        uniform = normalizer - output.logits.mean(-1)
+        loss = (1 - smoothing) * loss + smoothing * uniform
+    return loss
 
 
-def _copying(look: Look, memory: Memory) -> tuple[Array, Array]:
-    """How much is copied from each place, g w_s where a symbol stands, and the rest, 1 - g c."""
-    gate: Any = look.gate
-    weights = gate * jnp.where(memory.copies == 0, 0, look.weights)
-    return weights, jnp.maximum(1 - weights.sum(-1), 0)  # the sum of all may be rounded above 1
+def _copy_weights(output: DecoderOutput, memory: Memory) -> tuple[Array, Array]:
+    """The probability of copying each position, g w_s, and of generating, 1 - g c."""
+    gate: Any = output.gate
+    weights = gate * jnp.where(memory.copies == 0, 0, output.weights)
+    return weights, jnp.maximum(1 - weights.sum(-1), 0)  # rounding may bring the sum above 1
 
 
 class Additive(nn.Module):
@@ -99,26 +101,23 @@ class Additive(nn.Module):
 
     @nn.compact
     def __call__(self, h: Array, memory: Memory, coverage: Array | None = None) -> Array:
-        """Weights `[rows, time]` for `h [rows, features]` and a coverage `[rows, time]`."""
+        """Weights `[batch, source]` for `h [batch, features]` and a coverage `[batch, source]`."""
         keys = nn.Dense(self.size, use_bias=False, name="key")(memory.features)
-        both = nn.Dense(self.size, name="query")(h)[:, None] + keys
+        hidden = nn.Dense(self.size, name="query")(h)[:, None] + keys
         if coverage is not None:
-            both += nn.Dense(self.size, use_bias=False, name="coverage")(coverage[..., None])
-        scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(both))[..., 0]
+            hidden += nn.Dense(self.size, use_bias=False, name="coverage")(coverage[..., None])
+        scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(hidden))[..., 0]
         return jax.nn.softmax(scores, axis=-1, where=memory.valid)
 
 
 class Multiplicative(nn.Module):
-    """w = softmax_s(W h . m_s + u c_s), where c is the coverage, if there is one.
-
-    By Flax's function for it, which divides the product by a root of the size.
-    """
+    """w = softmax_s(W h . m_s / √features + u c_s), where c is the coverage, if there is one."""
 
     size: int
 
     @nn.compact
     def __call__(self, h: Array, memory: Memory, coverage: Array | None = None) -> Array:
-        """Weights `[rows, time]` for `h [rows, features]` and a coverage `[rows, time]`."""
+        """Weights `[batch, source]` for `h [batch, features]` and a coverage `[batch, source]`."""
         query = nn.Dense(memory.features.shape[-1], use_bias=False, name="query")(h)
         bias = None
         if coverage is not None:

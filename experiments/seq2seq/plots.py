@@ -1,4 +1,4 @@
-"""A picture of where a decoder looks."""
+"""Plots of attention weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,32 +6,43 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-Panel = tuple[Sequence[str], Sequence[str], np.ndarray]
-"""What was written, what was read, and the weights `[written, read]`."""
+from experiments.common.data.batching import Tokens, chunks
+from experiments.seq2seq.model import Params, Seq2Seq, attention_weights
 
 
-def draw_attention(path: Path, panels: Sequence[Panel], title: str) -> None:
-    """Draws weights of attention, dark where they are large.
-
-    What was read goes from left to right, what was written from top to bottom.
+def plot_attention(
+    path: Path,
+    model: Seq2Seq,
+    params: Params,
+    tokens: tuple[Tokens, Tokens],
+    symbols: Sequence[tuple[Sequence[str], Sequence[str]]],
+    title: str,
+) -> None:
+    """Plots the attention weights of a few pairs as images, source symbols from left to right.
 
     Args:
-        path: the picture.
-        panels: one for each pair of sequences.
-        title: of the picture.
+        path: the PNG file.
+        model: the model.
+        params: its parameters.
+        tokens: token ids of the sources and of the targets.
+        symbols: source and target symbols of each pair.
+        title: title of the figure.
     """
-    columns = min(2, len(panels))
-    lines = -(-len(panels) // columns)
-    longest = max(max(len(written), len(read)) for written, read, _ in panels)
-    size = max(4.0, 0.36 * longest)
+    ((indices, pairs),) = chunks(*tokens, len(symbols))
+    weights = np.asarray(attention_weights(model, params, pairs.source, pairs.target[1:]))
+    columns = min(2, len(symbols))
+    size = max(4.0, 0.36 * (1 + max(len(side) for pair in symbols for side in pair)))
+    lines = -(-len(symbols) // columns)
     figure = Figure(figsize=(size * columns, size * lines + 0.4), layout="constrained")
     figure.suptitle(title)
-    for number, (written, read, weights) in enumerate(panels, 1):
-        axes = figure.add_subplot(lines, columns, number)
-        axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        turned = {"rotation": 60, "ha": "left"} if max(map(len, read)) > 3 else {}
-        axes.set_xticks(range(len(read)), list(read), **turned)
-        axes.set_yticks(range(len(written)), list(written))
+    for row, index in enumerate(indices):
+        source, target = ([*side, "end"] for side in symbols[index])
+        axes = figure.add_subplot(lines, columns, row + 1)
+        shown = weights[: len(target), row, : len(source)]
+        axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        turned = {"rotation": 60, "ha": "left"} if max(map(len, source)) > 3 else {}
+        axes.set_xticks(range(len(source)), source, **turned)
+        axes.set_yticks(range(len(target)), target)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
     figure.savefig(path, dpi=120)

@@ -1,4 +1,9 @@
-"""Utterances as batches: features, labels, a split that keeps near-duplicates together."""
+"""From utterances to batches: the split, labels, log-mel features, padding.
+
+Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition",
+1980 (the mel filter bank); Ko et al., "Audio augmentation for speech recognition", 2015 (speed
+perturbation).
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.common.data.batching import Plan, Size, by_length
-from experiments.common.data.near_duplicates import groups
-from experiments.common.data.splits import digest
-from experiments.speech import features as _audio
+from experiments.common.data.batching import BatchPlan, Size, by_length
+from experiments.common.data.splits import digest, group_near_duplicates
 from experiments.speech.corpora import Utterance
 
+HOP, WINDOW = 0.010, 0.025  # seconds
 BLANK = 0
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 PHONEMES = tuple(
@@ -20,17 +24,63 @@ PHONEMES = tuple(
     "Y Z ZH".split()
 )
 
+# Split --------------------------------------------------------------------------------------------
 
-def encode(text: str) -> list[int]:
-    """The labels of a text; 0 is CTC's blank."""
+
+class Parts(NamedTuple):
+    """Utterances to train, validate and test."""
+
+    train: list[Utterance]
+    valid: list[Utterance]
+    test: list[Utterance]
+
+
+def split(utterances: Sequence[Utterance]) -> Parts:
+    """Splits by a hash of each group of near-duplicates: 8 % for validation, 15 % for the test."""
+    parts = Parts([], [], [])
+    ordered = sorted(utterances, key=lambda utterance: (utterance.text, utterance.name))
+    groups = group_near_duplicates([utterance.text for utterance in ordered])
+    first: dict[int, str] = {}
+    for utterance, group in zip(ordered, groups, strict=True):
+        hundredth = digest(first.setdefault(group, utterance.text)) % 100
+        part = parts.test if hundredth < 15 else parts.valid if hundredth < 23 else parts.train
+        part.append(utterance)
+    return parts
+
+
+def subset(utterances: Sequence[Utterance], amount: float) -> list[Utterance]:
+    """A pseudo-random share of the total duration; a larger share includes a smaller one."""
+    ordered = sorted(utterances, key=lambda utterance: digest(utterance.name))
+    seconds = np.cumsum([utterance.seconds for utterance in ordered])
+    chosen = [u for u, end in zip(ordered, seconds, strict=True) if end <= amount * seconds[-1]]
+    return chosen or ordered[:1]
+
+
+# Labels -------------------------------------------------------------------------------------------
+
+
+class Labels(NamedTuple):
+    """Labels of an utterance; no phonemes where they are unknown."""
+
+    letters: Sequence[int]
+    phonemes: Sequence[int] = ()
+
+
+def encode_letters(text: str) -> list[int]:
+    """The labels of a text; 0 is the blank of CTC."""
     return [LETTERS.index(letter) + 1 for letter in text]
 
 
-def pronounce(text: str, dictionary: Mapping[str, Sequence[Sequence[str]]]) -> list[int]:
-    """The labels of a text's phonemes; none if one of its words is not listed.
+def decode_letters(labels: Iterable[int]) -> str:
+    """The text of labels."""
+    return "".join(LETTERS[label - 1] for label in labels)
+
+
+def encode_phonemes(text: str, dictionary: Mapping[str, Sequence[Sequence[str]]]) -> list[int]:
+    """The labels of the first listed phonemes of a text; empty if it has an unlisted word.
 
     Example:
-        >>> pronounce("a b", {"a": [["AH"], ["EY"]], "b": [["B", "IY"]]})
+        >>> encode_phonemes("a b", {"a": [["AH"], ["EY"]], "b": [["B", "IY"]]})
         [3, 7, 18]
     """
     words = text.split()
@@ -39,65 +89,83 @@ def pronounce(text: str, dictionary: Mapping[str, Sequence[Sequence[str]]]) -> l
     return [PHONEMES.index(phoneme) + 1 for word in words for phoneme in dictionary[word][0]]
 
 
-def decode(labels: Iterable[int]) -> str:
-    """The text of labels."""
-    return "".join(LETTERS[label - 1] for label in labels)
-
-
-class Parts(NamedTuple):
-    """Utterances to train on, to choose by, and to test on."""
-
-    train: list[Utterance]
-    valid: list[Utterance]
-    test: list[Utterance]
-
-
-def split(utterances: Sequence[Utterance]) -> Parts:
-    """Splits by a hash of each group of near-duplicates: 8 % to choose by, 15 % to test on."""
-    parts = Parts([], [], [])
-    ordered = sorted(utterances, key=lambda utterance: (utterance.text, utterance.name))
-    texts = [utterance.text for utterance in ordered]
-    group = groups(texts) if texts else []
-    first: dict[int, str] = {}
-    for utterance, number in zip(ordered, group, strict=True):
-        hundredth = digest(first.setdefault(number, utterance.text)) % 100
-        which = parts.test if hundredth < 15 else parts.valid if hundredth < 23 else parts.train
-        which.append(utterance)
-    return parts
-
-
-def some(utterances: Sequence[Utterance], amount: float) -> list[Utterance]:
-    """A part of the utterances, by their duration; a larger part holds a smaller one."""
-    ordered = sorted(utterances, key=lambda utterance: digest(utterance.name))
-    seconds = np.cumsum([utterance.seconds for utterance in ordered])
-    chosen = [u for u, end in zip(ordered, seconds, strict=True) if end <= amount * seconds[-1]]
-    return chosen or ordered[:1]
-
-
 # Features -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Frontend:
-    """From sound to the inputs of the network.
+def log_mel(samples: np.ndarray, rate: int, bands: int) -> np.ndarray:
+    """Log-mel features `[frames, bands]` with pre-emphasis, a frame every 10 milliseconds.
 
     Args:
-        bands: of the spectrum.
-        stacked: frames of 10 milliseconds in one time step.
+        samples: the signal.
+        rate: sampling rate in Hz.
+        bands: number of mel bands between 0 and rate / 2.
+    """
+    hop, window = round(HOP * rate), round(WINDOW * rate)
+    samples = np.append(samples[:1], samples[1:] - 0.97 * samples[:-1])
+    samples = np.pad(samples, (0, max(0, window - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
+    size = 1 << (window - 1).bit_length()
+    power = np.abs(np.fft.rfft(frames * np.hanning(window + 1)[:-1], size)) ** 2
+    return np.log(power @ mel_filters(bands, size, rate) + 1e-6).astype(np.float32)
+
+
+def mel_filters(bands: int, size: int, rate: int) -> np.ndarray:
+    """Triangular filters `[size // 2 + 1, bands]`, evenly spaced in 2595 log10(1 + f / 700)."""
+    frequencies = np.arange(size // 2 + 1) * rate / size
+    mel = 2595 * np.log10(1 + frequencies / 700)
+    edges = np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), bands + 2)
+    rising = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
+    """Resamples by linear interpolation, which changes duration and pitch."""
+    if speed == 1:
+        return samples
+    places = np.arange(0, len(samples) - 1, speed)
+    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def stack_frames(features: np.ndarray, count: int) -> np.ndarray:
+    """Concatenates `count` neighboring frames: `[frames / count, count * bands]`."""
+    features = np.pad(features, ((0, -len(features) % count), (0, 0)), mode="edge")
+    return features.reshape(len(features) // count, -1)
+
+
+class Frontend(NamedTuple):
+    """The inputs of the network: stacked log-mel frames, standardized.
+
+    Args:
+        bands: number of mel bands.
+        stacked: frames per time step.
+        mean, deviation: of each feature over the training data.
     """
 
     bands: int
     stacked: int
+    mean: Any = 0.0
+    deviation: Any = 1.0
+
+    @classmethod
+    def fit(cls, bands: int, stacked: int, utterances: Sequence[Utterance]) -> "Frontend":
+        """Standardizes by the mean and the standard deviation over all frames of utterances."""
+        raw = cls(bands, stacked)
+        frames = np.concatenate([raw.features(utterance) for utterance in utterances])
+        return cls(bands, stacked, frames.mean(0), frames.std(0) + 1e-3)
 
     def features(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
-        """Inputs `[time, features]`, not yet standardised."""
-        samples = _audio.at_speed(utterance.samples, speed)
-        frames = _audio.log_mel(samples, utterance.rate, self.bands)
-        return _audio.stack_frames(frames, self.stacked)
+        """Inputs `[time, features]`."""
+        samples = change_speed(utterance.samples, speed)
+        frames = log_mel(samples, utterance.rate, self.bands)
+        return (stack_frames(frames, self.stacked) - self.mean) / self.deviation
+
+
+# Batches ------------------------------------------------------------------------------------------
 
 
 class Batch(NamedTuple):
-    """Features `[time, rows, features]`, their lengths `[1, rows]`, labels `[labels, rows]`."""
+    """Features `[time, batch, features]`, lengths `[1, batch]`, labels `[labels, batch]`."""
 
     features: np.ndarray
     lengths: np.ndarray
@@ -105,84 +173,60 @@ class Batch(NamedTuple):
     phonemes: np.ndarray
 
 
-class Labels(NamedTuple):
-    """What is said in an utterance; no phonemes where they are not known."""
-
-    letters: Sequence[int]
-    phonemes: Sequence[int] = ()
-
-
 def pad(features: Sequence[np.ndarray], labels: Sequence[Labels], size: Size) -> Batch:
-    """Makes a batch of utterances, filled up with zeros; `size` is of features and of labels."""
+    """A batch of utterances, padded with zeros; `size` is that of features and of labels."""
     rows = len(features)
     xs = np.zeros((size.source, rows, features[0].shape[1]), np.float32)
-    said = np.full((2, size.target, rows), BLANK, np.int32)
+    padded = np.full((2, size.target, rows), BLANK, np.int32)
     for row, (frames, both) in enumerate(zip(features, labels, strict=True)):
         xs[: len(frames), row] = frames
-        for place, text in zip(said, both, strict=True):
-            place[: len(text), row] = text
-    return Batch(xs, np.array([[len(frames) for frames in features]], np.int32), *said)
+        for target, own in zip(padded, both, strict=True):
+            target[: len(own), row] = own
+    return Batch(xs, np.array([[len(frames) for frames in features]], np.int32), *padded)
 
 
-class Inputs(NamedTuple):
-    """From utterances to the network's inputs: what is subtracted, and what it is divided by."""
-
-    frontend: Frontend
-    mean: np.ndarray
-    deviation: np.ndarray
-
-    @classmethod
-    def of(cls, frontend: Frontend, utterances: Sequence[Utterance]) -> "Inputs":
-        """Standardised by what is trained on."""
-        return cls(frontend, *_audio.standardise([frontend.features(u) for u in utterances]))
-
-    def features(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
-        """Inputs `[time, features]`."""
-        return (self.frontend.features(utterance, speed) - self.mean) / self.deviation
-
-    def batches(self, utterances: Sequence[Utterance], rows: int) -> list[tuple[Any, Batch]]:
-        """All utterances once, shortest first: their numbers, and a batch filled up by repeats."""
-        features = [self.features(utterance) for utterance in utterances]
-        labels = [Labels(encode(utterance.text)) for utterance in utterances]
-        pairs = zip(features, labels, strict=True)
-        lengths = np.array([(len(frames), len(both.letters)) for frames, both in pairs])
-        result = []
-        for which, filled, own in by_length(lengths, rows):
-            size = Size(*(1 << (number - 1).bit_length() for number in own))  # each is compiled
-            padded = pad([features[i] for i in filled], [labels[i] for i in filled], size)
-            result.append((which, padded))
-        return result
+def evaluation_batches(
+    frontend: Frontend, utterances: Sequence[Utterance], batch_size: int
+) -> list[tuple[np.ndarray, Batch]]:
+    """All utterances once, shortest first: their indices, and a batch filled by repetition."""
+    features = [frontend.features(utterance) for utterance in utterances]
+    labels = [Labels(encode_letters(utterance.text)) for utterance in utterances]
+    pairs = zip(features, labels, strict=True)
+    lengths = np.array([(len(frames), len(both.letters)) for frames, both in pairs])
+    batches = []
+    for indices, filled, longest in by_length(lengths, batch_size):
+        size = Size(*(1 << (length - 1).bit_length() for length in longest))  # few compilations
+        batch = pad([features[i] for i in filled], [labels[i] for i in filled], size)
+        batches.append((indices, batch))
+    return batches
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The batches of training. All have one shape, that of the longest utterances.
-
-    The speed at which an utterance is heard is drawn anew every time.
+    """The training batch of every step, padded to the longest utterances.
 
     Args:
-        features: of each utterance, at each speed.
+        features: of each utterance, at each speed; the speed is drawn for every batch.
         labels: of each utterance.
-        rows, seed: see `Plan`; a batch can be cut to one of its `sizes`.
+        batch_size, seed: see `BatchPlan`; a batch can be cut to one of its `sizes`.
     """
 
     features: Sequence[Sequence[np.ndarray]]
     labels: Sequence[Labels]
-    rows: int
+    batch_size: int
     seed: int
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> BatchPlan:
         """Which utterances make which batch."""
-        times = [max(map(len, speeds)) for speeds in self.features]
-        longest = [max(map(len, both)) for both in self.labels]
-        lengths = np.stack([times, longest], axis=1)
-        return Plan(lengths, self.rows, self.seed)
+        frames = [max(map(len, speeds)) for speeds in self.features]
+        labels = [max(map(len, both)) for both in self.labels]
+        return BatchPlan(np.stack([frames, labels], axis=1), self.batch_size, self.seed)
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step."""
-        chosen = self.plan.chosen(step)
+        indices = self.plan.indices(step)
         random = np.random.default_rng((self.seed, step, 1))
-        speeds = random.integers(0, len(self.features[0]), self.rows)
-        features = [self.features[i][speed] for i, speed in zip(chosen, speeds, strict=True)]
-        return pad(features, [self.labels[i] for i in chosen], self.plan.sizes[-1])
+        speeds = random.integers(0, len(self.features[0]), self.batch_size)
+        features = [self.features[i][speed] for i, speed in zip(indices, speeds, strict=True)]
+        return pad(features, [self.labels[i] for i in indices], self.plan.sizes[-1])

@@ -1,47 +1,34 @@
-"""BLEU and chrF of translations, and the choice among several by the second of them."""
+"""BLEU and chrF, and the choice among beams by minimum Bayes risk.
+
+M. Post, "A call for clarity in reporting BLEU scores", 2018 (sacrebleu).
+"""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import sacrebleu
 
-from experiments.common.errors import UserError
 
-
-class Scores(NamedTuple):
-    """How good translations are, by sacrebleu: both from 0 to 100, more is better."""
+class Metrics(NamedTuple):
+    """Corpus BLEU and chrF by sacrebleu, from 0 to 100."""
 
     bleu: float
     chrf: float
 
 
-def score(found: list[str], wanted: list[str]) -> Scores:
-    """BLEU and chrF of translations, one of each sentence, over all of them."""
-    sacrebleu = _sacrebleu()
-    bleu = sacrebleu.corpus_bleu(found, [wanted]).score
-    return Scores(bleu, sacrebleu.corpus_chrf(found, [wanted]).score)
+def evaluate(hypotheses: list[str], references: list[str]) -> Metrics:
+    """BLEU and chrF of translations, one per sentence."""
+    bleu = sacrebleu.corpus_bleu(hypotheses, [references]).score
+    return Metrics(bleu, sacrebleu.corpus_chrf(hypotheses, [references]).score)
 
 
-def consensus(candidates: Sequence[str]) -> str:
-    """The candidate that is most like all of them, the first of these if there are several.
+def minimum_bayes_risk(candidates: Sequence[str]) -> str:
+    """The first candidate that maximizes Σ_y' chrF(y, y') over all candidates y'.
 
-        argmax_y Σ_y' chrF(y, y')
-
-    It is the choice of least risk where each of them is as likely to be what was wanted as the
-    others: S. Kumar and W. Byrne, "Minimum Bayes-risk decoding for statistical machine
-    translation", 2004. What the likeliest translation leaves out, most of the others may hold.
+    S. Kumar and W. Byrne, "Minimum Bayes-risk decoding for statistical machine translation", 2004,
+    with equally likely candidates.
     """
-    likeness = _sacrebleu().CHRF().sentence_score
-    gains = [sum(likeness(one, [other]).score for other in candidates) for one in candidates]
+    chrf = sacrebleu.CHRF().sentence_score
+    gains = [sum(chrf(one, [other]).score for other in candidates) for one in candidates]
     return candidates[int(np.argmax(gains))]
-
-
-def _sacrebleu() -> Any:
-    try:
-        import sacrebleu
-    except ImportError as error:
-        raise UserError(
-            "translations are scored by sacrebleu, which is not installed here: "
-            "run `python -m pip install sacrebleu`, and the same command again"
-        ) from error
-    return sacrebleu

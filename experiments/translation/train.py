@@ -1,27 +1,11 @@
-"""Translation: sentences from German to English, by an encoder-decoder with attention.
+"""Translation of sentences from German to English, by an encoder-decoder with attention.
 
 Bahdanau, Cho and Bengio, "Neural machine translation by jointly learning to align and translate",
 2015; Luong, Pham and Manning, "Effective approaches to attention-based neural machine translation",
-2015: see `_seq2seq.py`. The data are the examples of a dictionary, 19,000 sentences and 84,000
-phrases, where those papers had millions of sentences; so what can be learned is limited, and no
-figure is published for it. The dictionary's 284,000 single words help in another way: each word of
-a source is followed by its gloss, and the decoder may copy from the glosses (`_attention.py`,
-`_translation_data.py`). Words are spelled with parts of words (`_subwords.py`). Sentences are split
-by a hash of the German side; what shares a side with one that is held out is not trained on.
-
-The aim: on sentences that were held out, above the words of the same dictionary put down one by
-one (`_word_for_word.py`) by BLEU and by chrF (Post, "A call for clarity in reporting BLEU scores",
-2018: sacrebleu), which get 8.07 and 33.86. `strong`, 6,400 steps, 50 minutes of one CPU core, is
-above by BLEU, 11.29, 10.54 and 10.84 from three seeds, and by chrF about as good, 34.04, 33.68 and
-33.47: beams of 5 and a length penalty of 1.3, chosen by the first seed's BLEU on the sentences to
-choose by (10.30, 10.48 and 10.15 with 1.0, 1.3 and 1.6 there; 11.23, 11.29, 10.65 and 33.83, 34.04,
-34.02 on those held out). The beam that is most like the others (`consensus`) gives up some BLEU for
-chrF: from the third seed 10.48 and 33.90, above by both; from the others it was not measured. The
-default, 1,600 steps and a quarter of an hour, is below: 6.99 ± 0.10 and 29.81 ± 0.07.
-
-What was tried besides, with beams and a penalty of 1: no glosses, 4,000 steps of 128, another
-split, 6.5 and 25.4; glosses without copies, 1,600 steps of 128, 5.9 and 25.1; copies without
-coverage 7.9 and 30.4; all of it 8.2 and 31.3.
+2015. The data are the examples of a dictionary: 19,000 sentences, 84,000 phrases and 284,000 single
+words, where those papers had millions of sentences. Each source word is followed by its gloss, the
+prediction of IBM Model 1, which the decoder may copy. The aim is to exceed the word-by-word
+translation of IBM Model 1 by BLEU and chrF on held-out sentences.
 
     python -m experiments.translation
     python -m experiments.translation strong
@@ -35,74 +19,57 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from experiments.common import checks as _checks
-from experiments.common.choices import CellName, EngineName
 from experiments.common.data import dictionaries as _dictionaries
-from experiments.common.data.batching import Batches, Size, chunks
+from experiments.common.data.batching import Batches
 from experiments.common.data.splits import digest
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.training import Outcome, Task, fit
-from experiments.seq2seq.model import Params, Seq2Seq, look, mean_loss, write
-from experiments.seq2seq.options import AttentionName, check_sizes, make_seq2seq
-from experiments.seq2seq.plots import draw_attention
-from experiments.translation.data import Glosses, Symbols, Texts, is_sentence, split
-from experiments.translation.ibm_model1 import WordForWord
-from experiments.translation.metrics import Scores, consensus, score
+from experiments.seq2seq.model import Params, Seq2Seq
+from experiments.seq2seq.plots import plot_attention
+from experiments.seq2seq.task import Seq2SeqConfig, decode_all, make_seq2seq, make_task
+from experiments.translation.data import Glosses, Parts, Tokenizer, is_sentence, split
+from experiments.translation.ibm_model1 import IBMModel1
+from experiments.translation.metrics import Metrics, evaluate, minimum_bayes_risk
 from experiments.translation.subwords import SPACE, join
 
 
 @dataclass(frozen=True)
-class Config:
-    """What to train, and on what."""
+class Config(Seq2SeqConfig):
+    """Translation from German to English, by an encoder-decoder with attention."""
 
-    cell: CellName = "lstm"
-    """The recurrent cell of both halves."""
-    engine: EngineName = "auto"
-    """The engine that runs the encoder over time."""
-    attention: AttentionName = "additive"
-    """How the decoder compares its state with the encoder's."""
-    layers: int = 1
-    """Recurrent layers of each half."""
-    hidden: int = 256
-    """Hidden size of each layer, and in each direction of the encoder."""
     embed: int = 128
-    """Size of the embedding of a part of a word."""
+    """Embedding size."""
     merges: int = 6000
-    """How many parts of words are made by joining smaller ones."""
+    """Number of byte-pair merges of the subword tokenizer."""
     gloss: bool = True
-    """Whether each word of a source is followed by what a dictionary has for it: the words that the
-    baseline puts down. The decoder may copy them."""
+    """Whether each source word is followed by its gloss, which the decoder may copy: its most
+    probable translation by IBM Model 1."""
     coverage: bool = True
-    """Whether the decoder sees how much it has looked at each place before."""
+    """Whether attention depends on the sum of the previous attention weights."""
     dropout: float = 0.2
-    """Dropout of embeddings, of the encoder's outputs and of the attentional vectors."""
+    """Dropout rate of embeddings, encoder outputs and attentional vectors."""
     smoothing: float = 0.1
-    """How much of each target's probability is spread over all symbols that could be made up, in
-    training."""
-    batch: int = 64
-    """Pairs of a batch, which are alike in length."""
+    """Label smoothing in training: weight of the uniform distribution over all symbols."""
     longest: int = 44
-    """Pairs with more parts of words on a side are not trained on."""
+    """Pairs with more subword units on a side are left out of training."""
     repeat: int = 4
-    """How often a pass over the data sees each sentence; phrases are seen once."""
-    width: int = 5
-    """Width of the beam, when the held-out sentences are translated."""
+    """How often an epoch repeats each sentence; phrases occur once."""
     penalty: float = 1.3
-    """By which power of its length a translation's log-probability is divided in the beam."""
+    """Length penalty: the exponent of the length that divides a log-probability in beam search."""
     data: Path | None = None
-    """Tab-separated pairs of your own, or the Debian package of the dictionary (or the file de-en
-    out of it), if it cannot be fetched here. None: the dictionary, fetched once."""
+    """Tab-separated pairs, or the Debian package of the dictionary, or the file de-en inside it.
+    None downloads the dictionary once."""
     pairs: int = 0
-    """Use only so many pairs; 0 is all."""
+    """Number of pairs to use; 0 is all."""
     training: Options = Options(
         steps=1600, learning_rate=2e-3, validate_every=200, checkpoint_every=200, log_every=25
     )
 
     def __post_init__(self):
-        check_sizes(self)
+        super().__post_init__()
         _checks.at_least(1, self, "longest", "repeat", "merges")
         _checks.not_negative(self, "penalty")
 
@@ -113,13 +80,13 @@ STRONG = Config(training=dataclasses.replace(Config.training, steps=6400))
 # Data ---------------------------------------------------------------------------------------------
 
 
-def load_texts(config: Config) -> Texts:
-    """Reads the pairs that the configuration names, and splits them."""
+def load_pairs(config: Config) -> Parts:
+    """Loads the pairs that the configuration names, and splits them."""
     if config.data is None or config.data.suffix in (".deb", ""):
-        pairs = _dictionaries.german_english(package=config.data)
+        pairs = _dictionaries.load_german_english(package=config.data)
         chosen = is_sentence
     else:
-        pairs = _dictionaries.tab_separated(config.data)
+        pairs = _dictionaries.load_tab_separated(config.data)
         chosen = lambda pair: True  # noqa: E731
     pairs = list(dict.fromkeys(pairs))
     if config.pairs:
@@ -130,155 +97,157 @@ def load_texts(config: Config) -> Texts:
 # Training -----------------------------------------------------------------------------------------
 
 
-def make_model(config: Config, symbols: Symbols) -> Seq2Seq:
+def make_model(config: Config, tokenizer: Tokenizer) -> Seq2Seq:
     """The model that the configuration describes."""
-    sizes = len(symbols.source), len(symbols.target)
-    return make_seq2seq(config, *sizes, symbols.first_gloss, config.coverage)
+    sizes = len(tokenizer.source), len(tokenizer.target)
+    return make_seq2seq(config, *sizes, tokenizer.first_gloss, config.coverage)
 
 
-def make_task(config: Config, texts: Texts, symbols: Symbols, model: Seq2Seq) -> Task:
-    """What the loop shall train: see `Task`."""
-    repeat = config.repeat if texts.phrases else 1
+def make_translation_task(
+    config: Config, parts: Parts, tokenizer: Tokenizer, model: Seq2Seq
+) -> Task:
+    """Training on sentences, repeated, and on phrases."""
     sentences, phrases = (
-        list(zip(*symbols.number(pairs, training=True), strict=True))
-        for pairs in (texts.train, texts.phrases)
+        list(zip(*tokenizer.encode(pairs, training=True), strict=True))
+        for pairs in (parts.train, parts.phrases)
     )
-    both = sentences * repeat + phrases
-    fitting = [pair for pair in both if max(map(len, pair)) <= config.longest]
-    sources, targets = zip(*fitting, strict=True)
-    batches = Batches(sources, targets, config.batch, config.training.seed)
-    held_out = list(chunks(*symbols.number(texts.valid), config.batch, batches.plan.sizes))
-
-    def loss(params, carry, pairs, key):
-        return model.bucketed_loss(params, pairs, key, batches.plan.sizes), carry
-
-    def validate(params):
-        return {"loss": mean_loss(model, params, held_out, config.batch)}
-
-    return Task(
-        name=f"translation: {config.cell}, {config.attention} attention",
-        loss=loss,
-        batch=batches,
-        validate=validate,
-        units=config.batch,
+    pairs = sentences * (config.repeat if phrases else 1) + phrases
+    sources, targets = zip(
+        *(pair for pair in pairs if max(map(len, pair)) <= config.longest), strict=True
+    )
+    return make_task(
+        f"translation: {config.cell}, {config.attention} attention",
+        model,
+        Batches(sources, targets, config.batch, config.training.seed),
+        tokenizer.encode(parts.valid),
         unit="pairs",
-        loss_unit="nats a part of a word",
+        loss_unit="nats per subword",
     )
+
+
+def translate(
+    config: Config,
+    tokenizer: Tokenizer,
+    model: Seq2Seq,
+    params: Params,
+    texts: list[str],
+    width: int,
+) -> list[list[str]]:
+    """The beams of each text, best first."""
+    beams = decode_all(
+        model,
+        params,
+        tokenizer.encode([(text, "") for text in texts])[0],
+        batch_size=config.batch,
+        bucket=10,
+        max_length=lambda units: 2 * units,
+        width=width,
+        penalty=config.penalty,
+    )
+    return [[join(tokenizer.target.decode(beam)) for beam in own] for own in beams]
 
 
 # Report -------------------------------------------------------------------------------------------
 
 
-def translate(
-    config: Config, symbols: Symbols, model: Seq2Seq, params: Params, texts: list[str], width: int
-) -> list[list[str]]:
-    """Translates texts: of each, what the beams found, best first."""
-    sources, _ = symbols.number([(text, "") for text in texts])
-    longest = max(map(len, sources))
-    sizes = [Size(most, 0) for most in (*range(10, longest, 10), longest)]
-    found: list[list[str]] = [[] for _ in texts]
-    for which, pairs in chunks(sources, [[]] * len(sources), config.batch, sizes):
-        length = 2 * len(pairs.source)
-        decoded = write(model, params, pairs.source, length, width, config.penalty)
-        tokens, kept = np.asarray(decoded.tokens), np.isfinite(decoded.scores)
-        for row, index in enumerate(which):
-            found[index] = [
-                join(symbols.target.decode(beam)) for beam in tokens[:, row, kept[row]].T
-            ]
-    return found
-
-
 class Result(NamedTuple):
-    """How training ended, and how good the translations of held-out sentences are."""
+    """How training ended, and BLEU and chrF on the held-out sentences."""
 
     outcome: Outcome
-    baseline: Scores | None
-    greedy: Scores | None
-    beam: Scores | None
-    consensus: Scores | None
+    baseline: Metrics | None = None
+    greedy: Metrics | None = None
+    beam: Metrics | None = None
+    minimum_bayes_risk: Metrics | None = None
 
 
 def main(config: Config) -> Result:
-    """Trains, and reports."""
+    """Trains, translates, and reports."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     began = time.perf_counter()
-    texts = load_texts(config)
-    table = WordForWord.learn(texts.train + texts.phrases + texts.words)
-    glosses = Glosses.of(texts, table) if config.gloss else None
-    symbols = Symbols.of(texts, config.merges, glosses)
-    model = make_model(config, symbols)
-    task = make_task(config, texts, symbols, model)
-    reporting = ("data", "width", "penalty")
-    same = identity(config, reporting=reporting, texts=f"{digest(repr(texts)):x}")
-    folder = run_folder(config.training, "translation", same)
+    parts = load_pairs(config)
+    baseline = IBMModel1.fit(parts.train + parts.phrases + parts.words)
+    glosses = Glosses.fit(parts, baseline) if config.gloss else None
+    tokenizer = Tokenizer.fit(parts, config.merges, glosses)
+    model = make_model(config, tokenizer)
+    task = make_translation_task(config, parts, tokenizer, model)
+    run = identity(config, reporting=("data", "width", "penalty"), texts=f"{digest(repr(parts)):x}")
+    folder = run_folder(config.training, "translation", run)
     console.print(
-        f"{len(texts.train):,} sentences and {len(texts.phrases):,} phrases to train, "
-        f"{len(texts.valid):,} sentences to choose, {len(texts.test):,} to test; "
-        f"{len(symbols.source):,} and {len(symbols.target):,} symbols; "
-        f"read in {time.perf_counter() - began:.1f} s; results go to {folder}"
+        f"{len(parts.train):,} training sentences and {len(parts.phrases):,} phrases, "
+        f"{len(parts.valid):,} validation and {len(parts.test):,} test sentences; "
+        f"{len(tokenizer.source):,} source and {len(tokenizer.target):,} target symbols; "
+        f"loaded in {time.perf_counter() - began:.1f} s; results are written to {folder}"
     )
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
     outcome = fit(
-        task, params, (), options=config.training, folder=folder, identity=same, console=console
+        task, params, (), options=config.training, folder=folder, identity=run, console=console
     )
     console.print(f"{outcome.step} steps in {outcome.seconds:.1f} s of training")
     if outcome.signal is not None:
-        console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
-        return Result(outcome, None, None, None, None)
-    sources, wanted = map(list, zip(*texts.test, strict=True))
+        console.print(f"stopped by {outcome.signal.name}; the same command resumes the run")
+        return Result(outcome)
+    sources, references = map(list, zip(*parts.test, strict=True))
     greedy, beams = (
-        translate(config, symbols, model, outcome.params, sources, width)
+        translate(config, tokenizer, model, outcome.params, sources, width)
         for width in (1, config.width)
     )
-    columns = {
-        "word for word": [table.translate(text) for text in sources],
-        "greedy": [first for first, *_ in greedy],
-        f"beam {config.width}": [first for first, *_ in beams],
-        f"consensus of {config.width}": [consensus(found) for found in beams],
+    systems = {
+        "word by word (IBM Model 1)": [baseline.translate(text) for text in sources],
+        "greedy decoding": [best for best, *_ in greedy],
+        f"beam search, {config.width}": [best for best, *_ in beams],
+        f"minimum Bayes risk of {config.width}": [minimum_bayes_risk(beam) for beam in beams],
     }
-    scores = [score(found, wanted) for found in columns.values()]
-    for name, (bleu, chrf) in zip(columns, scores, strict=True):
+    return report(outcome, tokenizer, model, sources, references, systems, folder, console)
+
+
+def report(
+    outcome: Outcome,
+    tokenizer: Tokenizer,
+    model: Seq2Seq,
+    sources: list[str],
+    references: list[str],
+    systems: dict[str, list[str]],
+    folder: Path,
+    console: Console,
+) -> Result:
+    """Reports BLEU and chrF of each system, samples, and attention weights."""
+    results = [evaluate(outputs, references) for outputs in systems.values()]
+    for name, (bleu, chrf) in zip(systems, results, strict=True):
         console.print(
-            f"{len(wanted):,} held-out sentences, {name}: BLEU {bleu:.2f}, chrF {chrf:.2f}"
+            f"{len(references):,} held-out sentences, {name}: BLEU {bleu:.2f}, chrF {chrf:.2f}"
         )
-    words, _, best, _ = columns.values()
-    shown = describe(sources, wanted, words, best)
+    words, _, beam, _ = systems.values()
+    shown = describe_samples(sources, references, words, beam)
     (folder / "samples.txt").write_text(shown, encoding="utf-8")
     console.print(shown)
-    draw(folder / "attention.png", symbols, model, outcome.params, sources, best)
-    return Result(outcome, *scores)
-
-
-def describe(
-    sources: list[str], wanted: list[str], words: list[str], found: list[str], count: int = 10
-) -> str:
-    """Some translations, with what the baseline makes of the same."""
-    step = max(1, len(sources) // count)
-    blocks = [
-        f"  {source}\n    dictionary:    {want}\n    word for word: {word}\n    this model:    "
-        f"{own}"
-        for source, want, word, own in zip(sources, wanted, words, found, strict=True)
-    ]
-    return "\n".join(["samples:", *blocks[::step][:count]])
-
-
-def draw(
-    path: Path,
-    symbols: Symbols,
-    model: Seq2Seq,
-    params: Params,
-    sources: list[str],
-    found: list[str],
-) -> None:
-    """Draws where the decoder looks for some sentences that were not trained on."""
     order = sorted(range(len(sources)), key=lambda i: (abs(len(sources[i].split()) - 8), i))[:4]
-    pairs = [(sources[i], found[i]) for i in order]
-    reads, writes = symbols.number(pairs)
-    ((which, batch),) = chunks(reads, writes, len(pairs))
-    weights = np.asarray(look(model, params, batch.source, batch.target[1:]))
-    panels = []
-    for row, index in enumerate(which):
-        both = symbols.subwords.split(pairs[index][1]), symbols.parts(pairs[index][0])
-        rows, columns = ([*(p.replace(SPACE, "") or "_" for p in s), "end"] for s in both)
-        panels.append((rows, columns, weights[: len(rows), row, : len(columns)]))
-    draw_attention(path, panels, "Where the decoder looks when it writes a part of a word")
+    pairs = [(sources[i], beam[i]) for i in order]
+    symbols = [
+        tuple(
+            [unit.replace(SPACE, "") or "_" for unit in side]
+            for side in (tokenizer.split_source(source), tokenizer.subwords.split(target))
+        )
+        for source, target in pairs
+    ]
+    title = "Attention weights over source symbols for each subword"
+    path = folder / "attention.png"
+    plot_attention(path, model, outcome.params, tokenizer.encode(pairs), symbols, title)
+    return Result(outcome, *results)
+
+
+def describe_samples(
+    sources: list[str],
+    references: list[str],
+    baseline: list[str],
+    hypotheses: list[str],
+    count: int = 10,
+) -> str:
+    """A sample of translations, with the reference and the baseline."""
+    blocks = [
+        f"  {source}\n    reference:    {reference}\n    word by word: {word_by_word}\n"
+        f"    this model:   {hypothesis}"
+        for source, reference, word_by_word, hypothesis in zip(
+            sources, references, baseline, hypotheses, strict=True
+        )
+    ]
+    return "\n".join(["samples:", *blocks[:: max(1, len(blocks) // count)][:count]])

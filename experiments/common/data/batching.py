@@ -1,4 +1,8 @@
-"""Pairs of sequences: numbers for their symbols, and batches of pairs of much the same length."""
+"""Vocabularies, padding, and length bucketing for pairs of sequences.
+
+Every training batch has the shape of the longest pairs, so that one step is compiled; inside it,
+`bucketed_loss` cuts the batch to the smallest of a few sizes that holds it.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,17 +10,21 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 PAD, END, BEGIN, UNKNOWN = range(4)
 
+Tokens = Sequence[Sequence[int]]
+PyTree = Any
+
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Numbers for symbols; the first four stand for padding, end, begin, and all others.
+    """Token ids of symbols. The first four are padding, end, begin and unknown.
 
     Args:
-        symbols: those that are known.
+        symbols: the known symbols.
 
     Example:
         >>> letters = Vocabulary(("a", "b"))
@@ -27,34 +35,34 @@ class Vocabulary:
     symbols: tuple[str, ...]
 
     @classmethod
-    def of(cls, sequences: Iterable[Sequence[str]], least: int = 1) -> "Vocabulary":
-        """All symbols that occur so often at least, in alphabetical order."""
+    def build(cls, sequences: Iterable[Sequence[str]], min_count: int = 1) -> "Vocabulary":
+        """All symbols that occur at least `min_count` times, in alphabetical order."""
         counts = Counter(symbol for sequence in sequences for symbol in sequence)
-        return cls(tuple(sorted(symbol for symbol, count in counts.items() if count >= least)))
+        return cls(tuple(sorted(symbol for symbol, count in counts.items() if count >= min_count)))
 
     def __len__(self) -> int:
         return len(self.symbols) + UNKNOWN + 1
 
     def encode(self, sequence: Iterable[str]) -> list[int]:
-        """The numbers of symbols."""
-        return [self._numbers.get(symbol, UNKNOWN) for symbol in sequence]
+        """The token ids of symbols."""
+        return [self._ids.get(symbol, UNKNOWN) for symbol in sequence]
 
-    def decode(self, numbers: Iterable[int]) -> list[str]:
-        """The symbols of numbers, up to the first end."""
+    def decode(self, tokens: Iterable[int]) -> list[str]:
+        """The symbols of token ids, up to the first end."""
         symbols = []
-        for number in numbers:
-            if number == END:
+        for token in tokens:
+            if token == END:
                 break
-            symbols.append(self.symbols[number - UNKNOWN - 1] if number > UNKNOWN else "<?>")
+            symbols.append(self.symbols[token - UNKNOWN - 1] if token > UNKNOWN else "<?>")
         return symbols
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {symbol: number for number, symbol in enumerate(self.symbols, UNKNOWN + 1)}
+    def _ids(self) -> dict[str, int]:
+        return {symbol: token for token, symbol in enumerate(self.symbols, UNKNOWN + 1)}
 
 
 class Pairs(NamedTuple):
-    """A batch: numbers `[time, rows]`, filled up with `PAD`.
+    """A batch of token ids `[time, batch]`, padded with `PAD`.
 
     Sources end with `END`; targets begin with `BEGIN` and end with `END`.
     """
@@ -63,30 +71,27 @@ class Pairs(NamedTuple):
     target: np.ndarray
 
 
-Numbers = Sequence[Sequence[int]]
-
-
 class Size(NamedTuple):
-    """The most symbols that a batch holds of a source, and of a target."""
+    """The longest source and the longest target that a batch holds."""
 
     source: int
     target: int
 
 
-def smallest(sizes: Sequence[Size], longest: Any, xp: Any = np) -> Any:
-    """Which of `sizes` is the first that holds a source and a target of these lengths.
+def bucket_index(sizes: Sequence[Size], lengths: Any, xp: Any = np) -> Any:
+    """The index of the smallest size that holds a source and a target of the given lengths.
 
     Args:
-        sizes: each holds all that those before it hold.
-        longest: the two lengths, or arrays of them.
-        xp: NumPy, or `jax.numpy` for lengths that are traced.
+        sizes: in ascending order.
+        lengths: the two lengths, or arrays of them.
+        xp: NumPy, or `jax.numpy` for traced lengths.
     """
-    sides = zip(zip(*sizes, strict=True), longest, strict=True)
-    return xp.maximum(*(xp.searchsorted(xp.asarray(most), own) for most, own in sides))
+    sides = zip(zip(*sizes, strict=True), lengths, strict=True)
+    return xp.maximum(*(xp.searchsorted(xp.asarray(limits), side) for limits, side in sides))
 
 
-def pad(sources: Numbers, targets: Numbers, size: Size) -> Pairs:
-    """Makes a batch of pairs, none of which is longer than `size` on either side."""
+def pad(sources: Tokens, targets: Tokens, size: Size) -> Pairs:
+    """A batch of pairs, padded to `size`."""
     source = np.full((size.source + 1, len(sources)), PAD, np.int32)
     target = np.full((size.target + 2, len(targets)), PAD, np.int32)
     for row, (x, y) in enumerate(zip(sources, targets, strict=True)):
@@ -96,20 +101,18 @@ def pad(sources: Numbers, targets: Numbers, size: Size) -> Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """Which pairs make a batch: always pairs that are alike in length.
-
-    The order is drawn anew for every pass over the data.
+class BatchPlan:
+    """Which examples make a batch: always examples of similar length, reshuffled every epoch.
 
     Args:
-        lengths: those of both sides of each pair, `[pairs, 2]`.
-        rows: pairs of a batch.
-        seed: that of the order.
-        shares: which part of the pairs each size covers, the last of which is all.
+        lengths: of both sides of each example, `[examples, 2]`.
+        batch_size: examples of a batch.
+        seed: seed of the order.
+        shares: the share of the examples that each bucket size covers; the last is 1.
     """
 
     lengths: np.ndarray
-    rows: int
+    batch_size: int
     seed: int
     shares: tuple[float, ...] = (0.3, 0.6, 0.85, 0.97, 1.0)
 
@@ -118,100 +121,126 @@ class Plan:
         """The longest source and target of each share, in order of the relatively longer side."""
         order = np.argsort((self.lengths / self.lengths.mean(0)).max(1), kind="stable")
         ends = [int(np.ceil(share * len(order))) for share in self.shares]
-        most = [self.lengths[order[:end]].max(0).tolist() for end in ends]
-        return tuple(dict.fromkeys(Size(*both) for both in most))
+        limits = [self.lengths[order[:end]].max(0).tolist() for end in ends]
+        return tuple(dict.fromkeys(Size(*both) for both in limits))
 
     @property
-    def a_pass(self) -> int:
-        """How many batches make one pass over the data."""
-        return sum(-(-len(group) // self.rows) for group in self._groups)
+    def epoch_steps(self) -> int:
+        """How many batches make one epoch."""
+        return sum(-(-len(bucket) // self.batch_size) for bucket in self._buckets)
 
-    def chosen(self, step: int) -> np.ndarray:
-        """The numbers of the pairs in the batch of a step; a group's last one has repeats."""
-        number, place = divmod(step, self.a_pass)
-        return self._order(number)[place]
-
-    @cached_property
-    def _groups(self) -> list[np.ndarray]:
-        group = smallest(self.sizes, self.lengths.T)
-        return [np.flatnonzero(group == number) for number in range(len(self.sizes))]
+    def indices(self, step: int) -> np.ndarray:
+        """The examples in the batch of a step; the last batch of a bucket repeats some."""
+        epoch, place = divmod(step, self.epoch_steps)
+        return self._epoch(epoch)[place]
 
     @cached_property
-    def _order(self) -> Callable[[int], list[np.ndarray]]:
-        """The batches of a pass; those of the last few passes are remembered."""
-        return lru_cache(maxsize=2)(self._draw)
+    def _buckets(self) -> list[np.ndarray]:
+        bucket = bucket_index(self.sizes, self.lengths.T)
+        return [np.flatnonzero(bucket == index) for index in range(len(self.sizes))]
 
-    def _draw(self, number: int) -> list[np.ndarray]:
-        random = np.random.default_rng((self.seed, number))
+    @cached_property
+    def _epoch(self) -> Callable[[int], list[np.ndarray]]:
+        """The batches of an epoch, cached for the last few epochs."""
+        return lru_cache(maxsize=2)(self._shuffle)
+
+    def _shuffle(self, epoch: int) -> list[np.ndarray]:
+        random = np.random.default_rng((self.seed, epoch))
         batches = []
-        for group in self._groups:
-            count = -(-len(group) // self.rows)
-            shuffled = np.resize(random.permutation(group), count * self.rows)
-            batches += list(shuffled.reshape(-1, self.rows))
+        for bucket in self._buckets:
+            count = -(-len(bucket) // self.batch_size)
+            shuffled = np.resize(random.permutation(bucket), count * self.batch_size)
+            batches += list(shuffled.reshape(-1, self.batch_size))
         random.shuffle(batches)
         return batches
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The batches of training. All have one shape, that of the longest pairs.
+    """The training batch of every step, padded to the size of the longest pairs.
 
     Args:
-        sources: numbers of each source.
-        targets: numbers of each target.
-        rows, seed, shares: see `Plan`; a batch can be cut to one of its `sizes`.
+        sources: token ids of each source.
+        targets: token ids of each target.
+        batch_size, seed, shares: see `BatchPlan`; a batch can be cut to one of its `sizes`.
     """
 
-    sources: Numbers
-    targets: Numbers
-    rows: int
+    sources: Tokens
+    targets: Tokens
+    batch_size: int
     seed: int
-    shares: tuple[float, ...] = Plan.shares
+    shares: tuple[float, ...] = BatchPlan.shares
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> BatchPlan:
         """Which pairs make which batch."""
         lengths = _lengths(self.sources, self.targets)
-        return Plan(lengths, self.rows, self.seed, self.shares)
+        return BatchPlan(lengths, self.batch_size, self.seed, self.shares)
 
     def __call__(self, step: int) -> Pairs:
         """The batch of a step."""
-        chosen = self.plan.chosen(step)
-        return pad(
-            [self.sources[i] for i in chosen],
-            [self.targets[i] for i in chosen],
-            self.plan.sizes[-1],
-        )
+        indices = self.plan.indices(step)
+        sides = [[side[i] for i in indices] for side in (self.sources, self.targets)]
+        return pad(*sides, self.plan.sizes[-1])
 
 
 class Chunk(NamedTuple):
-    """Some pairs in a batch of full size; what fills it up is not among `which`."""
+    """A full batch for evaluation, and the indices of its pairs without the repeated ones."""
 
-    which: np.ndarray
+    indices: np.ndarray
     pairs: Pairs
 
 
 def chunks(
-    sources: Numbers, targets: Numbers, rows: int, sizes: Sequence[Size] = ()
+    sources: Tokens, targets: Tokens, batch_size: int, sizes: Sequence[Size] = ()
 ) -> Iterator[Chunk]:
     """All pairs once, shortest first, each batch cut to the smallest of `sizes` that holds it."""
-    for which, filled, own in by_length(_lengths(sources, targets), rows):
-        size = (*sizes, own)[smallest(sizes, own) if sizes else 0]
-        yield Chunk(which, pad([sources[i] for i in filled], [targets[i] for i in filled], size))
+    for indices, filled, longest in by_length(_lengths(sources, targets), batch_size):
+        size = (*sizes, longest)[bucket_index(sizes, longest) if sizes else 0]
+        yield Chunk(indices, pad([sources[i] for i in filled], [targets[i] for i in filled], size))
 
 
-def by_length(lengths: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, list[int], Size]]:
-    """All pairs once, shortest first, by their lengths `[pairs, 2]`.
+def by_length(lengths: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, list[int], Size]]:
+    """All examples once, shortest first, by their lengths `[examples, 2]`.
 
-    Yields the numbers of a batch's pairs, the same repeated until there are so many rows, and the
-    size of the longest.
+    Yields the indices of a batch's examples, the same repeated to `batch_size`, and the longest
+    lengths of the batch.
     """
     order = np.argsort(lengths.sum(1), kind="stable")
-    for begin in range(0, len(order), rows):
-        which = order[begin : begin + rows]
-        yield which, np.resize(which, rows).tolist(), Size(*lengths[which].max(0).tolist())
+    for begin in range(0, len(order), batch_size):
+        indices = order[begin : begin + batch_size]
+        filled = np.resize(indices, batch_size).tolist()
+        yield indices, filled, Size(*lengths[indices].max(0).tolist())
 
 
-def _lengths(sources: Numbers, targets: Numbers) -> np.ndarray:
-    """Those of both sides of each pair: `[pairs, 2]`."""
+def bucketed_loss(
+    index: jax.Array, losses: Sequence[Callable[..., jax.Array]], params: PyTree, *operands: PyTree
+) -> jax.Array:
+    """`losses[index](params, *operands)`, chosen at run time and differentiable by `params`.
+
+    The gradient of a plain `lax.switch` keeps the residuals of every branch, with zeros for those
+    not taken, so each step costs the memory traffic of the longest batch. Here a branch returns its
+    loss and its gradient together, and no residuals leave it.
+    """
+
+    @jax.custom_vjp
+    def loss(params, index, operands):
+        return jax.lax.switch(index, losses, params, *operands)
+
+    def forward(params, index, operands):
+        return jax.lax.switch(index, list(map(jax.value_and_grad, losses)), params, *operands)
+
+    def backward(gradient, cotangent):
+        return (
+            jax.tree.map(lambda leaf: (cotangent * leaf).astype(leaf.dtype), gradient),
+            None,
+            None,
+        )
+
+    loss.defvjp(forward, backward)
+    return loss(params, index, operands)
+
+
+def _lengths(sources: Tokens, targets: Tokens) -> np.ndarray:
+    """The lengths of both sides of each pair, `[pairs, 2]`."""
     return np.array([(len(x), len(y)) for x, y in zip(sources, targets, strict=True)])

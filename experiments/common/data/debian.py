@@ -1,7 +1,7 @@
-"""Debian packages as data: fetched once, checked by SHA-256, unpacked, never installed.
+"""Data sets from Debian packages: downloaded once, checked by SHA-256, unpacked, never installed.
 
-`apt-get download` fetches a package, because it already knows the user's mirrors, and `dpkg-deb -x`
-unpacks it into the cache folder. Neither needs root, and neither runs anything of the package.
+`apt-get download` uses the mirrors of the machine, and `dpkg-deb -x` unpacks into the cache folder.
+Neither needs root, and neither runs code of the package.
 """
 
 import os
@@ -17,13 +17,13 @@ from experiments.common.errors import FetchError
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """One published package for all architectures, and what is in it.
+    """A published package for all architectures.
 
     Args:
         name: the package's name.
         version: its exact version.
         sha256: the SHA-256 of the file, in hexadecimal.
-        content: what an experiment takes from it, in a few words.
+        content: what an experiment uses it for, for error messages.
         licence: the licence of that content.
     """
 
@@ -35,27 +35,27 @@ class DebianPackage:
 
     @property
     def requirement(self) -> str:
-        """The pinned package, as apt-get writes it."""
+        """The pinned version, in the syntax of apt-get."""
         return f"{self.name}={self.version}"
 
     @property
     def filename(self) -> str:
-        """The name that apt-get gives to the file."""
+        """The file name that apt-get uses."""
         return f"{self.name}_{self.version}_all.deb"
 
 
 def fetch_package(package: DebianPackage, *, option: str, package_file: Path | None = None) -> Path:
-    """Gives the folder that holds the package's unpacked files, fetching it if need be.
+    """The folder with the unpacked files of a package, which is fetched unless it is cached.
 
     Args:
-        package: what to fetch.
-        option: the command line option that takes the file instead; named in errors.
-        package_file: the package, where it is at hand already.
+        package: the package.
+        option: the command-line option that takes a local file; named in errors.
+        package_file: the file of the package; None downloads it.
 
     Raises:
-        FetchError: a tool is missing, the download failed, or what came is not the pinned file.
+        FetchError: a tool is missing, the download failed, or the file is not the pinned one.
     """
-    # Named by the digest, and put there by one rename: what is there is whole, and the right one.
+    # The name holds the digest, and one atomic rename creates the folder: it is always complete.
     folder = _fetch.cache_folder() / f"{package.name}-{package.sha256[:16]}"
     if folder.is_dir() and package_file is None:
         return folder
@@ -64,16 +64,16 @@ def fetch_package(package: DebianPackage, *, option: str, package_file: Path | N
         _fetch.check(package, package_file, remedy)
     elif shutil.which("apt-get") is None:
         raise FetchError(
-            f"cannot fetch {package.requirement} ({package.content}): there is no apt-get here. "
+            f"cannot fetch {package.requirement} ({package.content}): apt-get is not installed. "
             f"{remedy}"
         )
     if folder.is_dir():
         return folder
     if shutil.which("dpkg-deb") is None:
         raise FetchError(
-            f"cannot unpack {package.filename}: there is no dpkg-deb here. Unpack the file "
-            f"elsewhere, as `dpkg-deb -x {package.filename} {folder.name}` does, and bring the "
-            f"folder here as {folder}"
+            f"cannot unpack {package.filename}: dpkg-deb is not installed. Unpack the file on "
+            f"another machine with `dpkg-deb -x {package.filename} {folder.name}`, and copy the "
+            f"folder to {folder}"
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -88,12 +88,12 @@ def fetch_package(package: DebianPackage, *, option: str, package_file: Path | N
             try:
                 os.replace(unpacked, folder)
             except OSError:
-                if not folder.is_dir():  # where it is, another process was faster
+                if not folder.is_dir():  # else another process created it first
                     raise
     except OSError as error:
         raise FetchError(
-            f"cannot keep {package.requirement} in the cache folder {folder.parent}: "
-            f"{error.strerror}. Set {_fetch.CACHE_VARIABLE} to a folder that can be written to."
+            f"cannot write {package.requirement} to the cache folder {folder.parent}: "
+            f"{error.strerror}. Set {_fetch.CACHE_VARIABLE} to a writable folder."
         ) from error
     return folder
 
@@ -103,8 +103,8 @@ def _download(package: DebianPackage, folder: Path, remedy: str) -> Path:
     if done.returncode != 0:
         raise FetchError(
             f"apt-get could not download {package.requirement} ({package.content}): "
-            f"{_reason(done)}. Is the network closed, or does `apt-get update` have to be run "
-            f"first? {remedy}"
+            f"{_reason(done)}. Check the network connection, or run `apt-get update` first. "
+            f"{remedy}"
         )
     return next(folder.glob("*.deb"))
 
@@ -122,7 +122,6 @@ def _reason(done: subprocess.CompletedProcess) -> str:
 
 def _remedy(package: DebianPackage, option: str) -> str:
     return (
-        f"On a machine with Debian or Ubuntu and a network run `apt-get download "
-        f"{package.requirement}`, bring the file {package.filename} here, and give its path to "
-        f"{option}."
+        f"Or run `apt-get download {package.requirement}` on a machine with Debian or Ubuntu and "
+        f"network access, copy the file {package.filename} here, and pass its path to {option}."
     )

