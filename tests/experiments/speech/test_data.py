@@ -95,7 +95,7 @@ def test_near_duplicates_stay_together_and_parts_are_nested():
     assert 0.25 < seconds <= 0.3
 
 
-def test_epoch_steps_hears_every_utterance_and_speeds_vary():
+def test_an_epoch_contains_every_utterance_and_speeds_vary():
     every, frontend = utterances(20), Frontend(4, 2)
     features = [[frontend.features(u, speed) for speed in (0.9, 1.1)] for u in every]
     labels = [Labels(encode_letters(u.text), [len(u.text), 3]) for u in every]
