@@ -123,7 +123,7 @@ def normalize(text: str) -> str:
     text = re.sub(r"\d+", lambda match: f" {spell_number(match[0])} ", text)
     text = re.sub(r"[*#&%@+]", lambda match: f" {_SYMBOLS[match[0]]} ", text)
     words = re.sub(r"[^a-z' ]", " ", text).split()
-    return " ".join(word for word in words if word.strip("'"))
+    return " ".join(each for each in words if each.strip("'"))
 
 
 def spell_number(digits: str) -> str:
