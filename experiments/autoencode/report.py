@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from experiments.autoencode.data import Weeks, day_numbers, errors_by_day
 from experiments.common.data.series import Series
-from experiments.common.metrics import mean_and_std
 from experiments.common.plots import format_dates
+from experiments.common.seeds import mean_and_std
 
 _RED, _GRAY = "#b3362d", "#aaaaaa"
 

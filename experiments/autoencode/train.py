@@ -30,10 +30,17 @@ from rich.console import Console
 
 from experiments.autoencode.data import Weeks, make_weeks, mean_week, reconstruct_pca
 from experiments.autoencode.report import Metrics, evaluate, format_table, plot_weeks
-from experiments.common import checks as _checks
-from experiments.common.choices import CellName, EngineName, make_cell, make_engine
 from experiments.common.data.series import load_series
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import (
+    CellName,
+    EngineName,
+    Options,
+    check_at_least,
+    identity,
+    make_cell,
+    make_engine,
+    run_folder,
+)
 from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Recurrent
@@ -67,7 +74,7 @@ class Config:
     )
 
     def __post_init__(self):
-        _checks.at_least(1, self, "hidden", "code", "batch", "test", "seeds")
+        check_at_least(1, self, "hidden", "code", "batch", "test", "seeds")
 
 
 # Model --------------------------------------------------------------------------------------------

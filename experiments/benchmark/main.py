@@ -44,8 +44,7 @@ from experiments.benchmark.peers import (
 from experiments.benchmark.peers.engines import Ours
 from experiments.benchmark.results import Entry, Line, Row, Timing, summarise
 from experiments.benchmark.timing import Program, interleave, machine, matrix_product
-from experiments.common import checks as _checks
-from experiments.common.choices import EngineName, make_engine
+from experiments.common.options import EngineName, check_at_least, check_positive, make_engine
 
 # Configuration ------------------------------------------------------------------------------------
 
@@ -92,8 +91,8 @@ class Config:
     """Folder for results.json, table.md and times.png. None: runs/benchmark/, by grid."""
 
     def __post_init__(self):
-        _checks.at_least(1, self, "rounds")
-        _checks.positive(self, "seconds", "scale")
+        check_at_least(1, self, "rounds")
+        check_positive(self, "seconds", "scale")
         for name in self.peers:
             if name != "none" and not installed(name):
                 package = LISTED[name].package

@@ -44,8 +44,7 @@ from experiments.benchmark.parallel_report import PASSES, Entry, Pass, Point, Ro
 from experiments.benchmark.peers.engines import Ours
 from experiments.benchmark.peers.scan_tree import ScanTree
 from experiments.benchmark.timing import compile_program, interleave, machine
-from experiments.common import checks as _checks
-from experiments.common.choices import CellName, make_cell
+from experiments.common.options import CellName, check_at_least, make_cell
 
 # Configuration ------------------------------------------------------------------------------------
 
@@ -93,11 +92,11 @@ class Config:
     """Folder for results.json, times.png and iterations.png; for affine, table.md."""
 
     def __post_init__(self):
-        _checks.at_least(1, self, "batch", "inputs", "hidden", "chunk", "rounds", "driven_hidden")
+        check_at_least(1, self, "batch", "inputs", "hidden", "chunk", "rounds", "driven_hidden")
         for name in ("lengths", "unrolls"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be at least 1 each, got {getattr(self, name)}")
-        _checks.at_least(10, self, "driven_length")
+        check_at_least(10, self, "driven_length")
 
     def shortened(self) -> "Config":
         """This, or what ``quick`` makes of it."""

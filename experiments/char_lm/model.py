@@ -1,4 +1,4 @@
-"""Characters in, logits of the next ones out: an embedding, recurrent layers, a dense read-out."""
+"""A character language model: an embedding, recurrent layers, and a dense output layer."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from jaxrnn.layers import Stack
 
 
 class Params(NamedTuple):
-    """Parameters of `Model`."""
+    """Parameters of `CharLM`."""
 
     embedding: Any
     stack: Any
@@ -19,14 +19,14 @@ class Params(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Model:
-    """An embedding, recurrent layers, and a dense read-out.
+class CharLM:
+    """An embedding, recurrent layers, and a dense output layer.
 
     Args:
         stack: the recurrent layers.
-        vocabulary: how many characters there are.
+        vocabulary: the number of characters.
         embed: the size of the embedding.
-        dropout: that of what the last layer gives to the read-out.
+        dropout: the dropout of the last layer's outputs.
     """
 
     stack: Stack
@@ -40,38 +40,43 @@ class Model:
         return Params(
             self._embedding.init(keys[0], jnp.zeros((), jnp.int32)),
             self.stack.init(keys[1], self.embed),
-            self._readout.init(keys[2], jnp.zeros(self.stack.output_size)),
+            self._output.init(keys[2], jnp.zeros(self.stack.output_size)),
         )
 
     def init_state(self, params: Params, rows: int) -> Any:
-        """The state before the first character."""
+        """The initial state."""
         return self.stack.init_state(params.stack, (rows,))
 
-    def begin_anew(self, params: Params, state: Any, rows: jax.Array) -> Any:
-        """The state, with the one before the first character where `rows [rows]` is True."""
+    def reset(self, params: Params, state: Any, rows: jax.Array) -> Any:
+        """Sets the state to the initial one where `rows [rows]` is True."""
 
-        def choose(first, carried):
-            return jnp.where(rows.reshape(-1, *[1] * (first.ndim - 1)), first, carried)
+        def choose(initial, carried):
+            return jnp.where(rows.reshape(-1, *[1] * (initial.ndim - 1)), initial, carried)
 
         return jax.tree.map(choose, self.init_state(params, len(rows)), state)
 
     def apply(
         self, params: Params, state: Any, tokens: jax.Array, key: jax.Array | None = None
     ) -> tuple[Any, jax.Array]:
-        """Reads `tokens [time, rows]`; gives the state, and logits `[time, rows, vocabulary]`."""
+        """Reads `tokens [time, rows]`; returns the state and logits `[time, rows, vocabulary]`."""
         stack_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         xs = self._embedding.apply(params.embedding, tokens)
         state, ys = self.stack.apply(params.stack, state, xs, key=stack_key)
         drop = nn.Dropout(self.dropout, deterministic=key is None)
         ys = drop.apply({}, ys, rng=dropout_key)
-        logits: Any = self._readout.apply(params.readout, ys)
+        logits: Any = self._output.apply(params.readout, ys)
         return state, logits
+
+    def step(self, params: Params, state: Any, token: jax.Array) -> tuple[Any, jax.Array]:
+        """Reads `token [rows]`, for `jaxrnn.decoding`."""
+        state, logits = self.apply(params, state, token[None])
+        return state, logits[0]
 
     @property
     def _embedding(self) -> nn.Embed:
-        # Of size 1, as a recurrent layer's initialisers expect of their inputs.
+        # Unit variance, which the initializers of recurrent layers expect of their inputs.
         return nn.Embed(self.vocabulary, self.embed, embedding_init=nn.initializers.normal(1.0))
 
     @property
-    def _readout(self) -> nn.Dense:
+    def _output(self) -> nn.Dense:
         return nn.Dense(self.vocabulary)

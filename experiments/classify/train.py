@@ -39,11 +39,20 @@ from experiments.classify.data import (
     pad,
 )
 from experiments.classify.report import Predictions, plot_confusion, summarize
-from experiments.common import checks as _checks
-from experiments.common.choices import CellName, EngineName, make_cell, make_engine
+from experiments.common.cli import UserError
 from experiments.common.ensemble import Ensemble
-from experiments.common.errors import UserError
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import (
+    CellName,
+    EngineName,
+    Options,
+    check_at_least,
+    check_not_negative,
+    check_rate,
+    identity,
+    make_cell,
+    make_engine,
+    run_folder,
+)
 from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
 
@@ -85,9 +94,9 @@ class Config:
     )
 
     def __post_init__(self):
-        _checks.at_least(1, self, "layers", "hidden", "members", "rows", "seeds")
-        _checks.rate(self, "dropout")
-        _checks.not_negative(self, "noise", "offset")
+        check_at_least(1, self, "layers", "hidden", "members", "rows", "seeds")
+        check_rate(self, "dropout")
+        check_not_negative(self, "noise", "offset")
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"folds must be 0, or 2 or more, got {self.folds}")
         if self.data == "own" and self.path is None:

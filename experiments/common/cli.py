@@ -1,23 +1,20 @@
-"""A run and its terminal: the command line, the progress bar, and the signals that end a run."""
+"""The command line: options, errors without a traceback, the progress bar, and signals."""
 
+import contextlib
+import inspect
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.common.errors import UserError
+
+class UserError(Exception):
+    """An error that the user can fix; `command` prints its message without a traceback."""
 
 
 def parse(
@@ -26,15 +23,23 @@ def parse(
     description: str | None = None,
     presets: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Reads a configuration from the arguments of a command.
+    """Parses command-line arguments into a configuration.
 
-    The first may name a preset: a configuration in place of the defaults, of which the others
-    change what they name.
+    Args:
+        config: the class of the configuration, a dataclass.
+        arguments: the arguments. The first may name a preset.
+        description: a module docstring. `--help` prints its first paragraph and its indented lines,
+            the commands.
+        presets: configurations that replace the defaults, by name.
     """
-    settings: dict[str, Any] = {"config": (tyro.conf.OmitArgPrefixes,), "description": description}
+    settings: dict[str, Any] = {}
     if presets and arguments and arguments[0] in presets:
         settings["default"], arguments = presets[arguments[0]], arguments[1:]
-    return tyro.cli(config, args=arguments, **settings)
+    if description:
+        paragraphs = inspect.cleandoc(description).split("\n\n")
+        commands = [text for text in paragraphs[1:] if text.startswith("    python -m")]
+        settings["description"] = "\n\n".join([paragraphs[0], *commands])
+    return tyro.cli(config, args=arguments, config=(tyro.conf.OmitArgPrefixes,), **settings)
 
 
 def command(
@@ -43,10 +48,10 @@ def command(
     description: str | None,
     presets: Mapping[str, Any] | None = None,
 ) -> None:
-    """Runs `main` on a configuration from the command line, which `parse` reads.
+    """Runs `main` on the configuration that `parse` returns.
 
-    A `UserError` is printed without a traceback and ends the process with 1; a run that a signal
-    stopped ends it with 128 and the signal's number, as a shell would say it.
+    The process exits with status 1 after a `UserError`, and with 128 plus the signal's number
+    after a signal stopped the run, as a shell does.
     """
     try:
         result = main(parse(config, sys.argv[1:], description, presets))
@@ -57,54 +62,45 @@ def command(
         sys.exit(128 + result.outcome.signal)
 
 
-class ProgressBar:
-    """Steps, loss, rate and time left; lines printed meanwhile appear above it."""
+class ProgressBar(Progress):
+    """A progress bar with the loss, the rate and the time left."""
 
     def __init__(self, name: str, unit: str, step: int, steps: int, console: Console):
-        # Two refreshes a second: the thread that draws takes its time from the training.
-        self._progress = Progress(
+        columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
             TextColumn("{task.fields[rate]} " + unit + "/s"),
             TimeRemainingColumn(),
-            console=console,
-            refresh_per_second=2,
         )
-        self._task = self._progress.add_task(name, completed=step, total=steps, loss="-", rate="-")
+        # Few refreshes: the drawing thread takes its time from the training.
+        super().__init__(*columns, console=console, refresh_per_second=2)
+        self._bar = self.add_task(name, completed=step, total=steps, loss="-", rate="-")
 
-    def __enter__(self) -> "ProgressBar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def update(self, step: int, loss: float, rate: float) -> None:
-        """Moves the bar to a step."""
-        self._progress.update(self._task, completed=step, loss=f"{loss:.3f}", rate=f"{rate:,.0f}")
+    def advance_to(self, step: int, loss: float, rate: float) -> None:
+        """Shows the progress at a step."""
+        self.update(self._bar, completed=step, loss=f"{loss:.3f}", rate=f"{rate:,.0f}")
 
 
-class StopSignals:
-    """Within it, the first Ctrl-C or SIGTERM is noted, and the second acts as usual."""
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[signal.Signals]]:
+    """Yields a list that gets the first Ctrl-C or SIGTERM; a second one acts as usual."""
+    received, handlers = [], {}
 
-    def __init__(self):
-        self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, object] = {}
+    def restore():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
-    def __enter__(self) -> "StopSignals":
-        # Python lets only the main thread handle signals; elsewhere they act as usual.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
+    def handle(number, frame):
+        received.append(signal.Signals(number))
+        restore()
 
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
-        self._before.clear()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        self.__exit__()
+    # Python handles signals only in the main thread.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.signal(number, handle)
+    try:
+        yield received
+    finally:
+        restore()

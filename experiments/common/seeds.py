@@ -1,9 +1,8 @@
 """Several seeds trained side by side, by `vmap` over the whole step: for error bars.
 
-One compilation and one loop give as many trainings as there are seeds, each with first parameters,
-randomness, clipping and moments of its own. All see the same batches. The best step is chosen by
-the mean of their validations, so it is one step for all. Checkpoints, metrics and all else are
-those of `fit`, and the run resumes as exactly.
+One compilation and one loop train every seed, each with its own parameters, randomness, clipping
+and optimizer state. All see the same batches. The best step is chosen by the mean of the metrics
+over seeds. Checkpoints, metrics and resuming work as in `fit`.
 """
 
 import dataclasses
@@ -17,8 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.common.options import Options
-from experiments.common.step import make_seeds_trainer
-from experiments.common.training import Outcome, Run, Task
+from experiments.common.training import Outcome, Task, fit
 
 PyTree = Any
 
@@ -34,55 +32,66 @@ def fit_seeds(
     identity: Mapping[str, Any],
     console: Console,
 ) -> Outcome:
-    """Trains from each seed; all else as in `fit`, which gives each of them when called alone.
+    """Trains each seed as `fit` trains it alone.
 
     Args:
         task: what to train, for one seed.
         init: `key -> params`, called with `jax.random.key(seed)`.
-        carry: `params -> carry`, what the first batch finds.
+        carry: `params -> carry`, the carry of the first batch.
         seeds: the seeds; `options.seed` is not used.
         options: how to train.
-        folder: where checkpoints, metrics and curves are kept.
+        folder: the folder of checkpoints, metrics and curves.
         identity: all that decides what the run computes, as JSON values.
-        console: where to report.
+        console: where to print.
 
     Returns:
-        The outcome, whose parameters have a leading axis of seeds; its `best` holds the mean of
-        each value over seeds, and beside it the standard deviation, as in `loss_spread`.
+        The outcome. Its parameters have a leading axis of seeds; its `best` holds the mean of each
+        metric over seeds, and the standard deviation with the suffix `_std`.
 
     Raises:
         ValueError: there are no seeds, or one occurs twice.
-        DivergedError: a seed's loss or gradient is not finite.
-        OtherRunError: the folder holds a run with another identity.
+        UserError: as in `fit`.
     """
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different numbers, got {seeds}")
     params = jax.vmap(init)(jnp.stack([jax.random.key(seed) for seed in seeds]))
-    side_by_side = dataclasses.replace(
+    one = task.validate
+    task = dataclasses.replace(
         task,
-        validate=lambda params: over_seeds(task.validate, params, len(seeds)),
+        validate=lambda params: over_seeds(one, params, len(seeds)),
         units=task.units * len(seeds),
-        carry_rows=jax.tree.map(lambda axis: axis + 1, task.carry_rows),
+        carry_axes=jax.tree.map(lambda axis: axis + 1, task.carry_axes),
     )
-    trainer = make_seeds_trainer(task.loss, options, seeds)
-    same = {**identity, "seed": list(seeds)}
-    run = Run(side_by_side, trainer, options, folder, same, console)
-    return run.train(params, jax.vmap(carry)(params))
+    identity = {**identity, "seed": list(seeds)}
+    settings = dict(options=options, folder=folder, identity=identity, console=console)
+    return fit(task, params, jax.vmap(carry)(params), seeds=seeds, **settings)
 
 
 def over_seeds(
-    measure: Callable[[PyTree], Mapping[str, float]], params: PyTree, count: int
+    validate: Callable[[PyTree], Mapping[str, float]], params: PyTree, count: int
 ) -> dict[str, float]:
-    """The mean of what is measured for each seed's parameters, and its standard deviation."""
-    measured = [measure(one_seed(params, index)) for index in range(count)]
-    together = {name: np.array([values[name] for values in measured]) for name in measured[0]}
+    """The mean of each metric over seeds, and its standard deviation with the suffix `_std`."""
+    metrics = [validate(one_seed(params, index)) for index in range(count)]
+    together = {name: np.array([values[name] for values in metrics]) for name in metrics[0]}
     means = {name: float(values.mean()) for name, values in together.items()}
-    degrees = min(1, count - 1)  # of freedom that the mean has used up
-    spreads = {f"{name}_spread": float(v.std(ddof=degrees)) for name, v in together.items()}
-    return means | spreads
+    ddof = min(1, count - 1)
+    return means | {f"{name}_std": float(v.std(ddof=ddof)) for name, v in together.items()}
 
 
 def one_seed(params: PyTree, index: int) -> PyTree:
-    """The parameters of one seed among those of several."""
+    """The parameters of one of several seeds."""
     return jax.tree.map(lambda leaf: leaf[index], params)
+
+
+def mean_and_std(values: Sequence[float], mean: str, std: str) -> str:
+    """Formats the mean over seeds, with the standard deviation of several; "-" if there is none.
+
+    Example:
+        >>> mean_and_std([1.0, 2.0], "{:.4g}", "{:.1g}")
+        '1.5 ±0.7'
+    """
+    if not len(values):
+        return "-"
+    deviation = f" ±{std}".format(np.std(values, ddof=1)) if len(values) > 1 else ""
+    return mean.format(np.mean(values)) + deviation

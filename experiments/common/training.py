@@ -1,18 +1,19 @@
 """The training loop that the experiments share.
 
-An experiment gives a loss, a batch for every step, and a validation; the loop does the rest: one
-jitted step with donated state, a progress bar, metrics, curves, checkpoints, and a clean end on
-Ctrl-C, on SIGTERM, and on a loss that is not finite.
+An experiment gives a loss, the batch of every step, and a validation. The loop adds one jitted step
+with donated state, a progress bar, metrics, curves, checkpoints, and a clean end on Ctrl-C, on
+SIGTERM, and on a loss that is not finite.
 
-A resumed run equals an uninterrupted one bit for bit (same machine, same number of threads),
-because all that a step depends on is in the checkpoint or follows from the step's number: its
-batch is `batch(step)`, its randomness `fold_in(key(seed), step)`.
+A resumed run equals an uninterrupted one bit for bit (same machine, same number of threads): all
+that a step depends on is in the checkpoint or follows from the step number. Its batch is
+`batch(step)`, its randomness `fold_in(key(seed), step)`.
 """
 
+import json
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,36 +21,36 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import safetensors.numpy
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from rich.console import Console
 
-from experiments.common import checkpoint as _checkpoint
-from experiments.common.cli import ProgressBar, StopSignals
-from experiments.common.errors import DivergedError, OtherRunError
-from experiments.common.metrics import Log, draw_curves
-from experiments.common.options import Options
-from experiments.common.sharding import layout
-from experiments.common.step import Loss, State, Trainer, make_trainer
+from experiments.common.checkpoint import Checkpoints, flatten, replace_file
+from experiments.common.cli import ProgressBar, UserError, stop_signals
+from experiments.common.metrics import Log, plot_curves
+from experiments.common.options import Options, Precision, make_optimizer
 
 PyTree = Any
+Loss = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What an experiment trains.
+    """What to train.
 
     Args:
-        name: what the progress bar and the curves call it.
-        loss: `(params, carry, batch, key) -> (loss, carry)`. What `carry` holds goes from one batch
-            to the next, as the recurrent state does in truncated back-propagation; no gradient
-            flows through it. Use `()` if nothing does.
-        batch: the batch of a step, as NumPy arrays: a pure function of the step's number.
-        validate: `params -> values`, with a `"loss"` among them.
-        units: how many units of work one batch holds.
-        unit: what they are called, for the rate.
-        loss_unit: what the loss counts, for the curves.
-        rows: the axis of a batch's leaves that devices can share, or a tree of such axes.
-        carry_rows: the same for what is carried.
-        choose_by: which value of the validation the best parameters have the least of.
+        name: the title of the progress bar and of the curves.
+        loss: `(params, carry, batch, key) -> (loss, carry)`. The carry goes from one batch to the
+            next without a gradient, as in truncated back-propagation; `()` if there is none.
+        batch: returns the batch of a step as NumPy arrays; a pure function of the step number.
+        validate: `params -> metrics`, among them `"loss"`.
+        units: the number of units in one batch, for the rate.
+        unit: the name of these units.
+        loss_unit: the unit of the loss, for the curves.
+        batch_axes: the axis of the batch's leaves that devices share, or a tree of such axes.
+        carry_axes: the same for the carry.
+        monitor: the metric by which the best parameters are chosen, the least is best.
     """
 
     name: str
@@ -59,21 +60,21 @@ class Task:
     units: int
     unit: str
     loss_unit: str
-    rows: PyTree = 1
-    carry_rows: PyTree = 0
-    choose_by: str = "loss"
+    batch_axes: PyTree = 1
+    carry_axes: PyTree = 0
+    monitor: str = "loss"
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
+    """The result of a run.
 
-    Fields:
-        params: the best parameters by validation, or the best average of them.
-        best: their validation, and its `step`.
+    Attributes:
+        params: the best parameters by validation (their EMA with `--average`).
+        best: their metrics, and their `step`.
         step: the number of steps done.
-        seconds: of training with its validations and checkpoints, over all resumed parts.
-        compile_seconds: of compilation and a first validation, in this part only.
-        signal: the signal that stopped it, if one did.
+        seconds: training, validations and checkpoints over all resumed parts.
+        compile_seconds: compilation and first validation of this part.
+        signal: the signal that stopped the run, or None.
     """
 
     params: PyTree
@@ -93,116 +94,223 @@ def fit(
     folder: Path,
     identity: Mapping[str, Any],
     console: Console,
+    seeds: Sequence[int] | None = None,
 ) -> Outcome:
-    """Trains, or goes on training from the folder's newest sound checkpoint.
+    """Trains, or resumes from the latest sound checkpoint in the folder.
 
     Args:
         task: what to train.
-        params: the first parameters.
-        carry: what the first batch finds.
+        params: the initial parameters.
+        carry: the carry of the first batch.
         options: how to train.
-        folder: where checkpoints, metrics and curves are kept.
+        folder: the folder of checkpoints, metrics and curves.
         identity: all that decides what the run computes, as JSON values.
-        console: where to report.
+        console: where to print.
+        seeds: seeds to train side by side, see `fit_seeds`. None: `options.seed` alone.
 
     Raises:
-        DivergedError: the loss or its gradient is not finite; the last good checkpoint stays.
-        OtherRunError: the folder holds a run with another identity.
+        UserError: the folder holds a run with another identity; or the loss or its gradient is not
+            finite, and the last good checkpoint is kept.
     """
-    trainer = make_trainer(task.loss, options)
-    return Run(task, trainer, options, folder, identity, console).train(params, carry)
+    init, step = make_step(task.loss, options, seeds)
+    return _Run(task, options, folder, identity, console).train(init(params, carry), step)
 
 
-class Run:
-    """One process's part of a run: `fit` with another way to make a step."""
+# One step -----------------------------------------------------------------------------------------
 
-    def __init__(
-        self,
-        task: Task,
-        trainer: Trainer,
-        options: Options,
-        folder: Path,
-        identity: Mapping[str, Any],
-        console: Console,
-    ):
-        self.task, self.trainer, self.options = task, trainer, options
-        self.folder, self.identity, self.console = folder, identity, console
+
+class State(NamedTuple):
+    """All that changes from step to step.
+
+    Attributes:
+        params: the parameters.
+        opt_state: the state of the optimizer.
+        carry: the carry that the next batch gets.
+        ema: the exponential moving average (EMA) of the parameters, or None.
+    """
+
+    params: PyTree
+    opt_state: optax.OptState
+    carry: PyTree
+    ema: PyTree = None
+
+    @property
+    def eval_params(self) -> PyTree:
+        """The parameters to validate and to keep."""
+        return self.params if self.ema is None else self.ema
+
+
+def make_step(
+    loss: Loss, options: Options, seeds: Sequence[int] | None = None
+) -> tuple[Callable, Callable]:
+    """Returns `init` and `step`.
+
+    `init(params, carry) -> state`, and `step(state, batch, number) -> (state, (loss, norm))` with
+    the norm of the gradient before clipping. With `seeds`, states, losses and norms have a leading
+    axis of seeds.
+    """
+    optimizer = make_optimizer(options)
+    value_and_grad = jax.value_and_grad(in_precision(loss, options.precision), has_aux=True)
+
+    def init(params, carry):
+        ema = params if options.average else None
+        return State(params, optimizer.init(params), carry, ema)
+
+    def step(state, batch, number, key):
+        key = jax.random.fold_in(key, number)
+        (value, carry), gradient = value_and_grad(state.params, state.carry, batch, key)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if options.average:
+            ema = update_ema(ema, params, options.average, number)
+        return State(params, opt_state, carry, ema), (value, optax.tree.norm(gradient))
+
+    if seeds is None:
+        key = jax.random.key(options.seed)
+    else:
+        key = jnp.stack([jax.random.key(seed) for seed in seeds])
+        init, step = jax.vmap(init), jax.vmap(step, in_axes=(0, None, None, 0))
+    return init, lambda state, batch, number: step(state, batch, number, key)
+
+
+def in_precision(loss: Loss, precision: Precision) -> Loss:
+    """Casts parameters and batch to a precision, and the gradient and the carry back.
+
+    The carry is not cast: recurrent states are float32 for bfloat16 parameters. The loss should
+    cast the model's outputs to float32 before it sums over them.
+    """
+    if precision == "float32":
+        return loss
+
+    def cast(leaf):
+        floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        return jnp.asarray(leaf, precision) if floating else leaf
+
+    def low_precision_loss(params, carry, batch, key):
+        value, after = loss(jax.tree.map(cast, params), carry, jax.tree.map(cast, batch), key)
+        after = jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), after, carry)
+        return value.astype("float32"), after
+
+    return low_precision_loss
+
+
+def update_ema(ema: PyTree, params: PyTree, decay: float, number: jax.Array) -> PyTree:
+    """Updates a bias-corrected exponential moving average (EMA) of the parameters.
+
+        ema_n = Σ_k decay^(n - k) params_k / Σ_k decay^(n - k),   k = 0, ..., n
+
+    Args:
+        ema: the average before; it has no weight at step 0.
+        params: the parameters after step `number`.
+        decay: in (0, 1).
+        number: the step number, from 0 on.
+    """
+    # The weight of the newest, 1 / Σ_k decay^(n - k), accurate where decay is close to 1.
+    weight = (1 - decay) / -jnp.expm1((number + 1) * math.log(decay))
+    return optax.incremental_update(params, ema, weight)
+
+
+def make_shardings(
+    count: int, batch_axes: PyTree, carry_axes: PyTree
+) -> tuple[State, PyTree, NamedSharding]:
+    """Returns the shardings of the state, of a batch, and of a replicated array.
+
+    Args:
+        count: the number of local devices to use; 0 is all.
+        batch_axes: the axis of a batch to shard, or a tree prefix of axes; None replicates.
+        carry_axes: the same for the carry.
+    """
+    devices = jax.local_devices()
+    count = count or len(devices)
+    if count > len(devices):
+        raise UserError(f"devices: this process has {len(devices)}, and --devices is {count}")
+    mesh = jax.make_mesh((count,), ("rows",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+    def shard(axis: int | None) -> NamedSharding:
+        sharded = () if axis is None else (*[None] * axis, "rows")
+        return NamedSharding(mesh, PartitionSpec(*sharded))
+
+    batch, carry = jax.tree.map(shard, (batch_axes, carry_axes), is_leaf=lambda axis: axis is None)
+    replicated = shard(None)
+    return State(replicated, replicated, carry, replicated), batch, replicated
+
+
+# The run ------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """The part of a run that one process does."""
+
+    def __init__(self, task: Task, options: Options, folder: Path, identity: Any, console: Console):
+        self.task, self.options, self.folder = task, options, folder
+        self.identity, self.console = identity, console
         self.log = Log(folder / "metrics.jsonl")
-        self.checkpoints = _checkpoint.Folder(folder, options.keep)
-        self.best: dict[str, float] = {"step": 0, task.choose_by: math.inf}
-        self.best_path = folder / "best.safetensors"
-        self.seconds_before = 0.0  # those of the parts before this one
+        self.checkpoints = Checkpoints(folder / "checkpoints", options.keep, fresh=options.fresh)
+        self.best: dict[str, float] = {"step": 0, task.monitor: math.inf}
+        self.best_params: PyTree = None
+        self.seconds_before = 0.0  # in the parts before this one
         self.began: float | None = None
 
-    def train(self, params: PyTree, carry: PyTree) -> Outcome:
-        """Trains, as `fit` does."""
+    def train(self, state: State, step_function: Callable) -> Outcome:
         if decay := self.options.average:
-            self._say(f"validates and keeps the parameters' average, decay {decay:g} a step")
-        step, state = self._resume(self.trainer.init(params, carry))
-        # Copies: the step donates its state, and must neither eat the caller's arrays nor be given
-        # one buffer twice.
-        state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+            self._print(f"validates and keeps the EMA of the parameters, decay {decay:g}")
+        step, state = self._resume(state)
         compile_seconds, seconds, received = 0.0, self.seconds_before, None
         if step < self.options.steps and not self._is_stale(step):
             began = time.perf_counter()
-            train_step, state = self._compile(state)
-            first = self.task.validate(state.judged)
+            train_step, state = self._compile(step_function, state)
+            metrics = self.task.validate(state.eval_params)
             self.began = time.perf_counter()
             compile_seconds = self.began - began
-            self._say(f"compiled in {compile_seconds:.1f} s")
+            self._print(f"compiled in {compile_seconds:.1f} s")
             if step == 0:
-                self._record_validation(step, state.judged, first)
+                self._record_validation(step, state, metrics)
             try:
                 step, state, received = self._loop(train_step, step, state)
             finally:
                 seconds = self._seconds()
-                draw_curves(
-                    self.folder / "curves.png", self.log.read(), self.task.name, self.task.loss_unit
-                )
-        best = self._load_best()
-        params = best.restore({"params": state.judged})["params"] if best else state.judged
-        return Outcome(params, self.best, step, seconds, compile_seconds, received)
-
-    # Starting -------------------------------------------------------------------------------------
+                lines, name = self.log.read(), self.task.name
+                plot_curves(self.folder / "curves.png", lines, name, self.task.loss_unit)
+        return Outcome(self.best_params, self.best, step, seconds, compile_seconds, received)
 
     def _resume(self, state: State) -> tuple[int, State]:
-        """The step and the state to go on from."""
-        if self.options.fresh:
-            self.checkpoints.clear()
-            self.best_path.unlink(missing_ok=True)
-        found = self.checkpoints.load(report=self._say)
+        """Returns the step and the state to start from."""
+        # Copies, because the step donates its state.
+        state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+        self.best_params = jax.tree.map(np.array, state.eval_params)
+        found = self.checkpoints.load(self._print)
         if found is None:
-            self.log.rewind(-1)
+            self.log.truncate(-1)
             return 0, state
-        self._check_identity(found.header["identity"])
-        self.log.rewind(found.step)
-        self.seconds_before = found.header["seconds"]
-        if best := self._load_best():
-            self.best = best.header["validation"]
-        self._say(f"goes on from step {found.step}, {found.path}")
-        return found.step, found.restore(state)
-
-    def _check_identity(self, before: Mapping[str, Any]) -> None:
+        before = found.header["identity"]
         for name in sorted(before.keys() | self.identity.keys()):
             then, now = before.get(name), self.identity.get(name)
             if then != now:
-                raise OtherRunError(
+                raise UserError(
                     f"out: {self.folder} holds a run with {name}={then!r}, and this one has "
-                    f"{now!r}; name another folder with --out, or begin anew with --fresh"
+                    f"{now!r}; name another folder with --out, or start from scratch with --fresh"
                 )
+        step, self.best = found.header["step"], found.header["best"]
+        self.seconds_before = found.header["seconds"]
+        content = found.restore({**state._asdict(), "best": self.best_params})
+        self.best_params = content.pop("best")
+        self._write_best()
+        self.log.truncate(step)
+        self._print(f"resumes from step {step}, {self.checkpoints.latest()}")
+        return step, jax.tree.map(jnp.array, State(**content))
 
-    def _compile(self, state: State) -> tuple[Callable, State]:
-        """The compiled step, and the state where that wants it."""
-        batch, where = self.task.batch(0), {}
+    def _compile(self, step_function: Callable, state: State) -> tuple[Callable, State]:
+        task, batch, shardings = self.task, self.task.batch(0), {}
         if self.options.devices != 1:
-            task = self.task
-            places = layout(self.options.devices, state, batch, task.rows, task.carry_rows)
-            state = jax.device_put(state, places[0])
-            where = {"in_shardings": places, "out_shardings": (places[0], places[2])}
-        jitted = jax.jit(self.trainer.step, donate_argnums=0, **where)
+            places = make_shardings(self.options.devices, task.batch_axes, task.carry_axes)
+            try:
+                state, batch = jax.device_put((state, batch), places[:2])
+            except ValueError as error:
+                raise UserError(f"devices: {error}; change --devices or the batch size") from error
+            shardings = {"in_shardings": places, "out_shardings": (places[0], places[2])}
+        jitted = jax.jit(step_function, donate_argnums=0, **shardings)
         return jitted.lower(state, batch, np.int32(0)).compile(), state
-
-    # Going on -------------------------------------------------------------------------------------
 
     def _loop(
         self, train_step: Callable, step: int, state: State
@@ -210,90 +318,87 @@ class Run:
         task, options = self.task, self.options
         window, window_began, stop = [], time.perf_counter(), False
         bar = ProgressBar(task.name, task.unit, step, options.steps, self.console)
-        with StopSignals() as signals, bar:
+        with stop_signals() as received, bar:
             while step < options.steps and not stop:
                 state, result = train_step(state, task.batch(step), np.int32(step))
                 step += 1
                 window.append(result)
-                stop = signals.received is not None or self._out_of_time()
-                if validates := step == options.steps or step % options.validate_every == 0:
+                last = step == options.steps
+                stop = bool(received) or self._is_out_of_time()
+                validates = last or step % options.validate_every == 0
+                saves = last or stop or step % options.checkpoint_every == 0
+                # What is saved has been logged, so a resumed run writes the same lines.
+                logs = saves or step % options.log_every == 0
+                if validates or logs:
                     losses, norms = self._read_finite(step, window)
-                    self._record_validation(step, state.judged, task.validate(state.judged))
-                    if self._is_stale(step) and step < options.steps:
-                        stop = True
-                        self._say(f"stops early: nothing better since step {self.best['step']}")
-                saves = stop or step == options.steps or step % options.checkpoint_every == 0
-                # What is saved has been logged: so a resumed run logs what it would have anyway.
-                if logs := saves or step % options.log_every == 0:
-                    if not validates:
-                        losses, norms = self._read_finite(step, window)
+                if validates:
+                    self._record_validation(step, state, task.validate(state.eval_params))
+                    if self._is_stale(step) and not last:
+                        self._print(f"stops early: no improvement since step {self.best['step']}")
+                        stop = saves = logs = True
+                if logs:
                     rate = len(window) * task.units / (time.perf_counter() - window_began)
-                    bar.update(step, losses.mean(), rate)
-                    self._record_training(step, losses, norms, rate)
+                    bar.advance_to(step, losses.mean(), rate)
+                    metrics = {"loss": losses.mean(), "gradient_norm": norms.mean()}
+                    metrics |= {f"{task.unit}_per_second": rate, "seconds": self._seconds()}
+                    self.log.append(step, metrics)
                 if saves:
                     self._save(step, state)
                 if logs:
                     window, window_began = [], time.perf_counter()
-        return step, state, signals.received
+        return step, state, received[0] if received else None
 
     def _read_finite(self, step: int, window: list) -> tuple[np.ndarray, np.ndarray]:
-        """The losses and gradient norms of the steps before `step`, if all are finite.
+        """Returns the losses and gradient norms of the steps before `step`, `[steps, seeds]`.
 
-        A finite gradient leaves finite parameters, so what is saved after this is sound.
+        A finite gradient leaves finite parameters, so a checkpoint saved after this is sound.
         """
         results = np.asarray(window, np.float64)
-        losses, norms = results.reshape(len(window), 2, -1).swapaxes(0, 1)  # [steps, seeds]
+        losses, norms = results.reshape(len(window), 2, -1).swapaxes(0, 1)
         bad = np.argwhere(~(np.isfinite(losses) & np.isfinite(norms)))
         if bad.size:
             first, options = tuple(bad[0]), self.options
-            raise DivergedError(
+            raise UserError(
                 f"step {step - len(window) + first[0]}: the loss is {losses[first]:.4g}, its "
                 f"gradient's norm {norms[first]:.4g}. Lower --learning-rate (now "
                 f"{options.learning_rate:g}) or --clip (now {options.clip:g}), or lengthen "
                 f"--warmup (now {options.warmup}). The last good checkpoint is kept: "
-                f"{self.checkpoints.newest() or 'none was due yet'}"
+                f"{self.checkpoints.latest() or 'none yet'}"
             )
         return losses, norms
 
-    def _out_of_time(self) -> bool:
+    def _record_validation(self, step: int, state: State, metrics: Mapping[str, float]) -> None:
+        if not math.isfinite(metrics["loss"]):
+            raise UserError(f"the validation loss is {metrics['loss']} at step {step}")
+        named = {f"validation_{name}": value for name, value in metrics.items()}
+        self.log.append(step, named | {"seconds": self._seconds()})
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self._print(f"step {step:6d}  {self._seconds():6.1f} s  validation: {shown}")
+        if metrics[self.task.monitor] < self.best[self.task.monitor]:
+            self.best = {**metrics, "step": step}
+            self.best_params = jax.tree.map(np.array, state.eval_params)
+            self._write_best()
+
+    def _write_best(self) -> None:
+        arrays, metadata = flatten({"params": self.best_params}), {"header": json.dumps(self.best)}
+        replace_file(self.folder / "best.safetensors", safetensors.numpy.save(arrays, metadata))
+
+    def _save(self, step: int, state: State) -> None:
+        content = {**state._asdict(), "best": self.best_params}
+        header = {"identity": self.identity, "seconds": self._seconds(), "best": self.best}
+        self.checkpoints.save(step, content, header)
+
+    def _is_out_of_time(self) -> bool:
         return self.options.minutes is not None and self._seconds() >= 60 * self.options.minutes
 
     def _is_stale(self, step: int) -> bool:
-        """Whether the last validations brought nothing better: known from the best one's step."""
+        """Whether the last `patience` validations brought no improvement."""
         patience = self.options.patience * self.options.validate_every
         return patience > 0 and step - self.best["step"] >= patience
-
-    # Recording ------------------------------------------------------------------------------------
-
-    def _record_training(
-        self, step: int, losses: np.ndarray, norms: np.ndarray, rate: float
-    ) -> None:
-        values = {"loss": losses.mean(), "gradient_norm": norms.mean()}
-        values |= {f"{self.task.unit}_per_second": rate, "seconds": self._seconds()}
-        self.log.append(step, values)
-
-    def _record_validation(self, step: int, params: PyTree, values: Mapping[str, float]) -> None:
-        if not math.isfinite(values["loss"]):
-            raise DivergedError(f"the validation loss is {values['loss']} at step {step}")
-        named = {f"validation_{name}": value for name, value in values.items()}
-        self.log.append(step, named | {"seconds": self._seconds()})
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-        self._say(f"step {step:6d}  {self._seconds():6.1f} s  validation: {shown}")
-        if values[self.task.choose_by] < self.best[self.task.choose_by]:
-            self.best = {**values, "step": step}
-            header = {"identity": self.identity, "validation": self.best}
-            _checkpoint.write(self.best_path, {"params": params}, step=step, header=header)
-
-    def _save(self, step: int, state: State) -> None:
-        header = {"identity": self.identity, "seconds": self._seconds()}
-        self.checkpoints.save(state, step=step, header=header)
-
-    def _load_best(self) -> _checkpoint.Loaded | None:
-        return _checkpoint.read_or_set_aside(self.best_path, report=self._say)
 
     def _seconds(self) -> float:
         now = 0.0 if self.began is None else time.perf_counter() - self.began
         return self.seconds_before + now
 
-    def _say(self, message: str) -> None:
+    def _print(self, message: str) -> None:
         self.console.print(message, markup=False, highlight=False, soft_wrap=True)

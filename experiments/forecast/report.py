@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import mean_pinball_loss
 
 from experiments.common.data.series import Series
-from experiments.common.metrics import mean_and_std
 from experiments.common.plots import format_dates
+from experiments.common.seeds import mean_and_std
 from experiments.forecast.features import Split
 from experiments.forecast.model import LEVELS, MEDIAN, Forecast
 

@@ -26,11 +26,20 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.common import checks as _checks
-from experiments.common.choices import CellName, EngineName, make_cell, make_engine
 from experiments.common.data.series import Series, load_series
 from experiments.common.ensemble import Ensemble
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import (
+    CellName,
+    EngineName,
+    Options,
+    check_at_least,
+    check_not_negative,
+    check_rate,
+    identity,
+    make_cell,
+    make_engine,
+    run_folder,
+)
 from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.forecast.conformal import calibrate
@@ -96,10 +105,10 @@ class Config:
     )
 
     def __post_init__(self):
-        _checks.at_least(1, self, "layers", "hidden", "members", "horizon", "batch", "time")
-        _checks.at_least(1, self, "test", "valid", "seeds", "every")
-        _checks.rate(self, "dropout")
-        _checks.not_negative(self, "lead")
+        check_at_least(1, self, "layers", "hidden", "members", "horizon", "batch", "time")
+        check_at_least(1, self, "test", "valid", "seeds", "every")
+        check_rate(self, "dropout")
+        check_not_negative(self, "lead")
 
 
 def load(config: Config) -> tuple[Series, Table, Linear]:

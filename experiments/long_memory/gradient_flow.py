@@ -37,9 +37,14 @@ import numpy as np
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments.common import checks as _checks
-from experiments.common.choices import EngineName, make_engine
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import (
+    EngineName,
+    Options,
+    check_at_least,
+    identity,
+    make_engine,
+    run_folder,
+)
 from experiments.common.training import Outcome, fit
 from experiments.long_memory import gradient_flow_plot as _gradient_flow_picture
 from experiments.long_memory import train as long_memory
@@ -69,8 +74,8 @@ class Config:
     )
 
     def __post_init__(self):
-        _checks.at_least(3, self, "length")
-        _checks.at_least(1, self, "hidden", "rows", "measured")
+        check_at_least(3, self, "length")
+        check_at_least(1, self, "hidden", "rows", "measured")
 
 
 # What each curve is called, and its cell for a hidden size and a longest lag.

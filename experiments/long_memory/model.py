@@ -11,7 +11,7 @@ import optax
 from flax import linen as nn
 
 import jaxrnn as rnn
-from experiments.common.choices import make_cell
+from experiments.common.options import make_cell
 from experiments.long_memory.tasks import Batch
 from jaxrnn import initializers
 

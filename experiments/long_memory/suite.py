@@ -139,7 +139,7 @@ def _curves(axes: Any, task: str, its: Sequence[Run]) -> None:
     for colour, run in zip(COLORS, its, strict=False):
         lines = [x for x in Log(run.folder / "metrics.jsonl").read() if "validation_loss" in x]
         steps, means = ([x[name] for x in lines] for name in ("step", "validation_loss"))
-        spread = np.array([x["validation_loss_spread"] for x in lines])
+        spread = np.array([x["validation_loss_std"] for x in lines])
         axes.plot(steps, means, color=colour, linewidth=1.9)
         low = np.maximum(means - spread, np.array(means) / 10)
         axes.fill_between(steps, low, means + spread, color=colour, alpha=0.15, linewidth=0)

@@ -39,9 +39,15 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.common import checks as _checks
-from experiments.common.choices import CellName, EngineName, make_engine
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import (
+    CellName,
+    EngineName,
+    Options,
+    check_at_least,
+    identity,
+    make_engine,
+    run_folder,
+)
 from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.long_memory.model import Model, Params, cell_for, losses, weighted_mean
@@ -89,8 +95,8 @@ class Config:
     )
 
     def __post_init__(self):
-        _checks.at_least(1, self, "hidden", "rows", "seeds")
-        _checks.at_least(3, self, "length")
+        check_at_least(1, self, "hidden", "rows", "seeds")
+        check_at_least(3, self, "length")
         self.generated  # noqa: B018  its own errors come now, too
 
     @property

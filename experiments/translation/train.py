@@ -21,11 +21,16 @@ from typing import NamedTuple
 import jax
 from rich.console import Console
 
-from experiments.common import checks as _checks
 from experiments.common.data import dictionaries as _dictionaries
 from experiments.common.data.batching import Batches
 from experiments.common.data.splits import digest
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import (
+    Options,
+    check_at_least,
+    check_not_negative,
+    identity,
+    run_folder,
+)
 from experiments.common.training import Outcome, Task, fit
 from experiments.seq2seq.model import Params, Seq2Seq
 from experiments.seq2seq.plots import plot_attention
@@ -70,8 +75,8 @@ class Config(Seq2SeqConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _checks.at_least(1, self, "longest", "repeat", "merges")
-        _checks.not_negative(self, "penalty")
+        check_at_least(1, self, "longest", "repeat", "merges")
+        check_not_negative(self, "penalty")
 
 
 STRONG = Config(training=dataclasses.replace(Config.training, steps=6400))

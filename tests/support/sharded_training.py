@@ -8,9 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.common.errors import UserError
-from experiments.common.sharding import layout
-from experiments.common.step import State
+from experiments.common.cli import UserError
+from experiments.common.training import make_shardings
 from tests.experiments.common.test_seeds import side_by_side
 from tests.support import toy
 
@@ -57,20 +56,20 @@ def main():
     print("seeds")
 
     batch = {"rows": np.zeros((8, 3)), "all": np.zeros(3), "two": (np.zeros((2, 4)), np.zeros(()))}
-    state = State({"w": np.zeros(3)}, (), {"h": np.zeros((4, 2))})
-    placed, places, _ = layout(2, state, batch, {"rows": 0, "all": None, "two": (1, None)}, 0)
-    shapes = jax.tree.map(lambda place, leaf: place.shard_shape(leaf.shape), places, batch)
+    state, places, _ = make_shardings(2, {"rows": 0, "all": None, "two": (1, None)}, 0)
+    placed = jax.device_put(batch, places)
+    shapes = jax.tree.map(lambda leaf: leaf.sharding.shard_shape(leaf.shape), placed)
     assert shapes == {"rows": (4, 3), "all": (3,), "two": ((2, 2), ())}
-    assert placed.carry["h"].shard_shape((4, 2)) == (2, 2)
-    assert placed.params["w"].shard_shape((3,)) == (3,)
+    assert state.carry.shard_shape((4, 2)) == (2, 2)
+    assert state.params.shard_shape((3,)) == (3,)
     print("tree")
 
     with pytest.raises(UserError, match="this process has 4, and --devices is 5"):
         toy.run(folder / "five", devices=5)
-    with pytest.raises(UserError, match=r"3 devices cannot share evenly an array of shape \(4, 3"):
+    with pytest.raises(UserError, match="devices: .*partitioned 3 times.*change --devices"):
         toy.run(folder / "three", devices=3)
-    with pytest.raises(UserError, match=r"shape \(5, 4, 3\) along axis 3"):
-        toy.run(folder / "axis", dataclasses.replace(toy.make_task(), rows=3), devices=2)
+    with pytest.raises(UserError, match="devices: .*; change --devices or the batch size"):
+        toy.run(folder / "axis", dataclasses.replace(toy.make_task(), batch_axes=3), devices=2)
     print("errors")
 
 

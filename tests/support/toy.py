@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.common import checkpoint as _checkpoint
+from experiments.common.checkpoint import Checkpoints
 from experiments.common.options import Options
 from experiments.common.training import Task, fit
 
@@ -67,8 +67,8 @@ def run(folder, task=None, params=None, identity=None, **changes):
 
 def final_state(folder):
     """Everything in the newest checkpoint, name by name, and its step."""
-    loaded = _checkpoint.Folder(folder).load(report=pytest.fail)
-    return loaded.step, loaded.tensors
+    loaded = Checkpoints(folder / "checkpoints").load(pytest.fail)
+    return loaded.header["step"], loaded.arrays
 
 
 def assert_same_state(first, second):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.common.data import fetch as _fetch
-from experiments.common.errors import FetchError
+from experiments.common.data.fetch import FetchError
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class DebianPackage:
         version: its exact version.
         sha256: the SHA-256 of the file, in hexadecimal.
         content: what an experiment uses it for, for error messages.
-        licence: the licence of that content.
+        license: the license of that content.
     """
 
     name: str
     version: str
     sha256: str
     content: str
-    licence: str
+    license: str
 
     @property
     def requirement(self) -> str:

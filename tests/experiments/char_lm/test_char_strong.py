@@ -73,7 +73,7 @@ def test_rows_that_begin_anew_begin_in_the_learned_state():
     carried = jax.tree.map(lambda leaf: leaf + 0.7, model.init_state(params, 4))
     (own,) = params.stack
     rows = np.array([True, False, True, True])
-    state = model.begin_anew(params, carried, jnp.asarray(rows))
+    state = model.reset(params, carried, jnp.asarray(rows))
     for leaf, first, before in zip(
         *map(jax.tree.leaves, (state, own.initial, carried)), strict=True
     ):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.char_lm.data import Corpus, chunk, longest_copy, side_by_side
+from experiments.char_lm.data import Corpus, chunk, longest_copy, parallel_rows
 
 
 @given(text=st.text(min_size=1, max_size=200))
@@ -38,9 +38,9 @@ def test_each_row_reads_on_without_a_gap(size, rows, time, steps):
 def test_every_target_counts_once_and_follows_its_input(size, rows, time):
     tokens = np.random.default_rng(0).permutation(size)
     successor = dict(zip(tokens, tokens[1:], strict=False))
-    streams = side_by_side(tokens, rows, time)
+    streams = parallel_rows(tokens, rows, time)
     assert streams.inputs.shape[1:] == (time, rows)
-    counted = streams.counts.astype(bool)
+    counted = streams.mask.astype(bool)
     assert sorted(streams.targets[counted]) == sorted(tokens[1:])
     for row in range(rows):
         inputs, targets, counts = (part[..., row].reshape(-1) for part in streams)

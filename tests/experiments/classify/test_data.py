@@ -7,8 +7,8 @@ import pytest
 
 from experiments.classify import data
 from experiments.common.data import fetch as _fetch
-from experiments.common.errors import FetchError
-from tests.experiments.common.data.test_text import build_wheel
+from experiments.common.data.fetch import FetchError
+from tests.support.wheels import build_wheel
 
 TRAIN = "# notes\n@problemName Tiny\n@data\n1,2,3:4,5,6:yes\n7,8:9,10:no\n"
 TEST = "@data\n0.5,-1:2,3e1:no\n"

@@ -4,11 +4,10 @@ import jax
 import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.numpy import load_file
 
-from experiments.common import checkpoint as _checkpoint
 from experiments.common.options import Options
-from experiments.common.step import make_trainer
-from experiments.common.training import fit
+from experiments.common.training import fit, make_step
 from tests.experiments.common.test_seeds import SEEDS, init, side_by_side
 from tests.support.toy import (
     ROWS,
@@ -26,9 +25,9 @@ from tests.support.toy import (
 def states(**changes):
     """The state before every step, and after the last."""
     options = Options(**(dict(steps=7, learning_rate=0.1, warmup=2, seed=3) | changes))
-    trainer = make_trainer(loss, options)
-    seen = [trainer.init(first_params(), np.zeros((ROWS, SIZE), "float32"))]
-    step = jax.jit(trainer.step)
+    init, step = make_step(loss, options)
+    seen = [init(first_params(), np.zeros((ROWS, SIZE), "float32"))]
+    step = jax.jit(step)
     for number in range(options.steps):
         seen.append(step(seen[-1], batch(number), np.int32(number))[0])
     return seen
@@ -42,20 +41,18 @@ def test_the_average_weighs_every_step_by_its_age(decay):
         for count in range(1, len(plain)):
             weights = decay ** np.arange(count)[::-1]
             expected = np.average(visited[:count], axis=0, weights=weights)
-            np.testing.assert_allclose(
-                averaged[count].average[name], expected, rtol=1e-5, atol=1e-7
-            )
+            np.testing.assert_allclose(averaged[count].ema[name], expected, rtol=1e-5, atol=1e-7)
         # What is trained is what would be without.
         np.testing.assert_array_equal(averaged[-1].params[name], plain[-1].params[name])
         assert not np.allclose(expected, visited[-1], rtol=1e-3)
-    assert averaged[-1].judged is averaged[-1].average
-    assert plain[-1].average is None and plain[-1].judged is plain[-1].params
+    assert averaged[-1].eval_params is averaged[-1].ema
+    assert plain[-1].ema is None and plain[-1].eval_params is plain[-1].params
 
 
 def test_before_the_first_step_the_average_is_the_first_parameters():
     first = states(steps=1, average=0.9)[0]
     for name, value in first_params().items():
-        np.testing.assert_array_equal(first.average[name], value)
+        np.testing.assert_array_equal(first.ema[name], value)
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +70,10 @@ def whole(tmp_path_factory):
 def test_validation_and_the_best_parameters_are_of_the_average(whole):
     folder, outcome, seen = whole
     _, tensors = final_state(folder)
-    best = _checkpoint.read(folder / "best.safetensors").tensors
+    best = load_file(folder / "best.safetensors")
     for value in (outcome.params["matrix"], best["params/matrix"], seen[-1]):
-        np.testing.assert_array_equal(value, tensors["average/matrix"])
-    assert not np.allclose(tensors["average/matrix"], tensors["params/matrix"], rtol=1e-3)
+        np.testing.assert_array_equal(value, tensors["ema/matrix"])
+    assert not np.allclose(tensors["ema/matrix"], tensors["params/matrix"], rtol=1e-3)
     assert {name for name in best} == {"params/matrix", "params/bias"}
 
 
@@ -96,7 +93,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(whole, tmp_path, crash):
 
 def test_without_it_the_checkpoint_holds_no_average(tmp_path):
     run(tmp_path, steps=6)
-    assert not [name for name in final_state(tmp_path)[1] if name.startswith("average")]
+    assert not [name for name in final_state(tmp_path)[1] if name.startswith("ema")]
 
 
 def test_the_report_says_so(tmp_path, capsys):
@@ -110,11 +107,11 @@ def test_the_report_says_so(tmp_path, capsys):
             identity={},
             console=Console(soft_wrap=True),
         )
-        assert ("the parameters' average, decay 0.9 a step" in capsys.readouterr().out) is said
+        assert ("the EMA of the parameters, decay 0.9" in capsys.readouterr().out) is said
 
 
 def test_each_of_several_seeds_has_the_average_that_it_would_have_alone(tmp_path):
     side_by_side(tmp_path / "together", average=0.9)
     run(tmp_path / "alone", params=init(jax.random.key(SEEDS[1])), seed=SEEDS[1], average=0.9)
     own, others = final_state(tmp_path / "alone")[1], final_state(tmp_path / "together")[1]
-    np.testing.assert_allclose(others["average/matrix"][1], own["average/matrix"], rtol=1e-5)
+    np.testing.assert_allclose(others["ema/matrix"][1], own["ema/matrix"], rtol=1e-5)

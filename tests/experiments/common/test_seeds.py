@@ -59,9 +59,9 @@ def test_they_differ_and_the_spread_is_their_standard_deviation(together):
     losses = [toy.validate(one_seed(outcome.params, index))["loss"] for index in range(3)]
     assert len(set(losses)) == 3
     assert outcome.best["loss"] == pytest.approx(np.mean(losses))
-    assert outcome.best["loss_spread"] == pytest.approx(np.std(losses, ddof=1))
+    assert outcome.best["loss_std"] == pytest.approx(np.std(losses, ddof=1))
     lines = [x for x in Log(folder / "metrics.jsonl").read() if "validation_loss" in x]
-    assert lines[-1]["validation_loss_spread"] > 0
+    assert lines[-1]["validation_loss_std"] > 0
     rates = [x["tokens_per_second"] for x in Log(folder / "metrics.jsonl").read() if "loss" in x]
     assert min(rates) > 0
 
@@ -74,7 +74,7 @@ def test_stopped_and_resumed_it_is_the_same(together, tmp_path):
 
 def test_one_seed_has_no_spread():
     values = over_seeds(toy.validate, jax.tree.map(lambda p: p[None], toy.first_params()), 1)
-    assert values["loss_spread"] == 0
+    assert values["loss_std"] == 0
     assert values["twice"] == pytest.approx(2 * values["loss"])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.common.options import Options
-from experiments.common.step import in_precision, make_trainer
+from experiments.common.training import in_precision, make_step
 from jaxrnn import LSTM
 from jaxrnn.layers import Recurrent
 from tests.support.toy import assert_same_state, batch, final_state, first_params, run
@@ -27,8 +27,8 @@ def quarter_of_a_batch(step):
 
 
 def trained(options, batch_of):
-    trainer = make_trainer(plain_loss, options)
-    state, step = trainer.init(first_params(), ()), jax.jit(trainer.step)
+    init, step = make_step(plain_loss, options)
+    state, step = init(first_params(), ()), jax.jit(step)
     for number in range(options.steps):
         state, _ = step(state, batch_of(number), number)
     return state.params
@@ -78,9 +78,9 @@ def lstm():
 def test_bfloat16_reaches_the_layers_and_masters_stay_float32(lstm):
     params, carry, work = lstm
     seen.clear()
-    trainer = make_trainer(lstm_loss, Options(steps=4, precision="bfloat16"))
-    before = trainer.init(params, carry)
-    after, (value, norm) = jax.jit(trainer.step)(before, work, 0)
+    init, step = make_step(lstm_loss, Options(steps=4, precision="bfloat16"))
+    before = init(params, carry)
+    after, (value, norm) = jax.jit(step)(before, work, 0)
     assert seen == [(jnp.bfloat16, jnp.bfloat16, np.int32)]
     assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(before)]
     assert value.dtype == norm.dtype == np.float32

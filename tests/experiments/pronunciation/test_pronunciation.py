@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.common.errors import FetchError
+from experiments.common.data.fetch import FetchError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.pronunciation import train as pronunciation

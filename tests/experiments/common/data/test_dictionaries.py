@@ -11,7 +11,7 @@ from experiments.common.data import debian as _debian
 from experiments.common.data import dictionaries as _dictionaries
 from experiments.common.data import fetch as _fetch
 from experiments.common.data.debian import DebianPackage, fetch_package
-from experiments.common.errors import FetchError
+from experiments.common.data.fetch import FetchError
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb here")
 

@@ -5,8 +5,8 @@ import pytest
 
 from experiments.common.data import fetch as _fetch
 from experiments.common.data import series as _series
-from experiments.common.errors import FetchError
-from tests.experiments.common.data.test_text import build_wheel, needs_pip
+from experiments.common.data.fetch import FetchError
+from tests.support.wheels import build_wheel, needs_pip
 
 ELECTRICITY = """Time,Demand,Temperature,Date,Holiday
 2012-04-07T12:30:00Z,4000.5,21.4,2012-04-07,FALSE

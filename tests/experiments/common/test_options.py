@@ -1,0 +1,154 @@
+"""Options: schedules, the optimizer, checks, and what identifies a run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.common.options import (
+    Options,
+    identity,
+    make_optimizer,
+    make_schedule,
+    run_folder,
+)
+
+# Schedules ----------------------------------------------------------------------------------------
+
+
+def rates(name, peak=0.5, warmup=10, updates=40):
+    schedule = jax.jit(jax.vmap(make_schedule(name, peak, warmup, updates)))
+    return np.asarray(schedule(np.arange(updates + 1)))
+
+
+def half_cosine(begin, end, steps):
+    return end + (begin - end) * (1 + np.cos(np.pi * np.arange(steps + 1) / steps)) / 2
+
+
+def test_constant_stays_at_the_peak_after_the_warm_up():
+    expected = np.minimum(np.arange(41) / 10, 1) * 0.5
+    np.testing.assert_allclose(rates("constant"), expected, rtol=1e-6)
+
+
+def test_cosine_falls_to_zero():
+    got = rates("cosine")
+    np.testing.assert_allclose(got[:11], 0.5 * np.arange(11) / 10, rtol=1e-6)
+    np.testing.assert_allclose(got[10:], half_cosine(0.5, 0, 30), atol=1e-7)
+
+
+def test_one_cycle_rises_for_three_tenths_and_falls_further_than_it_began():
+    got = rates("one-cycle")
+    np.testing.assert_allclose(got[:13], half_cosine(0.5 / 25, 0.5, 12), rtol=1e-5)
+    np.testing.assert_allclose(got[12:], half_cosine(0.5, 0.5 / 25e4, 28), rtol=1e-5, atol=1e-8)
+
+
+def test_a_warm_up_takes_at_most_half():
+    np.testing.assert_allclose(rates("constant", warmup=100, updates=8)[:5], np.arange(5) / 8)
+
+
+# The optimizer -----------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    """Adam's first updates have the size of the learning rate: read the schedule off them."""
+    optimizer = make_optimizer(Options(steps=40, learning_rate=0.5, warmup=10, clip=1e9))
+    params = jnp.zeros(1)
+    state, sizes = optimizer.init(params), []
+    for _ in range(41):
+        update, state = optimizer.update(jnp.ones(1), state, params)
+        sizes.append(-float(update[0]))
+    np.testing.assert_allclose(sizes[:11], 0.5 * np.arange(11) / 10, atol=1e-5)
+    expected = 0.25 * (1 + np.cos(np.pi * np.arange(31) / 30))
+    np.testing.assert_allclose(sizes[10:], expected, atol=1e-5)
+
+
+def test_clipping_is_by_the_global_norm_and_decay_spares_vectors():
+    options = Options(steps=10, learning_rate=0.1, warmup=0, clip=1.0, weight_decay=0.5)
+    params = {"matrix": jnp.full((2, 2), 3.0), "vector": jnp.full(2, 3.0)}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    optimizer = make_optimizer(options)
+    update, _ = optimizer.update(zero, optimizer.init(params), params)
+    np.testing.assert_allclose(update["matrix"], -0.1 * 0.5 * 3.0, rtol=1e-5)
+    np.testing.assert_array_equal(update["vector"], 0.0)
+    huge = jax.tree.map(lambda p: jnp.full_like(p, 100.0), params)
+    _, state = optimizer.update(huge, optimizer.init(params), params)
+    moments = optax.tree.get(state, "mu")
+    np.testing.assert_allclose(optax.tree.norm(moments), 0.1, rtol=1e-5)  # (1 - beta1) * clip
+
+
+# Options ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"log_every": -1}, "log_every must be at least 1, got -1"),
+        ({"keep": 1}, "keep must be at least 2, got 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be greater than 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be greater than 0, got nan"),
+        ({"clip": -1.0}, "clip must be greater than 0, got -1.0"),
+        ({"warmup": -5}, "warmup must be 0 or more, got -5"),
+        ({"weight_decay": -0.1}, "weight_decay must be 0 or more, got -0.1"),
+        ({"devices": -1}, "devices must be 0 or more, got -1"),
+        ({"patience": -1}, "patience must be 0 or more, got -1"),
+        ({"average": 1.0}, r"average must be in \[0, 1\), got 1.0"),
+        ({"average": -0.1}, r"average must be in \[0, 1\), got -0.1"),
+        ({"average": float("nan")}, r"average must be in \[0, 1\), got nan"),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"steps": 10, "accumulate": 4}, "multiple of accumulate, got 10 and 4: the last 2 would"),
+        ({"schedule": "cosinus"}, r"schedule must be one of \('cosine', .*, got 'cosinus'"),
+        ({"precision": "float16"}, r"precision must be one of \('float32', .*, got 'float16'"),
+    ],
+)
+def test_bad_options_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**change)
+
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 3
+    folder: Path = Path("a")
+    samples: tuple[float, ...] = (0.5, 1.0)
+    training: Options = Options()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        Config(samples=(2.0,)),
+        Config(training=Options(minutes=3, out=Path("b"), fresh=True, keep=5)),
+        Config(training=Options(log_every=1, validate_every=1, checkpoint_every=1)),
+        Config(training=Options(patience=3, devices=2)),
+    ],
+)
+def test_what_only_reports_does_not_make_another_run(same):
+    assert identity(same, reporting=["samples"]) == identity(Config(), reporting=["samples"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Config(size=4),
+        Config(samples=(2.0,)),
+        Config(folder=Path("c")),
+        *(Config(training=Options(**{name: 7})) for name in ("steps", "seed", "warmup", "clip")),
+        *(Config(training=Options(**{name: 7.0})) for name in ("learning_rate", "weight_decay")),
+        *(Config(training=Options(schedule=name)) for name in ("constant", "one-cycle")),
+        Config(training=Options(precision="bfloat16")),
+        Config(training=Options(accumulate=2)),
+        Config(training=Options(average=0.5)),
+    ],
+)
+def test_what_decides_makes_another_run_with_a_folder_of_its_own(other):
+    one, another = identity(Config()), identity(other)
+    assert one != another and one == json.loads(json.dumps(one))
+    assert run_folder(Options(), "char_lm", one) != run_folder(Options(), "char_lm", another)
+    assert run_folder(Options(), "char_lm", one) == run_folder(Options(), "char_lm", dict(one))
+    assert run_folder(Options(out=Path("mine")), "char_lm", one) == Path("mine")
