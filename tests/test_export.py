@@ -108,7 +108,7 @@ def test_onnx_files_that_cannot_be_read(tmp_path):
     apart.CopyFrom(model)
     apart.graph.node[3].input[0] = "xs"  # the second GRU no longer follows the first
     with pytest.raises(
-        ValueError, match="the input of GRU 'layer1' is a graph input, not GRU 'layer0'"
+        ValueError, match="the input of GRU 'layer1' is a graph input, not output 0 of GRU 'layer0'"
     ):
         convert.from_onnx(apart)
     computed = onnx.ModelProto()

@@ -1,6 +1,7 @@
 """The networks that every framework has: stacks of layers with one or two directions."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,11 +60,32 @@ def recurrent_bias(part: Part) -> Array:
     return jnp.zeros_like(params.bias)
 
 
+def check_attributes(source: Any, given: Mapping[str, Any], handled: Collection[str]) -> None:
+    """Raises unless the attributes that no converter handles have the defaults of their class.
+
+    The attributes are read from the constructor, so that one of a newer release is refused too.
+    """
+    kind = type(source)
+    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+        if name in handled or name not in given or parameter.default is parameter.empty:
+            continue
+        if given[name] is not parameter.default and given[name] != parameter.default:
+            raise ValueError(
+                f"{name} of {kind.__name__} must be {parameter.default!r}, got {given[name]!r}, "
+                "which has no counterpart in jaxrnn"
+            )
+
+
+def known_activation(function: Any) -> str | None:
+    """The frameworks' name of an activation function."""
+    return next((name for name, functions in _SAME.items() if function in functions), None)
+
+
 def activation_name(framework: str, cell: Elman) -> str:
     """The frameworks' name of an Elman cell's activation."""
-    for name, functions in _SAME.items():
-        if cell.activation in functions:
-            return name
+    name = known_activation(cell.activation)
+    if name is not None:
+        return name
     raise TypeError(
         f"{framework} takes an Elman cell whose activation is jaxrnn.activations.tanh or relu, got "
         f"activation={cell.activation!r}"

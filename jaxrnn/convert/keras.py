@@ -1,5 +1,6 @@
 """Conversion from and to the recurrent layers of Keras 3 and ``tf.keras``."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxrnn.convert._network import (
     Part,
     activation_name,
     assemble,
+    check_attributes,
     gru_part_from_two_biases,
     lstm_part,
     parts,
@@ -22,6 +24,11 @@ from jaxrnn.convert._network import (
 )
 
 _LAYERS = ("SimpleRNN", "LSTM", "GRU", "SimpleRNNCell", "LSTMCell", "GRUCell")
+_TRAINING = ("_initializer", "_regularizer", "_constraint")
+# Attributes of layers that are read, or do not change the function of the weights.
+_HANDLED = {"activation", "recurrent_activation", "use_bias", "reset_after", "go_backwards", "seed"}
+_HANDLED |= {"dropout", "recurrent_dropout", "return_sequences", "return_state", "stateful"}
+_HANDLED |= {"unroll", "use_cudnn", "unit_forget_bias"}
 
 
 def from_keras(
@@ -65,7 +72,8 @@ def from_keras(
     Note:
         Keras is batch-major. With ``go_backwards`` it returns the outputs in reversed order, while
         jaxrnn's ``ys[t]`` belongs to ``xs[t]``. At a masked step Keras repeats the previous output
-        (zero with ``zero_output_for_mask``), and jaxrnn returns zero.
+        (zero with ``zero_output_for_mask``), and jaxrnn returns zero. A layer's dropout is not
+        converted, with a warning: `wrappers.VariationalDropout` is its counterpart.
     """
     if hasattr(source, "get_weights"):
         return assemble([_read_layer(source)], reverse=_is_backward(source))
@@ -138,6 +146,11 @@ def _read_layer(layer: Any) -> list[Part]:
                 f"a Bidirectional must have merge_mode='concat', got {layer.merge_mode!r}; convert "
                 "its forward_layer and backward_layer separately, and merge their outputs yourself"
             )
+        if _is_backward(layer.forward_layer):
+            raise ValueError(
+                "forward_layer of a Bidirectional must have go_backwards=False, got True, which "
+                "reverses both directions; convert the layers separately"
+            )
         return _read_layer(layer.forward_layer) + _read_layer(layer.backward_layer)
     if kind not in _LAYERS:
         raise TypeError(f"a layer must be one of {', '.join(_LAYERS)} or Bidirectional, got {kind}")
@@ -150,6 +163,14 @@ def _read_layer(layer: Any) -> list[Part]:
         if config[name] not in choices:
             raise ValueError(
                 f"{name} of {kind} must be {' or '.join(map(repr, choices))}, got {config[name]!r}"
+            )
+    check_attributes(layer, config, _HANDLED | {n for n in config if n.endswith(_TRAINING)})
+    for name in ("dropout", "recurrent_dropout"):
+        if config[name]:
+            warnings.warn(
+                f"{name}={config[name]} of {kind} is not converted; wrap the cell in "
+                "jaxrnn.wrappers.VariationalDropout, which has input_rate and recurrent_rate",
+                stacklevel=4,
             )
     weights = layer.get_weights()
     if not weights:

@@ -9,30 +9,40 @@ import jax.numpy as jnp
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import GRU, LSTM, Elman
 from jaxrnn.convert import _flax
-from jaxrnn.convert._arrays import Source, gates_of
+from jaxrnn.convert._arrays import Source, flatten, gates_of
 from jaxrnn.convert._network import (
+    Level,
     Part,
     activation_name,
+    assemble,
+    check_attributes,
     gru_part,
+    known_activation,
     lstm_part,
     refuse,
     simple_part,
 )
 
+# Attributes of modules that do not change the function of the weights, but for rounding.
+_RUNTIME = {"time_major", "return_carry", "unroll", "rngs", "keep_rngs", "dtype", "param_dtype"}
+_RUNTIME |= {"broadcast_rngs", "state_axes", "engine", "run_padding", "reverse", "keep_order"}
 
-def from_nnx(source: Any, *, activation: str = "tanh") -> tuple[Any, PyTree]:
+
+def from_nnx(source: Any, *, activation: str | None = None) -> tuple[Any, PyTree]:
     """Reads ``SimpleCell``, ``LSTMCell``, ``OptimizedLSTMCell`` or ``GRUCell`` of Flax nnx.
 
     Args:
         source: a cell, or ``nnx.RNN``, ``nnx.Bidirectional`` or ``nnx.Sequential`` around cells;
-            or the state of one, ``nnx.state(module, nnx.Param)``, as it is or as a pure dict.
-        activation: ``"tanh"`` or ``"relu"`` of ``SimpleCell``, which parameters do not tell.
+            or the state of one, ``nnx.state(module, nnx.Param)``, or its pure dict.
+        activation: ``"tanh"`` or ``"relu"``, the activation of a ``SimpleCell``; None is that of
+            the module, and tanh for a state.
 
     Returns:
         ``(network, params)``: a cell, `layers.Bidirectional`, or `layers.Stack`.
 
     Raises:
-        ValueError: an array is missing, unexpected, or inconsistent in shape with the others.
+        ValueError: an array is missing, unexpected, or inconsistent in shape with the others, or a
+            module has an attribute without a counterpart in jaxrnn, such as another ``merge_fn``.
         TypeError: ``source`` or one of its arrays has the wrong type.
 
     Example:
@@ -44,20 +54,24 @@ def from_nnx(source: Any, *, activation: str = "tanh") -> tuple[Any, PyTree]:
         (4, (4,))
 
     Note:
-        The GRU of nnx has no bias inside the product that r gates: ``candidate_bias`` is zero.
-        ``SimpleCell(residual=True)`` is another recurrence with the same parameters: not read.
+        The GRU of nnx has no bias inside the product with r: ``candidate_bias`` is zero. A state
+        does not contain a module's attributes: ``reverse``, ``merge_fn``, ``gate_fn``,
+        ``activation_fn`` and ``residual`` must have their default values. jaxrnn computes in the
+        dtype of the weights, whatever a module's ``dtype`` is.
     """
     if not isinstance(source, Mapping) or type(source).__module__.startswith("flax."):
         from flax import nnx
 
-        if not isinstance(source, nnx.Module | nnx.State):
+        if isinstance(source, nnx.Module):
+            layers = _read_module(source, activation)
+            return assemble([x.parts for x in layers], reverse=[x.reverse for x in layers])
+        if not isinstance(source, nnx.State):
             raise TypeError(
                 "source must be an nnx module or a mapping of its parameters, got "
                 f"{type(source).__name__}"
             )
-        state = nnx.state(source, nnx.Param) if isinstance(source, nnx.Module) else source
-        source = nnx.to_pure_dict(state)
-    return _flax.read("nnx", source, activation, _read)
+        source = nnx.to_pure_dict(source)
+    return _flax.read("nnx", source, activation or "tanh", _read)
 
 
 def to_nnx(network: Any, params: PyTree) -> dict[str, Any]:
@@ -86,6 +100,52 @@ def to_nnx(network: Any, params: PyTree) -> dict[str, Any]:
     if len(layers) > 1:
         return {"layers": dict(enumerate(layers))}
     return layers[0].get("cell", layers[0])
+
+
+def _read_module(module: Any, activation: str | None) -> list[Level]:
+    """The layers of a module."""
+    from flax import nnx
+
+    if isinstance(module, nnx.Sequential):
+        return [level for layer in module.layers for level in _read_module(layer, activation)]
+    attributes = vars(module) if isinstance(module, nnx.Module) else {}
+    if isinstance(module, nnx.Bidirectional):
+        check_attributes(module, attributes, _RUNTIME)
+        levels = [_read_module(m, activation) for m in (module.forward_rnn, module.backward_rnn)]
+        if any(len(one) != 1 or len(one[0].parts) != 1 for one in levels):
+            raise ValueError(
+                "forward_rnn and backward_rnn must each hold one cell, got "
+                f"{type(module.forward_rnn).__name__} and {type(module.backward_rnn).__name__}; "
+                "convert them separately"
+            )
+        return [Level([one[0].parts[0] for one in levels])]
+    if {"cell", "reverse", "keep_order"} <= attributes.keys():  # flax.nnx.RNN or jaxrnn.nnx.RNN
+        check_attributes(module, attributes, _RUNTIME)
+        (level,) = _read_module(attributes["cell"], activation)
+        reverse = attributes["reverse"]
+        if reverse and not attributes["keep_order"]:
+            raise ValueError(
+                f"reverse=True of {type(module).__name__} needs keep_order=True, because no layer "
+                "of jaxrnn returns its outputs in reversed order; set it, and flip them yourself"
+            )
+        return [Level(level.parts, reverse)]
+    cells = (nnx.SimpleCell, nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell)
+    if type(module) not in cells:
+        raise TypeError(
+            "source must consist of RNN, Bidirectional, Sequential, "
+            f"{', '.join(cell.__name__ for cell in cells)}, got "
+            f"{getattr(module, '__name__', type(module).__name__)}; convert "
+            "nnx.state(module, nnx.Param) if it computes the same"
+        )
+    name = known_activation(attributes["activation_fn"])
+    simple = type(module) is nnx.SimpleCell
+    handled = _RUNTIME | ({"activation_fn"} if name == "tanh" or (simple and name) else set())
+    check_attributes(module, attributes, handled)
+    arrays = flatten(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+    weights = Source("nnx", arrays)
+    part = _read(weights, activation or name or "tanh")
+    weights.close()
+    return [Level([part])]
 
 
 def _read(weights: Source, activation: str) -> Part:

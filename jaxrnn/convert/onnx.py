@@ -279,17 +279,18 @@ def nodes_of(source: Any, name: str | None) -> list[dict[str, Any]]:
 
 def _check_chain(graph: Any, found: list[Any]) -> None:
     """Raises unless the input of each recurrent node is the output of the one before it."""
-    makers = {output: node for node in graph.node for output in node.output}
+    makers = {output: (i, node) for node in graph.node for i, output in enumerate(node.output)}
     for before, after in zip(found, found[1:], strict=False):
-        maker = makers.get(after.input[0])
+        index, maker = makers.get(after.input[0], (0, None))
         while maker is not None and maker.op_type in _LAYOUT_ONLY:
-            maker = makers.get(maker.input[0])
-        if maker is not before:
+            index, maker = makers.get(maker.input[0], (0, None))
+        if maker is not before or index != 0:
             what = f"{maker.op_type} {maker.name!r}" if maker is not None else "a graph input"
+            what = f"output {index} of {what}" if index else what
             raise ValueError(
                 f"the recurrent nodes must form one stack, but the input of {after.op_type} "
-                f"{after.name!r} is {what}, not {before.op_type} {before.name!r}; read the nodes "
-                "one by one with node=..."
+                f"{after.name!r} is {what}, not output 0 of {before.op_type} {before.name!r}; read "
+                "the nodes one by one with node=..."
             )
 
 

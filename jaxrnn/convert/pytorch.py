@@ -63,8 +63,14 @@ def from_pytorch(
     Note:
         A module's dropout between layers becomes the stack's; a state dict does not contain it.
     """
-    phi = activation or str(getattr(source, "nonlinearity", "tanh"))
     arrays = _state_dict(source)
+    module = source
+    if prefix and hasattr(source, "get_submodule"):
+        try:
+            module = source.get_submodule(prefix.removesuffix("."))
+        except AttributeError:
+            module = None  # the error below lists the prefixes
+    phi = activation or str(getattr(module, "nonlinearity", "tanh"))
     chosen = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     foreign = [name for name in chosen if not _NAME.fullmatch(name)]
     if foreign or not chosen:
@@ -89,7 +95,7 @@ def from_pytorch(
             for layer in range(count)
         ]
     weights.close()
-    return assemble(stack, dropout=getattr(source, "dropout", 0.0))
+    return assemble(stack, dropout=getattr(module, "dropout", 0.0))
 
 
 def to_pytorch(network: Any, params: PyTree) -> dict[str, np.ndarray]:
