@@ -169,7 +169,8 @@ def _run_padding(network, params, xs, carry, lengths, key, options: Options):
     if options.return_carry:
         carries, ys = ys
         time = jax.tree.leaves(xs)[0].shape[0]
-        carry = jax.tree.map(lambda leaf: _take(leaf, (lengths[None] - 1) % time)[0], carries)
+        last = (jnp.minimum(lengths, time)[None] - 1) % time
+        carry = jax.tree.map(lambda leaf: _take(leaf, last)[0], carries)
     return carry, flip(ys, lengths) if options.reverse and options.keep_order else ys
 
 
@@ -185,24 +186,78 @@ class _EmitBoth(Wrapper):
         return state, super().readout(params, state, x)
 
 
+class _Leaf(NamedTuple):
+    """One leaf of a carry: its shape without batch axes, and whether it has none."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    shared: bool
+
+
 @frozen
 class _WithCarry(Wrapper):
-    """A cell whose states have the structure, shapes and dtypes of a given carry."""
+    """A cell whose states have the structure, shapes and dtypes of a given carry.
+
+    In Flax a leaf of the carry may lack batch axes, such as a step counter; here every row has a
+    copy of it.
+    """
 
     structure: Any = None
-    leaves: tuple[tuple[tuple[int, ...], Any], ...] = ()  # shape without batch axes, dtype
+    leaves: tuple[_Leaf, ...] = ()
 
     def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        zeros = [jnp.zeros((*batch_shape, *shape), dtype) for shape, dtype in self.leaves]
+        zeros = [jnp.zeros((*batch_shape, *leaf.shape), leaf.dtype) for leaf in self.leaves]
         return jax.tree.unflatten(self.structure, zeros)
 
+    def step(self, params, state, x, *, key=None):
+        first = jax.tree.leaves(x)[0]
+        batch_shape = first.shape[: first.ndim - self.input_rank]
+        state, y = super().step(params, self.shared(state, len(batch_shape)), x, key=key)
+        return self.per_row(state, batch_shape), y
 
-def with_carry(cell: Any, carry: PyTree, batch_rank: int) -> Any:
-    """A cell that takes states like this carry; Flax never compares one with the cell's own."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, carry))
-    return _WithCarry(
-        cell, structure, tuple((leaf.shape[batch_rank:], leaf.dtype) for leaf in leaves)
-    )
+    def per_row(self, carry: PyTree, batch_shape: tuple[int, ...]) -> PyTree:
+        """Gives every row a copy of the leaves without batch axes."""
+        return self._map_shared(lambda a: jnp.broadcast_to(a, (*batch_shape, *a.shape)), carry)
+
+    def shared(self, state: PyTree, batch_rank: int) -> PyTree:
+        """The inverse of `per_row`."""
+        return self._map_shared(lambda a: a[(0,) * batch_rank], state)
+
+    def _map_shared(self, function, tree):
+        leaves, structure = jax.tree.flatten(tree)
+        pairs = zip(leaves, self.leaves, strict=True)
+        return jax.tree.unflatten(structure, [function(a) if k.shared else a for a, k in pairs])
+
+
+def run_foreign(
+    cell: Any,
+    params: PyTree,
+    inputs: PyTree,
+    carry: PyTree,
+    lengths: Any,
+    key: Array | None,
+    options: Options,
+) -> Any:
+    """Runs a foreign cell like `run`; as in Flax, dtypes are promoted, and any carry is valid."""
+    params, inputs = promote_floats(params, inputs)
+    x = first_step(inputs, time_axis(inputs, input_rank(cell), options.time_major))
+    first = jax.tree.leaves(x)[0]
+    batch_shape = first.shape[: first.ndim - input_rank(cell)]
+    rank, kinds = len(batch_shape), []
+    carry = jax.tree.map(jnp.asarray, carry)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
+        shared = leaf.shape[:rank] != batch_shape
+        if shared and lengths is not None and (options.return_carry or not options.run_padding):
+            raise ValueError(
+                f"carry{jax.tree_util.keystr(path)} must have shape [*batch, ...] with the batch "
+                f"shape {batch_shape} if seq_lengths is given, got {leaf.shape}; give it batch "
+                "axes, or pass run_padding=True and return_carry=False"
+            )
+        kinds.append(_Leaf(leaf.shape[0 if shared else rank :], leaf.dtype, shared))
+    cell = _WithCarry(cell, jax.tree.structure(carry), tuple(kinds))
+    carry = cell.per_row(carry, batch_shape)
+    result = run(cell, params, inputs, carry, lengths, key, options)
+    return (cell.shared(result[0], rank), result[1]) if options.return_carry else result
 
 
 def float_dtypes(tree: PyTree) -> list[Any]:

@@ -136,8 +136,12 @@ class RNN(nn.Module):
         keep_order: with ``reverse``, whether to return the outputs in the order of the inputs.
         unroll: the number of steps in one iteration of the compiled loop; shorthand for
             ``engine=engines.Hoisted(unroll)``.
+        variable_axes: must be empty, as by default in Flax.
+        variable_broadcast: has no effect: all variables of a linen cell are broadcast.
+        variable_carry: must be False, as by default in Flax.
         split_rngs: for a linen cell: the names of its random streams, with True for a new key at
-            each step, False for one key per sequence.
+            each step, False for one key per sequence. As in Flax, a missing stream is replaced by
+            that of the parameters.
         engine: how to run, a value from `jaxrnn.engines`; None is ``Auto()``.
         run_padding: whether to run the steps past a row's length as Flax does: outputs there are
             computed from the padding, and NaN in it propagates. By default they are skipped.
@@ -173,6 +177,9 @@ class RNN(nn.Module):
     reverse: bool = False
     keep_order: bool = False
     unroll: int = 1
+    variable_axes: Mapping[str, Any] = FrozenDict()
+    variable_broadcast: Any = "params"
+    variable_carry: Any = False
     split_rngs: Mapping[str, bool] = FrozenDict({"params": False})
     engine: Engine | None = None
     run_padding: bool = False
@@ -182,6 +189,12 @@ class RNN(nn.Module):
         if not isinstance(self.cell, nn.Module):
             cell = Cell(self.cell, param_dtype=self.param_dtype, parent=None)
             object.__setattr__(self, "cell", cell)
+        for name, default in (("variable_axes", {}), ("variable_carry", False)):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} must be {default}, because a cell's variables must not change from "
+                    f"step to step, got {getattr(self, name)!r}; keep flax.linen.RNN for this cell"
+                )
         super().__post_init__()
 
     def __call__(
@@ -223,16 +236,17 @@ class RNN(nn.Module):
         axis = _flax.time_axis(inputs, self.cell.num_feature_axes, options.time_major)
         x = _flax.first_step(inputs, axis)
         if isinstance(self.cell, Cell):
-            network, carry = self.cell.cell, initial_carry
             params, key = self.cell.parameters(x), self.cell.key()
-        else:
-            network, params, carry, key = self._foreign(x, initial_carry, init_key)
-            params, inputs = _flax.promote_floats(params, inputs)
-        return _flax.run(network, params, inputs, carry, seq_lengths, key, options)
+            rest = initial_carry, seq_lengths, key, options
+            return _flax.run(self.cell.cell, params, inputs, *rest)
+        cell, params, carry, key = self._foreign(x, initial_carry, init_key)
+        return _flax.run_foreign(cell, params, inputs, carry, seq_lengths, key, options)
 
+    @nn.nowrap
     def _foreign(self, x: Array, carry: PyTree, init_key: Array | None):
         """The linen cell as a jaxrnn cell, with its variables, its initial carry and a key."""
         if carry is None:
+            _flax.check_foreign(self.cell, nn.Module, "linen")
             init_key = jax.random.key(0) if init_key is None else init_key
             carry = self.cell.initialize_carry(init_key, x.shape)
         for name, part in vars(self.cell).items():
@@ -244,15 +258,9 @@ class RNN(nn.Module):
         if self.is_initializing():
             self.cell(carry, x)
         module, variables = self.cell.unbind()
-        split = {n: s for n, s in self.split_rngs.items() if n != "params" and self.has_rng(n)}
-        key = _flax.combine_keys([self.make_rng(name) for name in split])
-        cell = from_linen_cell(module, split_rngs=split)
-        return (
-            _flax.with_carry(cell, carry, x.ndim - module.num_feature_axes),
-            variables,
-            carry,
-            key,
-        )
+        split = tuple((n, s) for n, s in sorted(self.split_rngs.items()) if self.has_rng(n))
+        key = _flax.combine_keys([self.make_rng(name) for name, _ in split])
+        return LinenCell(module, split_rngs=split), variables, carry, key
 
 
 # Linen's cells under jaxrnn's engines -----------------------------------------------------------
@@ -286,7 +294,7 @@ class LinenCell:
         dtype = check_init(key, input_size, dtype or getattr(self.module, "param_dtype", None))
         x = jnp.zeros((1, *self.input_shape[:-1], input_size), dtype)
         module = _of_dtype(self.module, dtype)
-        names = ["params", *(name for name, _ in self.split_rngs)]
+        names = sorted({"params", *dict(self.split_rngs)})
         keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
         return module.init(keys, module.initialize_carry(key, x.shape), x)
 

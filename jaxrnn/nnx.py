@@ -4,7 +4,7 @@ Replace ``flax.nnx.RNN`` by ``jaxrnn.nnx.RNN``. This module imports Flax, so ``i
 not import it: write ``import jaxrnn.nnx``.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +116,7 @@ class RNN(nnx.Module):
         keep_order: with ``reverse``, whether to return the outputs in the order of the inputs.
         unroll: the number of steps in one iteration of the compiled loop; shorthand for
             ``engine=engines.Hoisted(unroll)``.
+        state_axes: must be None, or its default in Flax.
         broadcast_rngs: a filter of an nnx cell's random streams that keep one key for a whole
             sequence, such as ``"recurrent_dropout"``; the others get a new key at each step.
         engine: how to run, a value from `jaxrnn.engines`; None is ``Auto()``.
@@ -158,6 +159,7 @@ class RNN(nnx.Module):
         reverse: bool = False,
         keep_order: bool = False,
         unroll: int = 1,
+        state_axes: Any = None,
         broadcast_rngs: Any = None,
         engine: Engine | None = None,
         run_padding: bool = False,
@@ -176,7 +178,15 @@ class RNN(nnx.Module):
         self.return_carry = return_carry
         self.reverse = reverse
         self.keep_order = keep_order
-        self.engine = _flax.engine_of(engine, unroll)
+        _flax.engine_of(engine, unroll)
+        self.engine = engine
+        self.unroll = unroll
+        self.state_axes = nnx.StateAxes({...: nnx.Carry})
+        if state_axes is not None and state_axes != self.state_axes:
+            raise ValueError(
+                f"state_axes must be None, because a cell's variables must not change from step to "
+                f"step, got {state_axes!r}; keep flax.nnx.RNN for this cell"
+            )
         self.broadcast_rngs = broadcast_rngs
         self.run_padding = run_padding
         if isinstance(rngs, bool):
@@ -213,7 +223,7 @@ class RNN(nnx.Module):
         """
         options = _flax.call_options(
             self,
-            self.engine,
+            _flax.engine_of(self.engine, self.unroll),
             time_major=time_major,
             return_carry=return_carry,
             reverse=reverse,
@@ -222,20 +232,19 @@ class RNN(nnx.Module):
         inputs = jax.tree.map(jnp.asarray, inputs)
         axis = _flax.time_axis(inputs, self.cell.num_feature_axes, options.time_major)
         if isinstance(self.cell, Cell):
-            network, carry = self.cell.cell, initial_carry
             params, key = self.cell.parameters(), self.cell.key()
-        else:
-            x = _flax.first_step(inputs, axis)
-            carry = initial_carry
-            if carry is None:
-                rngs = self.rngs if rngs is None else rngs
-                rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs
-                carry = self.cell.initialize_carry(x.shape, rngs)
-            cell, params = from_nnx_cell(self.cell, broadcast_rngs=self.broadcast_rngs)
-            key = _flax.combine_keys(_keys_of(self.cell, cell.drawn(params, carry, x)))
-            params, inputs = _flax.promote_floats(params, inputs)
-            network = _flax.with_carry(cell, carry, x.ndim - self.cell.num_feature_axes)
-        return _flax.run(network, params, inputs, carry, seq_lengths, key, options)
+            rest = initial_carry, seq_lengths, key, options
+            return _flax.run(self.cell.cell, params, inputs, *rest)
+        x = _flax.first_step(inputs, axis)
+        carry = initial_carry
+        if carry is None:
+            _flax.check_foreign(self.cell, nnx.Module, "nnx")
+            rngs = self.rngs if rngs is None else rngs
+            rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs
+            carry = self.cell.initialize_carry(x.shape, rngs)
+        cell, params = _split(self.cell, (1,), self.broadcast_rngs)
+        key = _flax.combine_keys(_keys_of(self.cell, cell.drawn(params, carry, x)))
+        return _flax.run_foreign(cell, params, inputs, carry, seq_lengths, key, options)
 
 
 def _keys_of(module: nnx.Module, paths: set) -> list[Array]:
@@ -384,6 +393,10 @@ def from_nnx_cell(
         (7, 2, 4)
     """
     _flax.check_foreign(cell, nnx.Module, "nnx")
+    return _split(cell, tuple(input_shape), broadcast_rngs)
+
+
+def _split(cell: Any, input_shape: tuple[int, ...], broadcast_rngs: Any) -> tuple[NNXCell, PyTree]:
     fixed = nnx.All(nnx.RngKey, broadcast_rngs)
     graphdef, broadcast, keys, _, weights = nnx.split(cell, fixed, nnx.RngKey, nnx.RngCount, ...)
     streams = [
@@ -391,11 +404,5 @@ def from_nnx_cell(
         for group in (broadcast, keys)
         for path, variable in nnx.to_flat_state(group)
     ]
-    made = NNXCell(
-        graphdef,
-        tuple(streams),
-        tuple(input_shape),
-        getattr(cell, "hidden_features", None),
-        cast(Any, cell).num_feature_axes,
-    )
-    return made, weights
+    size = getattr(cell, "hidden_features", None)
+    return NNXCell(graphdef, tuple(streams), input_shape, size, cell.num_feature_axes), weights
