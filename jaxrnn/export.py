@@ -34,7 +34,7 @@ def to_onnx(network: Any, params: PyTree, *, carry: bool = False, lengths: bool 
         An ``onnx.ModelProto`` that passed ``onnx.checker``; ``onnx.save(model, path)`` writes it.
 
     Raises:
-        TypeError: ONNX has no operator for a cell of the network.
+        TypeError: ONNX has no operator for a cell of the network, or for the dtype of its params.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -47,7 +47,13 @@ def to_onnx(network: Any, params: PyTree, *, carry: bool = False, lengths: bool 
     from onnx import helper
 
     nodes, initializers, layers = [], [], _nodes(network, params)
-    element = helper.np_dtype_to_tensor_dtype(layers[0]["W"].dtype)
+    dtype = layers[0]["W"].dtype
+    if dtype not in ("float16", "float32", "float64"):
+        raise TypeError(
+            "params must have dtype float16, float32 or float64, which ONNX's recurrent operators "
+            f"take, got {dtype}; cast them"
+        )
+    element = helper.np_dtype_to_tensor_dtype(dtype)
 
     def value(name, shape, kind=element):
         return helper.make_tensor_value_info(name, kind, shape)

@@ -83,8 +83,9 @@ def from_haiku_core(
     a key in `jaxrnn.unroll`, each step gets its own key.
 
     Args:
-        make_core: a function that returns the core, as in ``lambda: hk.GRU(4)``. Create the cell
-            once and reuse it: two cells are equal only if they have the same function object.
+        make_core: a function that returns the core, as in ``lambda: hk.GRU(4)``, or the core's
+            class, if it has no required arguments. Create the cell once and reuse it: two cells
+            are equal only if they have the same function object.
         input_shape: the shape of one input without its batch axes; any ``(size,)`` for vectors.
         output_size: the number of output features, for layers that stack the cell.
 
@@ -99,7 +100,9 @@ def from_haiku_core(
         >>> params = cell.init(jax.random.key(0), input_size=3)  # doctest: +SKIP
         >>> final, ys = rnn.unroll(cell, params, jax.numpy.ones((7, 2, 3)))  # doctest: +SKIP
     """
-    if not callable(make_core) or hasattr(make_core, "initial_state"):
+    if not callable(make_core) or (
+        hasattr(make_core, "initial_state") and not isinstance(make_core, type)
+    ):
         raise TypeError(
             f"make_core must be a function that returns a core, got {make_core!r}; write e.g. "
             "from_haiku_core(lambda: hk.GRU(4))"

@@ -118,6 +118,13 @@ def test_onnx_files_that_cannot_be_read(tmp_path):
         convert.from_onnx(computed)
 
 
+def test_onnx_takes_no_bfloat16():
+    peer("onnx")
+    net = network("gru", "cell")
+    with pytest.raises(TypeError, match="float16, float32 or float64, .* got bfloat16; cast"):
+        rnn.export.to_onnx(net, random_params(net, dtype="bfloat16"))
+
+
 def test_a_step_in_stablehlo_survives_its_file_and_takes_any_batch():
     stack = rnn.layers.Stack((rnn.GRU(3), rnn.LSTM(4)), dropout=0.5)
     params = random_params(stack)

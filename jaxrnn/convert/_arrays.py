@@ -1,9 +1,11 @@
 """The named arrays of a framework, each read once, by name and shape."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,6 +29,10 @@ def as_array(name: str, value: Any) -> Array:
             raise TypeError(f"{name} must be an array, got {type(value).__name__}") from error
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be an array of floating-point numbers, got {array.dtype}")
+    if isinstance(array, np.ndarray):
+        if array.dtype == np.longdouble and array.dtype.itemsize > 8:
+            raise TypeError(f"{name} has dtype {array.dtype}, which JAX lacks; cast it to float64")
+        array = array.astype(array.dtype.newbyteorder("="))
     if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         raise TypeError(
             f"{name} has dtype {array.dtype}, which JAX would silently narrow to "
@@ -53,6 +59,18 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def warn_not_finite(framework: str, arrays: Mapping[str, Array]) -> None:
+    """Warns of NaN and infinite weights by name; traced arrays are not checked."""
+    concrete = {n: a for n, a in arrays.items() if not isinstance(a, jax.core.Tracer)}
+    names = [name for name, array in concrete.items() if not np.isfinite(np.asarray(array)).all()]
+    if names:
+        warnings.warn(
+            f"{framework} weights hold NaN or infinity: {', '.join(names)}; they are converted "
+            "as they are",
+            stacklevel=4,
+        )
+
+
 class Source:
     """The arrays of one framework, read by name; every error names the array."""
 
@@ -60,6 +78,7 @@ class Source:
         self.framework = framework
         self.prefix = prefix
         self.left = {name: as_array(f"{prefix}{name}", value) for name, value in arrays.items()}
+        warn_not_finite(framework, {f"{prefix}{name}": a for name, a in self.left.items()})
         dtypes: dict[Any, str] = {}
         for name, array in self.left.items():
             dtypes.setdefault(array.dtype, name)

@@ -5,7 +5,7 @@ from typing import Any
 from jaxrnn._arguments import check_size
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import LSTM
-from jaxrnn.convert._arrays import as_array
+from jaxrnn.convert._arrays import as_array, warn_not_finite
 from jaxrnn.convert._network import Part, assemble, lstm_part, parts, refuse
 from jaxrnn.engines.cudnn import flat_weights
 
@@ -51,6 +51,7 @@ def from_cudnn(
     ):
         check_size(name, value)
     flat = as_array("weights", weights)
+    warn_not_finite("cuDNN", {"weights": flat})
     directions, rows = 1 + bool(bidirectional), 4 * hidden_size
     widths = [
         input_size if layer == 0 else directions * hidden_size

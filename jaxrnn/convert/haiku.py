@@ -122,7 +122,7 @@ def _read(source: Mapping[str, Mapping[str, Any]], name: str) -> Part:
     if not own:
         raise ValueError(f"source must hold the core {name!r}, got only {', '.join(source)}")
     weights = Source("Haiku", flatten(own))
-    if f"{name}/w_i" in weights:
+    if {f"{name}/{array}" for array in ("w_i", "w_h", "b")} & weights.left.keys():
         inputs, columns = weights.shape(f"{name}/w_i", "input", "3 * hidden")
         hidden, _ = weights.shape(f"{name}/w_h", "hidden", "3 * hidden")
         arrays = (

@@ -64,6 +64,9 @@ def from_pytorch(
         A module's dropout between layers becomes the stack's; a state dict does not contain it.
     """
     arrays = _state_dict(source)
+    for name in arrays:
+        if not isinstance(name, str):
+            raise TypeError(f"source must map names to arrays, got the key {name!r}")
     module = source
     if prefix and hasattr(source, "get_submodule"):
         try:

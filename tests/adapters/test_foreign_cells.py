@@ -192,6 +192,19 @@ def test_an_nnx_cell_that_draws_wants_a_key_or_eval():
         cell.init(jax.random.key(0), INPUT)
 
 
+def test_a_class_of_a_haiku_core_makes_cores():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hk = pytest.importorskip("haiku", reason="it comes with the extra: parity")
+
+    class Own(hk.GRU):
+        def __init__(self):
+            super().__init__(HIDDEN)
+
+    params = [from_haiku_core(make).init(jax.random.key(0), INPUT) for make in (Own, lambda: Own())]
+    assert_near(params[0], params[1], 0)
+
+
 def test_what_is_no_cell_is_refused():
     with pytest.raises(TypeError, match="cell must be a Flax linen cell"):
         from_linen_cell(linen.Dense(3))

@@ -124,6 +124,14 @@ MALFORMED = {
         ),
         r"activation must be one of 'tanh', 'relu', got 'gelu'",
     ),
+    "names that are no strings": (
+        lambda: convert.from_pytorch({0: ones(3)}),
+        r"source must map names to arrays, got the key 0",
+    ),
+    "longdouble": (
+        lambda: convert.from_pytorch(torch_lstm(bias_ih_l0=np.ones(12, np.longdouble))),
+        r"bias_ih_l0 has dtype float128|longdouble, which JAX lacks",
+    ),
     "no source": (lambda: convert.from_pytorch(7), r"source must be a PyTorch module.*got int"),
     # Keras
     "an array too many": (
@@ -165,6 +173,10 @@ MALFORMED = {
     "haiku: which core": (
         lambda: convert.from_haiku(GRU | {"lstm/linear": {"w": ones(5, 12), "b": ones(12)}}),
         r"modules must list the cores.*got gru, lstm",
+    ),
+    "haiku: array missing": (
+        lambda: convert.from_haiku({"gru": {k: v for k, v in GRU["gru"].items() if k != "w_i"}}),
+        r"must hold gru/w_i \[input, 3 \* hidden\]",
     ),
     "haiku: no such core": (
         lambda: convert.from_haiku(GRU, ["gru_1"]),
@@ -274,6 +286,23 @@ def test_weights_that_jax_would_narrow_are_refused():
         pytest.raises(TypeError, match="weight_ih_l0 has dtype float64.*x64"),
     ):
         convert.from_pytorch(torch_lstm())
+
+
+def test_a_foreign_byte_order_is_converted():
+    weights = torch_lstm(weight_hh_l0=np.arange(36.0).reshape(12, 3))
+    foreign = {name: array.astype(">f8") for name, array in weights.items()}
+    (_, got), (_, want) = convert.from_pytorch(foreign), convert.from_pytorch(weights)
+    assert (got.recurrent_kernel == want.recurrent_kernel).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named_in_a_warning(value):
+    weights = torch_lstm(bias_hh_l0=np.full(12, value))
+    with pytest.warns(UserWarning, match="PyTorch weights hold NaN or infinity: bias_hh_l0;"):
+        _, params = convert.from_pytorch(weights)
+    assert not np.isfinite(params.bias).any()
+    with pytest.warns(UserWarning, match="cuDNN weights hold NaN or infinity: weights;"):
+        convert.from_cudnn(np.full(84, value), input_size=2, hidden_size=3)
 
 
 def test_nnx_needs_to_see_the_candidate_bias():
