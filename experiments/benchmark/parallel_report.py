@@ -1,30 +1,27 @@
-"""What `parallel_in_time` reports: tables, JSON, and two pictures."""
+"""Tables and plots of `parallel_in_time`."""
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from experiments.benchmark.peers import PASSES, Pass
+from experiments.benchmark.report import digits, make_figure, make_markdown, make_table, megabytes
 from jaxrnn.engines import Newton
-
-Pass = Literal["forward", "forward+backward"]
-PASSES: tuple[Pass, ...] = ("forward", "forward+backward")
 
 METHODS = {
     "Newton": Newton(),
     "quasi-Newton": Newton(quasi=True),
     "damped by half": Newton(damping=0.5),
 }
-"""Whose iterations are counted."""
+"""The methods whose iterations are counted."""
 
 PEER = "jax.lax.associative_scan"
 
-_COLOURS = {
+_COLORS = {
     "Sequential": "#8d99a6",
     "Hoisted": "#2d5f8b",
     "Associative": "#3a8f5c",
@@ -34,184 +31,189 @@ _COLOURS = {
 
 
 class Entry(NamedTuple):
-    """One engine at one length."""
+    """One engine at one length.
+
+    Attributes:
+        title: the engine.
+        milliseconds: the median.
+        temporary_bytes: memory in addition to arguments and results.
+        compile_seconds: time to trace and compile.
+        error: the largest difference from the first engine, relative to the scale of each array.
+    """
 
     title: str
     milliseconds: float
     temporary_bytes: int | None
     compile_seconds: float | None
     error: float
-    """The largest difference to the first engine, relative to the scale of each array."""
 
 
 class Row(NamedTuple):
-    """All engines on one work, in one pass."""
+    """All engines on one problem, in one pass.
+
+    Attributes:
+        cell: its name.
+        time: steps.
+        size: time × batch × inputs × outputs.
+        which: the pass.
+        entries: the engines that ran.
+        refused: the others, with their reasons.
+        iterations: of Newton's method; None where it did not converge or was not run.
+    """
 
     cell: str
     time: int
     size: str
-    """Time × batch × inputs × outputs."""
     which: Pass
     entries: tuple[Entry, ...]
     refused: dict[str, str]
     iterations: int | None
-    """Iterations of Newton's method; None where it did not converge or was not tried."""
 
-    def walking(self) -> Entry:
-        """The fastest engine that goes step by step."""
-        return min((e for e in self.entries if _walks(e.title)), key=lambda e: e.milliseconds)
+    def sequential(self) -> Entry:
+        """The fastest engine that is sequential in time."""
+        return _fastest(e for e in self.entries if _is_sequential(e.title))
 
     def parallel(self) -> Entry | None:
         """The fastest engine that is parallel in time."""
-        others = [e for e in self.entries if not _walks(e.title) and e.title != PEER]
-        return min(others, key=lambda e: e.milliseconds) if others else None
+        return _fastest(e for e in self.entries if not _is_sequential(e.title) and e.title != PEER)
+
+    def entry(self, title: str) -> Entry | None:
+        """The entry of an engine."""
+        return next((e for e in self.entries if e.title == title), None)
+
+    def is_fastest(self, entry: Entry) -> bool:
+        """Whether no other entry took less time."""
+        return entry.milliseconds == min(e.milliseconds for e in self.entries)
 
 
 class Point(NamedTuple):
-    """One cell with one scale of its recurrent kernel."""
+    """One cell at one scale of its recurrent kernel.
+
+    Attributes:
+        cell: its name.
+        scale: factor on the recurrent kernel.
+        exponent: the largest Lyapunov exponent.
+        iterations: by method; None where it did not converge.
+    """
 
     cell: str
     scale: float
     exponent: float
     iterations: dict[str, int | None]
-    """By method; None where it did not converge."""
 
 
-def _walks(title: str) -> bool:
+def _is_sequential(title: str) -> bool:
     return title.startswith(("Sequential", "Hoisted"))
 
 
-def line(row: Row) -> str:
-    """The outcome of one work in a line."""
-    walking, parallel = row.walking(), row.parallel()
-    head = f"{row.cell}, {row.size}, {row.which}: {_shown(walking)}"
+def _fastest(entries: Any) -> Any:
+    return min(entries, key=lambda entry: entry.milliseconds, default=None)
+
+
+def summary_line(row: Row) -> str:
+    """The fastest sequential and parallel engines of a row."""
+    loop, parallel = row.sequential(), row.parallel()
+    text = f"{row.cell}, {row.size}, {row.which}: {loop.title} {digits(loop.milliseconds)} ms"
     if parallel is None:
-        return head
-    ratio = walking.milliseconds / parallel.milliseconds
-    return f"{head}; {_shown(parallel)}: {ratio:.2f} times as fast"
-
-
-def _shown(entry: Entry) -> str:
-    return f"{entry.title} {entry.milliseconds:.3g} ms"
+        return text
+    ratio = loop.milliseconds / parallel.milliseconds
+    text += f"; {parallel.title} {digits(parallel.milliseconds)} ms"
+    return f"{text}: {ratio:.2f} times as fast"
 
 
 def sizes_table(rows: Sequence[Row]) -> str:
-    """Milliseconds forward / forward+backward, and megabytes of the latter, of each work.
+    """A Markdown table of all problems.
 
-    A table in Markdown; the least time of each pass is bold.
+    Milliseconds forward / forward+backward, and megabytes of the latter; the shortest time of each
+    pass is bold.
     """
-    pairs: dict[tuple[str, str], dict[str, Row]] = {}
+    problems: dict[str, dict[Pass, Row]] = {}
     for row in rows:
-        pairs.setdefault((row.size, row.cell), {})[row.which] = row
+        problems.setdefault(f"{row.cell}, {row.size}", {})[row.which] = row
     titles = list(dict.fromkeys(e.title for row in rows for e in row.entries))
-    lines = [["work", *(f"`{title}`" for title in titles)], ["---"] * (1 + len(titles))]
-    for (size, cell), passes in pairs.items():
-        lines.append([f"{cell}, {size}", *(_both_passes(passes, title) for title in titles)])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return make_markdown(
+        ["work", *(f"`{title}`" for title in titles)],
+        [
+            [name, *(_both_passes([passes[which] for which in PASSES], title) for title in titles)]
+            for name, passes in problems.items()
+        ],
+    )
 
 
-def _both_passes(passes: dict[str, Row], title: str) -> str:
-    times, memory = [], ""
-    for which in PASSES:
-        entries = passes[which].entries
-        found = next((e for e in entries if e.title == title), None)
-        if found is None:
+def _both_passes(rows: Sequence[Row], title: str) -> str:
+    times, memory = [], None
+    for row in rows:
+        entry = row.entry(title)
+        if entry is None:
             return ""
-        best = found.milliseconds == min(e.milliseconds for e in entries)
-        mark = "**" if best else ""
-        times.append(f"{mark}{_two_digits(found.milliseconds)}{mark}")
-        memory = _two_digits((found.temporary_bytes or 0) / 1e6)
-    return f"{' / '.join(times)} ms, {memory} MB"
-
-
-def _two_digits(number: float) -> str:
-    """At least two digits that count, and no power of ten beside them."""
-    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
+        mark = "**" if row.is_fastest(entry) else ""
+        times.append(f"{mark}{digits(entry.milliseconds, 2)}{mark}")
+        memory = megabytes(entry.temporary_bytes)
+    return f"{' / '.join(times)} ms, {digits(memory, 2)} MB"
 
 
 def print_lengths(console: Console, rows: Sequence[Row], points: Sequence[Point]) -> None:
-    """Tables of all cells, who was refused and why, and the iterations."""
+    """Prints a table for each cell, the reasons of the engines that refused, and the iterations."""
     for name in dict.fromkeys(row.cell for row in rows):
         own = [row for row in rows if row.cell == name]
-        console.print(table(own))
-        reasons = [item for row in own for item in row.refused.items()]
-        for title, reason in dict.fromkeys(reasons):
+        console.print(lengths_table(own))
+        for title, reason in dict.fromkeys(item for row in own for item in row.refused.items()):
             console.print(f"  {title}: {reason}", style="dim", soft_wrap=True)
     if points:
         console.print(iterations_table(points))
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Milliseconds (and megabytes beside arguments and results) of one cell."""
+def lengths_table(rows: Sequence[Row]) -> Table:
+    """Milliseconds and temporary megabytes of one cell; the shortest time is bold."""
     titles = dict.fromkeys(e.title for row in rows for e in row.entries)
-    table = Table(title=f"{rows[0].cell}: ms (temporary MB)", title_justify="left")
-    for heading in ("engine", *(f"{row.time:,} {_short(row.which)}" for row in rows)):
-        table.add_column(heading, justify="left" if heading == "engine" else "right")
-    for title in titles:
-        table.add_row(title, *(_cell(row, title) for row in rows))
-    return table
+    passes = dict(zip(PASSES, ("fwd", "fwd+bwd"), strict=True))
+    return make_table(
+        ["engine", *(f"{row.time:,} {passes[row.which]}" for row in rows)],
+        [[title, *(_length(row, row.entry(title)) for row in rows)] for title in titles],
+        title=f"{rows[0].cell}: ms (temporary MB)",
+    )
 
 
-def _cell(row: Row, title: str) -> str:
-    found = next((e for e in row.entries if e.title == title), None)
-    if found is None:
+def _length(row: Row, entry: Entry | None) -> str:
+    if entry is None:
         return "–"
-    best = found.milliseconds == min(e.milliseconds for e in row.entries)
-    return f"{'[bold]' if best else ''}{found.milliseconds:.3g} ({_megabytes(found)})"
-
-
-def _short(which: Pass) -> str:
-    return "fwd" if which == "forward" else "fwd+bwd"
-
-
-def _megabytes(entry: Entry) -> str:
-    return "–" if entry.temporary_bytes is None else f"{entry.temporary_bytes / 1e6:.2g}"
+    text = f"{digits(entry.milliseconds)} ({digits(megabytes(entry.temporary_bytes), 2)})"
+    return f"[bold]{text}[/]" if row.is_fastest(entry) else text
 
 
 def iterations_table(points: Sequence[Point]) -> Table:
-    """Exponents and iterations."""
-    table = Table(title="Iterations against the Lyapunov exponent", title_justify="left")
-    for heading in ("cell", "scale", "exponent", *METHODS):
-        table.add_column(heading, justify="left" if heading == "cell" else "right")
-    for point in points:
-        counts = ["loop" if n is None else str(n) for n in point.iterations.values()]
-        table.add_row(point.cell, f"{point.scale:g}", f"{point.exponent:+.3f}", *counts)
-    return table
-
-
-def write_json(
-    path: Path, machine: dict[str, Any], config: Any, rows: Sequence[Row], points: Sequence[Point]
-) -> None:
-    """All that was measured, with what it was measured on."""
-    content = {
-        "machine": machine,
-        "config": dataclasses.asdict(config),
-        "rows": [
-            row._asdict() | {"entries": [entry._asdict() for entry in row.entries]} for row in rows
+    """Lyapunov exponents and iterations."""
+    return make_table(
+        ["cell", "scale", "exponent", *METHODS],
+        [
+            [
+                point.cell,
+                f"{point.scale:g}",
+                f"{point.exponent:+.3f}",
+                *("no convergence" if n is None else str(n) for n in point.iterations.values()),
+            ]
+            for point in points
         ],
-        "points": [point._asdict() for point in points],
-    }
-    text = json.dumps(content, indent=1, allow_nan=False, default=str)
-    path.write_text(text + "\n", encoding="utf-8")
+        title="Iterations against the Lyapunov exponent",
+    )
 
 
-def draw_times(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> None:
-    """Time of both passes and memory of the second, against length; a column a cell."""
+def plot_lengths(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> None:
+    """Plots the times of both passes and the memory of the second against the number of steps."""
     cells = list(dict.fromkeys(row.cell for row in rows))
-    figure = Figure(figsize=(4.6 * len(cells) + 1, 10), layout="constrained")
-    figure.suptitle(f"{machine['device']}, {machine['threads']} threads: {machine['processor']}")
+    figure = make_figure(machine, 4.6 * len(cells) + 1, 10)
     panels = figure.subplots(3, len(cells), squeeze=False, sharex=True)
+    quantities = [(which, which, "ms") for which in PASSES]
+    quantities += [(PASSES[-1], f"memory, {PASSES[-1]}", "temporary MB")]
     for column, cell in enumerate(cells):
-        for axes, which in zip(panels[:, column], (*PASSES, "memory"), strict=True):
-            chosen = PASSES[-1] if which == "memory" else which
-            own = [row for row in rows if row.cell == cell and row.which == chosen]
-            for title in dict.fromkeys(entry.title for row in own for entry in row.entries):
-                _curve(axes, own, title, memory=which == "memory")
-            axes.set(xscale="log", yscale="log")
+        for axes, (which, title, unit) in zip(panels[:, column], quantities, strict=True):
+            own = [row for row in rows if row.cell == cell and row.which == which]
+            for engine in dict.fromkeys(entry.title for row in own for entry in row.entries):
+                _plot_engine(axes, own, engine, memory=unit != "ms")
+            axes.set(xscale="log", yscale="log", title=f"{cell}: {title}")
             axes.grid(alpha=0.3)
-            axes.set_title(f"{cell}: {which}" + (f", {chosen}" if which == "memory" else ""))
             if column == 0:
-                axes.set_ylabel("temporary MB" if which == "memory" else "ms")
+                axes.set_ylabel(unit)
         panels[-1, column].set_xlabel("steps")
     found = {}
     for axes in panels.ravel():
@@ -220,14 +222,13 @@ def draw_times(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> None
     figure.savefig(path, dpi=110)
 
 
-def _curve(axes: Any, rows: Sequence[Row], title: str, *, memory: bool) -> None:
+def _plot_engine(axes: Any, rows: Sequence[Row], title: str, *, memory: bool) -> None:
     kind = title.split("(")[0]
-    points = [(row.time, e) for row in rows for e in row.entries if e.title == title]
-    heights = [(e.temporary_bytes or 0) / 1e6 if memory else e.milliseconds for _, e in points]
+    points = [(row.time, entry) for row in rows if (entry := row.entry(title))]
     axes.plot(
         [time for time, _ in points],
-        heights,
-        color=_COLOURS[kind],
+        [megabytes(e.temporary_bytes) if memory else e.milliseconds for _, e in points],
+        color=_COLORS[kind],
         linestyle="-" if title == kind else "--" if "quasi" in title or "chunk" in title else ":",
         marker="o",
         markersize=3,
@@ -235,31 +236,30 @@ def _curve(axes: Any, rows: Sequence[Row], title: str, *, memory: bool) -> None:
     )
 
 
-def draw_iterations(path: Path, points: Sequence[Point], length: int) -> None:
-    """Iterations against the exponent; open marks at the top where the loop had to take over."""
+def plot_iterations(path: Path, points: Sequence[Point], length: int) -> None:
+    """Plots the iterations against the exponent, with open markers where they did not converge."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    top = max([engine.max_iterations for engine in METHODS.values()])
-    marks = dict(zip(dict.fromkeys(p.cell for p in points), "os^Dv", strict=False))
-    colours = dict(zip(METHODS, ("#b3362d", "#e09f3e", "#2d5f8b"), strict=True))
-    for cell, mark in marks.items():
-        own = [point for point in points if point.cell == cell]
-        for method, colour in colours.items():
-            counts = [(p.exponent, p.iterations[method]) for p in own]
+    top = max(engine.max_iterations for engine in METHODS.values())
+    markers = dict(zip(dict.fromkeys(p.cell for p in points), "os^Dv", strict=False))
+    colors = dict(zip(METHODS, ("#b3362d", "#e09f3e", "#2d5f8b"), strict=True))
+    for cell, marker in markers.items():
+        for method, color in colors.items():
+            counts = [(p.exponent, p.iterations[method]) for p in points if p.cell == cell]
             done = [(x, n) for x, n in counts if n is not None]
             failed = [(x, top) for x, n in counts if n is None]
             if done:
-                axes.plot(*zip(*done, strict=True), mark, color=colour, label=f"{cell}, {method}")
+                axes.plot(*zip(*done, strict=True), marker, color=color, label=f"{cell}, {method}")
             if failed:
-                axes.plot(*zip(*failed, strict=True), mark, color=colour, fillstyle="none")
+                axes.plot(*zip(*failed, strict=True), marker, color=color, fillstyle="none")
     axes.axvline(0, color="#999999", linewidth=0.8)
     axes.set(
         yscale="log",
-        xlabel="largest Lyapunov exponent, nats a step",
-        ylabel=f"iterations (open: the loop took over after {top})",
+        xlabel="largest Lyapunov exponent, nats per step",
+        ylabel=f"iterations (open: no convergence after {top}; the loop ran)",
         title=f"{length:,} steps",
     )
     axes.grid(alpha=0.3)
-    if marks:
+    if markers:
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)

@@ -1,33 +1,47 @@
-"""What the benchmark found, and what follows from it."""
+"""The benchmark's measurements, and the summary computed from them."""
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from experiments.benchmark.peers import PASSES, Pass, Work
+from experiments.benchmark.peers import GATES, PASSES, Pass, Workload
 from experiments.benchmark.timing import geometric_mean, paired_ratio
+
+PEER_KINDS = ("jax", "torch")
 
 
 class Timing(NamedTuple):
-    """One contender's pass over one work."""
+    """One contender's pass over one workload.
+
+    Attributes:
+        samples: seconds per call, one number per round.
+        share: fraction of the rate of a large matrix product, measured in the same rounds.
+        compile_seconds: time to trace and compile.
+        temporary_bytes: memory in addition to arguments and results.
+        total_bytes: memory including arguments and results.
+    """
 
     samples: tuple[float, ...]
-    """Seconds, a number a round."""
     share: float
-    """Of the rate at which the machine multiplied two large matrices in the same rounds."""
     compile_seconds: float | None
     temporary_bytes: int | None
     total_bytes: int | None
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median seconds per call."""
         return statistics.median(self.samples)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; every sample is kept, in microseconds."""
+        fields = self._asdict() | {"median_seconds": self.median}
+        samples = [round(1e6 * sample, 2) for sample in fields.pop("samples")]
+        return fields | {"samples_microseconds": samples}
 
 
 class Entry(NamedTuple):
-    """One contender's times for one work."""
+    """One contender's times for one workload."""
 
     title: str
     kind: str
@@ -35,18 +49,23 @@ class Entry(NamedTuple):
 
 
 class Row(NamedTuple):
-    """All that was measured of one work."""
+    """All measurements of one workload.
 
-    work: Work
+    Attributes:
+        workload: what was measured.
+        entries: the contenders that ran.
+        refused: the others, with their reasons.
+        matrix_rate: operations per second of one large matrix product.
+    """
+
+    workload: Workload
     entries: tuple[Entry, ...]
     refused: dict[str, str]
-    """Who did not take part, and why."""
     matrix_rate: dict[Pass, float]
-    """Operations a second of one large matrix product."""
 
-    def engines(self) -> list[Entry]:
-        """This library's entries."""
-        return [entry for entry in self.entries if entry.kind == "jaxrnn"]
+    def engines(self) -> dict[str, Entry]:
+        """This library's entries by title."""
+        return {entry.title: entry for entry in self.entries if entry.kind == "jaxrnn"}
 
     def best(self, which: Pass, kinds: Collection[str]) -> Entry | None:
         """The fastest entry of these kinds."""
@@ -54,118 +73,102 @@ class Row(NamedTuple):
         return min(found, key=lambda entry: entry.timings[which].median, default=None)
 
     def ratio(self, entry: Entry, which: Pass, kinds: Collection[str]) -> float | None:
-        """How many times as fast as the best of these kinds an entry is, round by round."""
+        """The median ratio of the time of the best of these kinds to that of an entry."""
         best = self.best(which, kinds)
         if best is None:
             return None
         return paired_ratio(best.timings[which].samples, entry.timings[which].samples)
 
     def as_json(self) -> dict[str, Any]:
-        """The row as plain data: every sample is kept, in microseconds."""
+        """The row as plain data."""
         entries = [
             {"title": entry.title, "kind": entry.kind}
-            | {which: _plain(timing) for which, timing in entry.timings.items()}
+            | {which: timing.as_json() for which, timing in entry.timings.items()}
             for entry in self.entries
         ]
         return {
-            "work": dataclasses.asdict(self.work),
-            "name": self.work.name,
+            "work": dataclasses.asdict(self.workload),
+            "name": self.workload.name,
             "matrix_rate": self.matrix_rate,
             "entries": entries,
             "refused": self.refused,
         }
 
 
-def _plain(timing: Timing) -> dict[str, Any]:
-    fields = timing._asdict() | {"median_seconds": timing.median}
-    del fields["samples"]
-    return fields | {"samples_microseconds": [round(1e6 * sample, 2) for sample in timing.samples]}
-
-
-PEERS = ("jax", "torch")
-
-
 class Line(NamedTuple):
-    """One line of the summary."""
+    """One line of the summary.
+
+    Attributes:
+        engine: title of the engine.
+        which: the pass.
+        what: the quantity.
+        value: its geometric mean over all rows.
+        least: its minimum over all rows.
+        where: the workload with that minimum.
+        rows: number of rows.
+    """
 
     engine: str
     which: Pass
     what: str
     value: float
-    """The geometric mean over all rows."""
     least: float | None
-    """The lowest of them, and the row where it was found."""
     where: str
     rows: int
 
 
-Claim = tuple[str, tuple[str, ...], Callable[[Work], bool]]
-_CLAIMS: tuple[Claim, ...] = (
-    ("× best JAX peer", ("jax",), lambda work: True),
-    ("× best JAX peer, LSTM and GRU", ("jax",), lambda work: work.cell in ("lstm", "gru")),
-    ("× PyTorch LSTM", ("torch",), lambda work: work.cell == "lstm"),
-    ("× PyTorch GRU and RNN", ("torch",), lambda work: work.cell in ("gru", "elman")),
-    ("× hoisted by hand", ("by hand",), lambda work: True),
+_RATIOS: tuple[tuple[str, str, Collection[str]], ...] = (
+    ("× best JAX peer", "jax", GATES),
+    ("× best JAX peer, LSTM and GRU", "jax", ("lstm", "gru")),
+    ("× PyTorch LSTM", "torch", ("lstm",)),
+    ("× PyTorch GRU and RNN", "torch", ("gru", "elman")),
+    ("× hoisted by hand", "by hand", GATES),
 )
 
 
 def summarise(rows: Sequence[Row]) -> list[Line]:
-    """Geometric means and least values of the ratios, engine by engine.
+    """Geometric means and minima of the ratios of each engine to its peers.
 
-    Also the share of the machine's matrix rate in the row with the most work; and, where the loss
-    is on the final state, memory, time and compile time beside those of `Sequential()`.
+    Also the share of the matrix rate in the row with the most operations; and, where the loss is on
+    the final state, memory, time and compile time relative to `Sequential()`.
     """
-    titles = dict.fromkeys(entry.title for row in rows for entry in row.engines())
-    lines = []
-    for title in titles:
+    lines: list[Line] = []
+    for title in dict.fromkeys(title for row in rows for title in row.engines()):
+        own = [(row, row.engines()[title]) for row in rows if title in row.engines()]
         for which in PASSES:
-            for what, kinds, fits in _CLAIMS:
+            for what, kind, cells in _RATIOS:
                 ratios = {
-                    row.work.name: ratio
-                    for row, entry in _entries(rows, title)
-                    if fits(row.work) and (ratio := row.ratio(entry, which, kinds)) is not None
+                    row.workload.name: ratio
+                    for row, entry in own
+                    if row.workload.cell in cells and (ratio := row.ratio(entry, which, (kind,)))
                 }
-                lines += _line(title, which, what, ratios)
-            lines += _largest_share(rows, title, which)
-        lines += _beside_sequential(rows, title)
+                if ratios:
+                    where = min(ratios, key=ratios.__getitem__)
+                    mean = geometric_mean(list(ratios.values()))
+                    lines.append(Line(title, which, what, mean, ratios[where], where, len(ratios)))
+            row, entry = max(own, key=lambda found: found[0].workload.operations(which))
+            share = entry.timings[which].share
+            what, name = "of the matrix rate", row.workload.name
+            lines.append(Line(title, which, what, share, None, name, 1))
+        for name, what, value in _relative_to_sequential(own):
+            lines.append(Line(title, "forward+backward", what, value, None, name, 1))
     return lines
 
 
-def _entries(rows: Sequence[Row], title: str) -> list[tuple[Row, Entry]]:
-    return [(row, entry) for row in rows for entry in row.engines() if entry.title == title]
-
-
-def _line(title: str, which: Pass, what: str, ratios: dict[str, float]) -> list[Line]:
-    if not ratios:
-        return []
-    where = min(ratios, key=ratios.__getitem__)
-    mean = geometric_mean(list(ratios.values()))
-    return [Line(title, which, what, mean, ratios[where], where, len(ratios))]
-
-
-def _largest_share(rows: Sequence[Row], title: str, which: Pass) -> list[Line]:
-    row, entry = max(_entries(rows, title), key=lambda found: found[0].work.operations(which))
-    share = entry.timings[which].share
-    return [Line(title, which, "of the matrix rate", share, None, row.work.name, 1)]
-
-
-def _beside_sequential(rows: Sequence[Row], title: str) -> list[Line]:
-    which: Pass = "forward+backward"
-    lines, first = [], None
-    for row, entry in _entries(rows, title):
-        plain = next((other for other in row.engines() if other.title == "Sequential"), None)
-        if not row.work.final_only or plain is None or plain is entry:
+def _relative_to_sequential(
+    own: Sequence[tuple[Row, Entry]],
+) -> Iterator[tuple[str, str, float]]:
+    first = None
+    for row, entry in own:
+        plain, name = row.engines().get("Sequential"), row.workload.name
+        if not row.workload.final_only or plain is None or plain is entry:
             continue
-        own, other = entry.timings[which], plain.timings[which]
-        values = {"× the time of Sequential": paired_ratio(own.samples, other.samples)}
-        if own.temporary_bytes and other.temporary_bytes:
-            values["× less temporary memory"] = other.temporary_bytes / own.temporary_bytes
-        if own.compile_seconds and other.compile_seconds:
-            values["× the compile time of Sequential"] = own.compile_seconds / other.compile_seconds
-            first = first or own.compile_seconds
-            values["× its compile time in the first row"] = own.compile_seconds / first
-        lines += [
-            Line(title, which, what, value, None, row.work.name, 1)
-            for what, value in values.items()
-        ]
-    return lines
+        mine, other = (e.timings["forward+backward"] for e in (entry, plain))
+        yield name, "× the time of Sequential", paired_ratio(mine.samples, other.samples)
+        if mine.temporary_bytes and other.temporary_bytes:
+            yield name, "× less temporary memory", other.temporary_bytes / mine.temporary_bytes
+        if mine.compile_seconds and other.compile_seconds:
+            first = first or mine.compile_seconds
+            ratio = mine.compile_seconds / other.compile_seconds
+            yield name, "× the compile time of Sequential", ratio
+            yield name, "× its compile time in the first row", mine.compile_seconds / first

@@ -1,4 +1,4 @@
-"""How things are timed: compiled ahead, warmed up, interleaved, medians, paired ratios."""
+"""Timing: ahead-of-time compilation, warm-up, interleaved rounds, medians, paired ratios."""
 
 import contextlib
 import gc
@@ -19,29 +19,29 @@ import jax.numpy as jnp
 import numpy as np
 
 SETTLE = 0.02
-"""Seconds of rest before each turn: the OpenMP threads of the library that ran before spin on for
-some milliseconds, on cores that the next one needs."""
+"""Seconds of rest before each turn. The OpenMP threads of the library that ran before keep spinning
+for some milliseconds, on cores that the next one needs."""
 TURN = 0.02
-"""A turn repeats a call until it has taken about so many seconds, so that short calls are timed as
-a training loop sees them, with warm caches and threads awake."""
+"""A turn repeats a call for about this many seconds, so that short calls are timed as in a training
+loop, with warm caches and active threads."""
 LONG = 0.25
-"""A call as long as this is not repeated before it is timed."""
+"""Calls that take at least this many seconds are not warmed up before they are timed."""
 FEWEST = 5
-"""Rounds that are done even when time is up."""
+"""Rounds that are completed even after the time limit."""
 
 
 class Program(NamedTuple):
-    """Something ready to be timed."""
+    """A computation that is ready for timing."""
 
     run: Callable[[], Any]
-    """Does the work once, and returns when it is done."""
+    """Runs once, and returns when it is done."""
     values: Callable[[], list[np.ndarray]]
-    """Does the work once, and returns the results."""
+    """Runs once, and returns the results."""
     compile_seconds: float | None = None
     temporary_bytes: int | None = None
-    """Memory beside arguments and results."""
+    """Memory in addition to arguments and results."""
     total_bytes: int | None = None
-    """Memory with arguments and results."""
+    """Memory including arguments and results."""
 
 
 def compile_program(
@@ -50,10 +50,10 @@ def compile_program(
     """Compiles a function of arrays ahead of time.
 
     Args:
-        function: what to time; whatever it closes over becomes a constant.
+        function: what to time; everything that it closes over becomes a constant.
         arguments: its arguments, arrays.
-        exact: whether float32 products must be exact on a GPU, where JAX would by default take the
-            faster and coarser TensorFloat-32.
+        exact: whether to use full float32 precision for products on a GPU, where JAX uses the
+            faster and less precise TensorFloat-32 by default.
         compiles: how many times to trace and compile; the median time is kept.
     """
     times = []
@@ -79,7 +79,7 @@ def compile_program(
 
 def _compile(function, arguments, highest: bool):
     precision = jax.default_matmul_precision("highest") if highest else contextlib.nullcontext()
-    # Traces left by the contender before would otherwise make this one look quicker to compile.
+    # Cached traces of the previous contender would otherwise shorten this compile time.
     jax.clear_caches()
     begin = time.perf_counter()
     with precision:
@@ -88,7 +88,7 @@ def _compile(function, arguments, highest: bool):
 
 
 def matrix_product(size: int, dtype: str, *, exact: bool) -> Program:
-    """The product of two square matrices, `2 * size**3` operations: what the machine can do."""
+    """The product of two square matrices, `2 * size**3` operations: the rate of the machine."""
     a, b = (
         jnp.asarray(np.random.default_rng(n).standard_normal((size, size), np.float32), dtype)
         for n in (0, 1)
@@ -103,19 +103,18 @@ def interleave(
     seconds: float,
     note: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[float]]:
-    """Times several things turn by turn, so that whatever disturbs the machine disturbs them all.
+    """Times several functions in turn, so that disturbances of the machine affect all of them.
 
-    Each round gives every contender one turn, in an order drawn anew.
+    Each round gives every function one turn, in random order.
 
     Args:
-        runs: what to time, by name; each call returns when its work is done.
-        rounds: how many rounds to do.
-        seconds: no round is begun after so many seconds, once `FEWEST` are done.
-        note: told the number of rounds done after each.
+        runs: what to time, by name; each call returns when it is done.
+        rounds: number of rounds.
+        seconds: time limit after which no round starts, once `FEWEST` are completed.
+        note: callback that receives the number of completed rounds.
 
     Returns:
-        Seconds a call, a number a round, by name: numbers at the same place were measured in the
-        same round.
+        Seconds per call by name, one number per round; equal indices belong to the same round.
     """
     shuffler = random.Random(0)
     names = list(runs)
@@ -155,12 +154,67 @@ def _turn(run: Callable[[], Any], repeats: int, *, warm: bool) -> float:
 
 
 def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
-    """The median of the ratios of times that were measured in the same rounds."""
+    """The median of the ratios within a round."""
     return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
 
 
+class Comparison(NamedTuple):
+    """Two functions, timed in the same rounds.
+
+    Attributes:
+        first: median seconds of the first.
+        second: median seconds of the second.
+        ratio: the median of first / second within a round.
+    """
+
+    first: float
+    second: float
+    ratio: float
+
+
+def compare_samples(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Medians and the median ratio of times from the same rounds."""
+    return Comparison(
+        statistics.median(first), statistics.median(second), paired_ratio(first, second)
+    )
+
+
+def compare(
+    first: Program, second: Program, *, tolerance: float, rounds: int, seconds: float
+) -> Comparison:
+    """Times two programs in turn, after a check that their results agree.
+
+    Raises:
+        ArithmeticError: the results differ by more than the tolerance.
+    """
+    error = difference(first.values(), second.values())
+    if not error <= tolerance:
+        raise ArithmeticError(
+            f"expected results that agree to {tolerance:.0e} of the largest element of each array, "
+            f"got a difference of {error:.1e}"
+        )
+    runs = {"first": first.run, "second": second.run}
+    return compare_samples(**interleave(runs, rounds=rounds, seconds=seconds))
+
+
+def difference(values: Sequence[Any], wanted: Sequence[Any], least: float = 1e-30) -> float:
+    """The largest difference between arrays, relative to the largest element of each.
+
+    Args:
+        values: arrays.
+        wanted: the arrays to compare with.
+        least: a lower bound of what the differences are relative to; over a long time a gradient
+            may vanish altogether.
+    """
+    errors = [
+        np.abs(value - want).max(initial=0) / max(np.abs(want).max(initial=0), least)
+        for value, want in zip(values, wanted, strict=True)
+    ]
+    return float(np.max(errors))
+
+
 def geometric_mean(ratios: Sequence[float]) -> float:
-    """The mean under which twice as fast here and half as fast there cancel out."""
+    """The geometric mean."""
     return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios))
 
 

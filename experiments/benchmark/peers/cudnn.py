@@ -1,4 +1,4 @@
-"""NVIDIA's cuDNN through JAX's own binding, `jax.experimental.rnn`; it wants the batch first."""
+"""NVIDIA's cuDNN through JAX's own binding, `jax.experimental.rnn`, batch first."""
 
 from typing import Any
 
@@ -6,40 +6,41 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import rnn as binding
 
-from experiments.benchmark.peers.work import JaxNetwork, Work, refusal
+from experiments.benchmark.peers.workload import JaxNetwork, Peer, Workload
 
 
-def why_not(work: Work) -> str | None:
-    """LSTM in float32 on a GPU only."""
+def limit(workload: Workload) -> str | None:
+    """Requires a GPU and float32."""
     if jax.default_backend() != "gpu":
         return "needs a GPU"
-    if work.dtype != "float32":
-        return "takes float32 only"
-    return refusal(work, ("lstm",))
+    return None if workload.dtype == "float32" else "supports float32 only"
 
 
-def build(work: Work) -> JaxNetwork:
+def build(workload: Workload) -> JaxNetwork:
     """All layers and directions in one call, all weights in one vector."""
     sizes: dict[str, Any] = {
-        "input_size": work.inputs,
-        "hidden_size": work.hidden,
-        "num_layers": work.layers,
-        "bidirectional": work.bidirectional,
+        "input_size": workload.inputs,
+        "hidden_size": workload.hidden,
+        "num_layers": workload.layers,
+        "bidirectional": workload.bidirectional,
     }
-    lengths = jnp.full(work.batch, work.time, jnp.int32)
+    lengths = jnp.full(workload.batch, workload.time, jnp.int32)
 
     def apply(weights, state, xs):
         results: Any = binding.lstm(xs, *state, weights, seq_lengths=lengths, dropout=0.0, **sizes)
         ys, hidden, cell = results
         return (hidden, cell), ys
 
-    weights = jax.ShapeDtypeStruct((binding.get_num_params_in_lstm(**sizes),), work.dtype)
-    rows = work.layers * len(work.directions)
-    hidden = jax.ShapeDtypeStruct((rows, work.batch, work.hidden), work.dtype)
+    weights = jax.ShapeDtypeStruct((binding.get_num_params_in_lstm(**sizes),), workload.dtype)
+    rows = workload.layers * len(workload.directions)
+    hidden = jax.ShapeDtypeStruct((rows, workload.batch, workload.hidden), workload.dtype)
     return JaxNetwork(
-        work,
+        workload,
         apply,
-        work.fill(weights, "weights"),
-        work.fill((hidden, hidden), "state"),
-        jnp.asarray(work.draw_inputs().swapaxes(0, 1), work.dtype),
+        workload.fill(weights, "weights"),
+        workload.fill((hidden, hidden), "state"),
+        jnp.asarray(workload.draw_inputs().swapaxes(0, 1), workload.dtype),
     )
+
+
+peer = Peer(("lstm",), build, limit)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 import jaxrnn as rnn
 from experiments.benchmark.peers import plain
-from experiments.benchmark.peers.work import JaxNetwork, Work
+from experiments.benchmark.peers.workload import JaxNetwork, Workload
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Ours:
 
     @property
     def name(self) -> str:
-        """The engine's class, with those of its options that are not the defaults."""
+        """The engine's class and its options that differ from the defaults."""
         options = [
             f"{field.name}={getattr(self.engine, field.name)!r}"
             for field in dataclasses.fields(self.engine)
@@ -33,47 +33,44 @@ class Ours:
         ]
         return type(self.engine).__name__ + (f"({', '.join(options)})" if options else "")
 
-    def why_not(self, work: Work) -> str | None:
+    def why_not(self, workload: Workload) -> str | None:
         """Asks the engine."""
-        weights, state = jax.eval_shape(lambda: plain.draw(work, work.inputs))
-        xs = jax.eval_shape(lambda: jnp.asarray(work.draw_inputs(), work.dtype))
-        return self.engine.why_not(_cell(work), weights, state, xs)
+        weights, state = jax.eval_shape(lambda: plain.draw(workload, workload.inputs))
+        xs = jax.eval_shape(lambda: jnp.asarray(workload.draw_inputs(), workload.dtype))
+        return self.engine.why_not(_cell(workload), weights, state, xs)
 
-    def build(self, work: Work) -> JaxNetwork:
+    def build(self, workload: Workload) -> JaxNetwork:
         """`jaxrnn.unroll` for one layer, `jaxrnn.layers` for more."""
-        xs = jnp.asarray(work.draw_inputs(), work.dtype)
-        if work.layers == 1 and not work.bidirectional:
-            weights, state = plain.draw(work, work.inputs, "0")
+        xs = jnp.asarray(workload.draw_inputs(), workload.dtype)
+        if workload.layers == 1 and not workload.bidirectional:
+            weights, state = plain.draw(workload, workload.inputs)
 
             def apply(weights, state, xs):
-                return rnn.unroll(_cell(work), weights, xs, state, engine=self.engine)
+                return rnn.unroll(_cell(workload), weights, xs, state, engine=self.engine)
 
-            return JaxNetwork(work, apply, weights, state, xs)
-        return self._stack(work, xs)
+            return JaxNetwork(workload, apply, weights, state, xs)
+        return self._stack(workload, xs)
 
-    def _stack(self, work: Work, xs: jax.Array) -> JaxNetwork:
+    def _stack(self, workload: Workload, xs: jax.Array) -> JaxNetwork:
         from jaxrnn import layers
 
-        one = layers.Recurrent(_cell(work), engine=self.engine)
-        layer = layers.Bidirectional(one, one) if work.bidirectional else one
-        net = layers.Stack((layer,) * work.layers)
+        one = layers.Recurrent(_cell(workload), engine=self.engine)
+        layer = layers.Bidirectional(one, one) if workload.bidirectional else one
+        net = layers.Stack((layer,) * workload.layers)
         shapes = jax.eval_shape(
-            functools.partial(net.init, input_size=work.inputs, dtype=work.dtype),
+            functools.partial(net.init, input_size=workload.inputs, dtype=workload.dtype),
             jax.random.key(0),
         )
-        state = jax.eval_shape(lambda params: net.init_state(params, (work.batch,)), shapes)
-
-        def apply(weights, state, xs):
-            return net.apply(weights, state, xs)
-
-        return JaxNetwork(work, apply, work.fill(shapes, "weights"), work.fill(state, "state"), xs)
+        states = jax.eval_shape(lambda params: net.init_state(params, (workload.batch,)), shapes)
+        weights, state = workload.fill(shapes, "weights"), workload.fill(states, "state")
+        return JaxNetwork(workload, net.apply, weights, state, xs)
 
 
-def _cell(work: Work) -> Any:
-    """The library's cell; where gates are given, a user's cell around the step behind them."""
-    if not work.gates_given:
-        return plain.CELLS[work.cell](work.hidden)
-    return _cell_from_gates(work.cell, work.hidden)
+def _cell(workload: Workload) -> Any:
+    """The library's cell; where gates are given, a custom cell that starts from them."""
+    if not workload.gates_given:
+        return plain.CELLS[workload.cell](workload.hidden)
+    return _cell_from_gates(workload.cell, workload.hidden)
 
 
 @functools.cache

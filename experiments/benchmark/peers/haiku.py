@@ -1,42 +1,36 @@
 """Haiku: `hk.dynamic_unroll`, time first.
 
-Its GRU applies the reset gate before the product, so it stands beside `ResetBeforeGRU`. Its
-`VanillaRNN` has rectified units, which is other work than tanh, so it stands nowhere.
+Its GRU applies the reset gate before the product, so it is compared with `ResetBeforeGRU`. Its
+`VanillaRNN` has rectified linear units instead of tanh, so it is compared with nothing.
 """
 
 from typing import Any
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
 
-from experiments.benchmark.peers.work import JaxNetwork, Layer, Work, refusal, stack
+from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
 
 CELLS = {"lstm": hk.LSTM, "reset-before-gru": hk.GRU}
 
 
-def why_not(work: Work) -> str | None:
-    """Its cells only."""
-    return refusal(work, CELLS)
+def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
+    """One unroll."""
+
+    def run(xs, state):
+        ys, state = hk.dynamic_unroll(CELLS[workload.cell](workload.hidden), xs, state, reverse=reverse)
+        return state, ys
+
+    net = hk.without_apply_rng(hk.transform(run))
+    hidden: Any = jax.ShapeDtypeStruct((workload.batch, workload.hidden), workload.dtype)
+    state = hk.LSTMState(hidden, hidden) if workload.cell == "lstm" else hidden
+    xs = jax.ShapeDtypeStruct((1, workload.batch, input_size), workload.dtype)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), xs, state)
+
+    def apply(weights, state, xs):
+        return net.apply(weights, xs, state)
+
+    return Layer(apply, workload.fill(shapes, "weights"), workload.fill(state, "state"))
 
 
-def build(work: Work) -> JaxNetwork:
-    """One unroll a layer and direction."""
-
-    def make_layer(input_size: int, reverse: bool) -> Layer:
-        def run(xs, state):
-            ys, state = hk.dynamic_unroll(CELLS[work.cell](work.hidden), xs, state, reverse=reverse)
-            return state, ys
-
-        net = hk.without_apply_rng(hk.transform(run))
-        hidden: Any = jax.ShapeDtypeStruct((work.batch, work.hidden), work.dtype)
-        state = hk.LSTMState(hidden, hidden) if work.cell == "lstm" else hidden
-        xs = jax.ShapeDtypeStruct((1, work.batch, input_size), work.dtype)
-        shapes = jax.eval_shape(net.init, jax.random.key(0), xs, state)
-
-        def apply(weights, state, xs):
-            return net.apply(weights, xs, state)
-
-        return Layer(apply, work.fill(shapes, "weights"), work.fill(state, "state"))
-
-    return stack(work, make_layer, jnp.asarray(work.draw_inputs(), work.dtype))
+peer = layer_peer(CELLS, make_layer)

@@ -1,15 +1,15 @@
-"""Keras 3 on JAX: its layers, called without state of their own; they want the batch first."""
+"""Keras 3 on JAX: stateless calls of its layers, batch first."""
 
 import os
 
-# Keras reads this once, when it is imported.
+# Keras reads this only on import.
 os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 import jax.numpy as jnp
 import keras
 
-from experiments.benchmark.peers.work import JaxNetwork, Layer, Work, refusal, stack
+from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
 
 CELLS = {
     "lstm": (keras.layers.LSTM, {}),
@@ -19,39 +19,37 @@ CELLS = {
 }
 
 
-def why_not(work: Work) -> str | None:
-    """Its cells only, and only where nobody imported it with another backend before."""
-    if keras.backend.backend() != "jax":
-        return f"was imported before with the backend {keras.backend.backend()}"
-    return refusal(work, CELLS)
+def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
+    """One Keras layer."""
+    kind, options = CELLS[workload.cell]
+    net = kind(
+        workload.hidden,
+        return_sequences=True,
+        return_state=True,
+        go_backwards=reverse,
+        dtype=workload.dtype,
+        # The weights are drawn below; an orthogonal matrix cannot be drawn in bfloat16.
+        recurrent_initializer="glorot_uniform",
+        **options,
+    )
+    net.build((workload.batch, workload.time, input_size))
+    weights = [variable.value for variable in net.trainable_variables]
+    others = [variable.value for variable in net.non_trainable_variables]
+    hidden = jax.ShapeDtypeStruct((workload.batch, workload.hidden), workload.dtype)
+    state = [hidden] * (2 if workload.cell == "lstm" else 1)
+
+    def apply(weights, state, xs):
+        (ys, *state), _ = net.stateless_call(weights, others, xs, initial_state=state)
+        # In reverse, Keras returns the last step's output first.
+        return state, jnp.flip(ys, 1) if reverse else ys
+
+    return Layer(apply, workload.fill(weights, "weights"), workload.fill(state, "state"))
 
 
-def build(work: Work) -> JaxNetwork:
-    """One Keras layer a layer and direction."""
+def limit(workload: Workload) -> str | None:
+    """Requires the JAX backend, which an earlier import may have overridden."""
+    backend = keras.backend.backend()
+    return None if backend == "jax" else f"is already imported with the backend {backend}"
 
-    def make_layer(input_size: int, reverse: bool) -> Layer:
-        kind, options = CELLS[work.cell]
-        net = kind(
-            work.hidden,
-            return_sequences=True,
-            return_state=True,
-            go_backwards=reverse,
-            dtype=work.dtype,
-            # The weights are drawn below; an orthogonal matrix cannot be drawn in bfloat16.
-            recurrent_initializer="glorot_uniform",
-            **options,
-        )
-        net.build((work.batch, work.time, input_size))
-        weights = [variable.value for variable in net.trainable_variables]
-        others = [variable.value for variable in net.non_trainable_variables]
-        hidden = jax.ShapeDtypeStruct((work.batch, work.hidden), work.dtype)
-        state = [hidden] * (2 if work.cell == "lstm" else 1)
 
-        def apply(weights, state, xs):
-            (ys, *state), _ = net.stateless_call(weights, others, xs, initial_state=state)
-            # Going backwards, Keras gives the last step's output first.
-            return state, jnp.flip(ys, 1) if reverse else ys
-
-        return Layer(apply, work.fill(weights, "weights"), work.fill(state, "state"))
-
-    return stack(work, make_layer, jnp.asarray(work.draw_inputs().swapaxes(0, 1), work.dtype))
+peer = layer_peer(CELLS, make_layer, batch_first=True, limit=limit)

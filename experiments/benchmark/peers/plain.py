@@ -1,7 +1,7 @@
-"""Plain `jax.lax.scan` over the textbook step: what one writes first, everything in the loop.
+"""Plain `jax.lax.scan` over the textbook step, with everything in the loop.
 
-The steps below are this benchmark's own; they take the weights of the library's cells, so that they
-are a check on its results, too. Each begins behind the input product, `z = x W + b`.
+The steps are written independently of the library's cells and use their weights, so that they also
+check its results. Each starts from the input product, `z = x W + b`.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import jaxrnn as rnn
 from experiments.benchmark.peers.two_speed import TwoSpeed, TwoSpeedState
-from experiments.benchmark.peers.work import JaxNetwork, Layer, Work, stack
+from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
 
 CELLS = {
     "lstm": rnn.LSTM,
@@ -36,7 +36,7 @@ def lstm(z, params, state):
 
 
 def gru(z, params, state):
-    """The gated recurrent unit with its reset gate after the product."""
+    """Gated recurrent unit with the reset gate after the product."""
     z_r, z_z, z_n = jnp.split(z, 3, axis=-1)
     u_r, u_z, u_n = jnp.split(product(state.hidden, params.recurrent_kernel), 3, axis=-1)
     reset, update = jax.nn.sigmoid(z_r + u_r), jax.nn.sigmoid(z_z + u_z)
@@ -45,12 +45,12 @@ def gru(z, params, state):
 
 
 def elman(z, params, state):
-    """The simple recurrent network."""
+    """Elman's simple recurrent network."""
     return rnn.cells.ElmanState(jnp.tanh(z + product(state.hidden, params.recurrent_kernel)))
 
 
 def reset_before_gru(z, params, state):
-    """The gated recurrent unit with its reset gate before the product."""
+    """Gated recurrent unit with the reset gate before the product."""
     hidden = state.hidden
     gates, candidate = jnp.split(params.recurrent_kernel, [2 * hidden.shape[-1]], axis=-1)
     z_r, z_z, z_n = jnp.split(z, 3, axis=-1)
@@ -61,7 +61,7 @@ def reset_before_gru(z, params, state):
 
 
 def two_speed(z, params, state):
-    """The benchmark's own cell."""
+    """The cell that no library has."""
     f, o, n = jnp.split(z + product(state.hidden, params.recurrent_kernel), 3, axis=-1)
     fast, slow = jax.nn.sigmoid(f), jax.nn.sigmoid(o)
     memory = (1 - fast) * state.memory + fast * jnp.tanh(n)
@@ -78,46 +78,40 @@ STEPS = {
 
 
 def step_from_gates(cell: str, params: Any, state: Any, z: jax.Array):
-    """A step whose input product is done: `z = x W + b`, in the dtype of the weights."""
+    """The step from its input product, `z = x W + b`, in the dtype of the weights."""
     state = STEPS[cell](z.astype(jax.tree.leaves(state)[0].dtype), params, state)
     return state, state.hidden.astype(z.dtype)
 
 
 def step(cell: str, params: Any, state: Any, x: jax.Array):
-    """A whole step."""
+    """The step from its input."""
     z = product(x, params.input_kernel)
     state = STEPS[cell](z + params.bias.astype(z.dtype), params, state)
     return state, state.hidden.astype(x.dtype)
 
 
-def draw(work: Work, input_size: int, salt: str = "0"):
-    """The weights and the state of one layer, laid out as the library's cells have them."""
-    cell = CELLS[work.cell](work.hidden)
-    shapes = jax.eval_shape(lambda key: cell.init(key, input_size, work.dtype), jax.random.key(0))
-    state = jax.eval_shape(lambda params: cell.init_state(params, (work.batch,)), shapes)
-    if work.gates_given:
+def draw(workload: Workload, input_size: int):
+    """The weights and the state of one layer, in the structure of the library's cells."""
+    cell = CELLS[workload.cell](workload.hidden)
+    shapes = jax.eval_shape(
+        lambda key: cell.init(key, input_size, workload.dtype), jax.random.key(0)
+    )
+    state = jax.eval_shape(lambda params: cell.init_state(params, (workload.batch,)), shapes)
+    if workload.gates_given:
         shapes = shapes._replace(input_kernel=None, bias=None)
-    return work.fill(shapes, f"weights {salt}"), work.fill(state, f"state {salt}")
+    return workload.fill(shapes, "weights"), workload.fill(state, "state")
 
 
-def why_not(work: Work) -> str | None:
-    """Takes everything."""
-    return None
+def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
+    """One scan."""
+    body = step_from_gates if workload.gates_given else step
+
+    def apply(weights, state, xs):
+        return jax.lax.scan(
+            lambda state, x: body(workload.cell, weights, state, x), state, xs, reverse=reverse
+        )
+
+    return Layer(apply, *draw(workload, input_size))
 
 
-def build(work: Work) -> JaxNetwork:
-    """The network as one scan a layer and direction."""
-    body = step_from_gates if work.gates_given else step
-    numbers = iter(range(2 * work.layers))
-
-    def make_layer(input_size: int, reverse: bool) -> Layer:
-        weights, state = draw(work, input_size, f"{next(numbers)}")
-
-        def apply(weights, state, xs):
-            return jax.lax.scan(
-                lambda state, x: body(work.cell, weights, state, x), state, xs, reverse=reverse
-            )
-
-        return Layer(apply, weights, state)
-
-    return stack(work, make_layer, jnp.asarray(work.draw_inputs(), work.dtype))
+peer = layer_peer(CELLS, make_layer, takes_gates=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from experiments.benchmark.peers.work import Pass, Work, refusal
+from experiments.benchmark.peers.workload import Pass, Peer, Workload
 from experiments.benchmark.timing import Program, cores
 
 CELLS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "elman": torch.nn.RNN}
@@ -13,15 +13,15 @@ CELLS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "elman": torch.nn.RNN}
 
 @dataclass(frozen=True)
 class TorchNetwork:
-    """A module and what it is given, on their device."""
+    """A module, its initial state and its inputs, on their device."""
 
-    work: Work
+    workload: Workload
     module: torch.nn.Module
     state: Any
     xs: torch.Tensor
 
     def program(self, which: Pass) -> Program:
-        """Nothing is compiled; forward alone, nothing is recorded for gradients."""
+        """Prepares one pass, without compilation; forward alone runs in inference mode."""
         once = self._forward if which == "forward" else self._gradients()
         on_gpu = self.xs.is_cuda
 
@@ -53,10 +53,10 @@ class TorchNetwork:
 
         def outputs():
             ys, final_state = self.module(self.xs, self.state)
-            return _tensors(final_state) if self.work.final_only else (ys,)
+            return _tensors(final_state) if self.workload.final_only else (ys,)
 
         cotangents = [
-            torch.as_tensor(self.work.draw(tuple(y.shape), f"cotangent {n}")).to(y)
+            torch.as_tensor(self.workload.draw(tuple(y.shape), f"cotangent {n}")).to(y)
             for n, y in enumerate(outputs())
         ]
         return lambda: torch.autograd.grad(outputs(), wanted, cotangents)
@@ -66,26 +66,24 @@ def _tensors(state: Any) -> tuple[torch.Tensor, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-def why_not(work: Work) -> str | None:
-    """Its cells only."""
-    return refusal(work, CELLS)
-
-
-def build(work: Work) -> TorchNetwork:
+def build(workload: Workload) -> TorchNetwork:
     """One module for all layers and directions."""
     torch.set_num_threads(cores())
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = work.tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = workload.tf32
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = getattr(torch, work.dtype)
-    module = CELLS[work.cell](
-        work.inputs, work.hidden, work.layers, bidirectional=work.bidirectional
+    dtype = getattr(torch, workload.dtype)
+    module = CELLS[workload.cell](
+        workload.inputs, workload.hidden, workload.layers, bidirectional=workload.bidirectional
     ).to(device, dtype)
     for n, parameter in enumerate(module.parameters()):
-        parameter.data.copy_(torch.as_tensor(work.draw(tuple(parameter.shape), f"weights {n}")))
-    shape = (work.layers * len(work.directions), work.batch, work.hidden)
+        parameter.data.copy_(torch.as_tensor(workload.draw(tuple(parameter.shape), f"weights {n}")))
+    shape = (workload.layers * len(workload.directions), workload.batch, workload.hidden)
     parts = [
-        torch.as_tensor(work.draw(shape, f"state {n}")).to(device, dtype)
-        for n in range(2 if work.cell == "lstm" else 1)
+        torch.as_tensor(workload.draw(shape, f"state {n}")).to(device, dtype)
+        for n in range(2 if workload.cell == "lstm" else 1)
     ]
-    state = tuple(parts) if work.cell == "lstm" else parts[0]
-    return TorchNetwork(work, module, state, torch.as_tensor(work.draw_inputs()).to(device, dtype))
+    state = tuple(parts) if workload.cell == "lstm" else parts[0]
+    return TorchNetwork(workload, module, state, torch.as_tensor(workload.draw_inputs()).to(device, dtype))
+
+
+peer = Peer(CELLS, build)

@@ -1,4 +1,4 @@
-"""An affine cell by `jax.lax.associative_scan` over all steps, differentiated by JAX as it is."""
+"""An affine cell by `jax.lax.associative_scan` over all steps, with JAX's automatic derivative."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,10 @@ import jaxrnn as rnn
 
 @dataclass(frozen=True)
 class ScanTree:
-    """What a JAX researcher writes for a linear recurrence, in the form of an engine."""
+    """The usual way to write a linear recurrence in JAX, as an engine."""
 
     def why_not(self, cell: Any, params: Any, state: Any, xs: Any) -> str | None:
-        """Says why the work is refused, or None if it is taken."""
+        """Explains why the cell cannot run; None if it can."""
         affine = rnn.is_affine(cell)
         return None if affine else f"{type(cell).__name__} is not affine in its state"
 
@@ -39,6 +39,6 @@ class ScanTree:
 
 
 def combine(earlier: tuple[Any, Any], later: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The affine map that two of them make, one after the other."""
+    """The composition of two affine maps, `earlier` first."""
     (a, b), (c, d) = earlier, later
     return a * c, c * b + d

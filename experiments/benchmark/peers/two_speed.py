@@ -1,4 +1,4 @@
-"""A cell that no library has: what a user of this one might write."""
+"""A custom cell that no library has, as a user of jaxrnn would write it."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class TwoSpeedState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TwoSpeed:
-    """Two leaky integrators in a row, each with a gated rate: a memory, and an output behind it.
+    """Two leaky integrators in series with gated rates: a memory, and an output that follows it.
 
     f, o = σ(x W + b + h U)           (the blocks f, o)
     n = tanh(x W + b + h U)           (the block n)
