@@ -1,11 +1,11 @@
-"""What the benchmark measures: the grids of cells and sizes."""
+"""The grids of cells and sizes that the benchmark measures."""
 
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jaxrnn as rnn
-from experiments.benchmark.peers import LISTED, Work, installed
+from experiments.benchmark.peers import PEERS, Workload, installed
 
 GridName = Literal["cpu", "gpu", "memory", "tiny"]
 NetName = Literal["one-layer", "three-layers", "bidirectional"]
@@ -18,8 +18,8 @@ class Grid(NamedTuple):
 
     sizes: tuple[Sizes, ...]
     cells: tuple[str, ...]
+    # Deeper networks for LSTM and GRU at the first size only.
     nets: tuple[NetName, ...] = ("one-layer", "three-layers", "bidirectional")
-    """Deeper networks are measured for LSTM and GRU at the first size only."""
     dtypes: tuple[DtypeName, ...] = ("float32",)
     gates_given: tuple[bool, ...] = (False,)
     final_only: bool = False
@@ -41,8 +41,8 @@ GRIDS: dict[str, Grid] = {
         _ALL_CELLS,
     ),
     # The settings of Pöppel, Beck and Hochreiter, "FlashRNN: optimizing traditional RNNs on modern
-    # hardware", 2024, whose times leave the input product out (gates given) except for cuDNN's: the
-    # size of their table, then their batch sizes, then their lengths.
+    # hardware", 2024, whose times exclude the input product (gates given) except for cuDNN's: the
+    # sizes of their table, then their batch sizes, then their lengths.
     "gpu": Grid(
         (
             (1024, 16, 768, 768),
@@ -53,7 +53,7 @@ GRIDS: dict[str, Grid] = {
         dtypes=("bfloat16", "float32"),
         gates_given=(False, True),
     ),
-    # Long sequences, where memory decides; and whether compile time grows with length.
+    # Long sequences: memory, and the growth of compile time with length.
     "memory": Grid(
         ((100, 8, 256, 256), (1000, 8, 256, 256), (10000, 8, 256, 256)),
         ("lstm",),
@@ -66,15 +66,15 @@ GRIDS: dict[str, Grid] = {
 
 
 def read_sizes(grid: Grid, points: Sequence[str]) -> tuple[Sizes, ...]:
-    """The sizes that the command line asks for.
+    """Parses sizes from the command line.
 
     Args:
-        grid: where numbers look sizes up.
-        points: each the number of a size of the grid, counted from 1, or sizes `T,B,I,H` of one's
-            own; none at all for the whole grid.
+        grid: the grid that numbers refer to.
+        points: each the number of a size of the grid, counted from 1, or other sizes `T,B,I,H`;
+            none for the whole grid.
 
     Raises:
-        ValueError: one of them is neither.
+        ValueError: a point is neither.
     """
     return tuple(_read_size(grid, point) for point in points) or grid.sizes
 
@@ -88,12 +88,12 @@ def _read_size(grid: Grid, point: str) -> Sizes:
         if len(numbers) == 1 and int(point) <= len(grid.sizes):
             return grid.sizes[int(point) - 1]
     raise ValueError(
-        f"points must be numbers from 1 to {len(grid.sizes)}, or time, batch, inputs and hidden "
-        f"size as in 128,32,128,256; got {point!r}"
+        f"points must be numbers from 1 to {len(grid.sizes)}, or sizes time,batch,inputs,hidden as "
+        f"in 128,32,128,256; got {point!r}"
     )
 
 
-def works(
+def workloads(
     grid: Grid,
     *,
     sizes: Sequence[Sizes],
@@ -102,59 +102,50 @@ def works(
     dtypes: Sequence[DtypeName] = (),
     scale: float = 1.0,
     tf32: bool = False,
-) -> list[Work]:
-    """The works of a grid, in the order in which they are measured.
+) -> list[Workload]:
+    """The workloads of a grid, in the order of measurement.
 
     Args:
-        grid: what to measure where the others say nothing.
-        sizes: which sizes.
-        cells: which cells.
-        nets: which networks; if given, deeper ones are measured at every size and for every cell.
-        dtypes: which dtypes.
-        scale: a factor on all sizes.
+        grid: defaults of the other arguments.
+        sizes: sizes.
+        cells: cells.
+        nets: networks; if given, deeper ones are measured for every cell and size.
+        dtypes: dtypes.
+        scale: factor on all sizes.
         tf32: whether TensorFloat-32 is allowed.
     """
-    found = []
-    for size in sizes:
-        time, batch, inputs, hidden = (max(1, round(number * scale)) for number in size)
-        for cell in cells or grid.cells:
-            for net in nets or grid.nets:
-                usual = size == grid.sizes[0] and cell in ("lstm", "gru")
-                if net != "one-layer" and not nets and not usual:
-                    continue
-                for dtype in dtypes or grid.dtypes:
-                    for given in grid.gates_given if net == "one-layer" else (False,):
-                        work = Work(
-                            cell,
-                            time,
-                            batch,
-                            inputs,
-                            hidden,
-                            layers=3 if net == "three-layers" else 1,
-                            bidirectional=net == "bidirectional",
-                            dtype=dtype,
-                            gates_given=given,
-                            final_only=grid.final_only,
-                            tf32=tf32,
-                            compiles=grid.compiles,
-                        )
-                        found.append(work)
-    return list(dict.fromkeys(found))  # scaled down, two sizes may become one
+    found = [
+        Workload(
+            cell,
+            *(max(1, round(number * scale)) for number in size),
+            layers=3 if net == "three-layers" else 1,
+            bidirectional=net == "bidirectional",
+            dtype=dtype,
+            gates_given=given,
+            final_only=grid.final_only,
+            tf32=tf32,
+            compiles=grid.compiles,
+        )
+        for size in sizes
+        for cell in cells or grid.cells
+        for net in nets or grid.nets
+        if net == "one-layer" or nets or (size == grid.sizes[0] and cell in ("lstm", "gru"))
+        for dtype in dtypes or grid.dtypes
+        for given in (grid.gates_given if net == "one-layer" else (False,))
+    ]
+    return list(dict.fromkeys(found))  # two sizes may be equal after scaling
 
 
 def usual_engines(grid: Grid, sizes: Sequence[Sizes], scale: float) -> list[Any]:
-    """The engines that are measured if nobody chooses: those that are there, and exact."""
-    names = ["Sequential", "Hoisted"] if grid.final_only else _USUAL
-    engines = [getattr(rnn.engines, name)() for name in names if hasattr(rnn.engines, name)]
-    if grid.final_only and hasattr(rnn.engines, "Hoisted"):
-        longest = max(round(size[0] * scale) for size in sizes)
-        engines.append(rnn.engines.Hoisted(checkpoint_every=max(1, math.isqrt(longest))))
-    return engines
-
-
-_USUAL = ["Sequential", "Hoisted", "Auto", "CuDNN"]
+    """The engines that are measured by default: all exact ones."""
+    engines = rnn.engines
+    if not grid.final_only:
+        return [engines.Sequential(), engines.Hoisted(), engines.Auto(), engines.CuDNN()]
+    longest = max(round(time * scale) for time, *_ in sizes)
+    checkpointed = engines.Hoisted(checkpoint_every=max(1, math.isqrt(longest)))
+    return [engines.Sequential(), engines.Hoisted(), checkpointed]
 
 
 def usual_peers(grid: Grid) -> list[str]:
-    """The peers that are measured if nobody chooses: all that are installed."""
-    return ["scan"] if grid.final_only else [name for name in LISTED if installed(name)]
+    """The peers that are measured by default: all that are installed."""
+    return ["scan"] if grid.final_only else [name for name in PEERS if installed(name)]

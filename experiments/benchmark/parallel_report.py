@@ -1,25 +1,24 @@
 """Tables and plots of `parallel_in_time`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from experiments.benchmark.peers import PASSES, Pass
 from experiments.benchmark.report import digits, make_figure, make_markdown, make_table, megabytes
 from jaxrnn.engines import Newton
 
+PEER = "jax.lax.associative_scan"
+
+# The methods whose iterations are counted.
 METHODS = {
     "Newton": Newton(),
     "quasi-Newton": Newton(quasi=True),
     "damped by half": Newton(damping=0.5),
 }
-"""The methods whose iterations are counted."""
-
-PEER = "jax.lax.associative_scan"
 
 _COLORS = {
     "Sequential": "#8d99a6",
@@ -31,110 +30,103 @@ _COLORS = {
 
 
 class Entry(NamedTuple):
-    """One engine at one length.
-
-    Attributes:
-        title: the engine.
-        milliseconds: the median.
-        temporary_bytes: memory in addition to arguments and results.
-        compile_seconds: time to trace and compile.
-        error: the largest difference from the first engine, relative to the scale of each array.
-    """
+    """One engine on one problem, in one pass."""
 
     title: str
-    milliseconds: float
-    temporary_bytes: int | None
+    milliseconds: float  # median
+    temporary_bytes: int | None  # in addition to arguments and results
     compile_seconds: float | None
-    error: float
+    error: float  # largest difference from the first engine, relative to the scale of each array
 
 
 class Row(NamedTuple):
-    """All engines on one problem, in one pass.
-
-    Attributes:
-        cell: its name.
-        time: steps.
-        size: time × batch × inputs × outputs.
-        which: the pass.
-        entries: the engines that ran.
-        refused: the others, with their reasons.
-        iterations: of Newton's method; None where it did not converge or was not run.
-    """
+    """All engines on one problem, in one pass."""
 
     cell: str
     time: int
-    size: str
+    size: str  # time × batch × inputs × outputs
     which: Pass
     entries: tuple[Entry, ...]
-    refused: dict[str, str]
-    iterations: int | None
+    refused: dict[str, str]  # reasons by title
+    iterations: int | None  # of Newton's method; None where it did not converge or was not run
 
-    def sequential(self) -> Entry:
+    def sequential(self) -> Entry | None:
         """The fastest engine that is sequential in time."""
-        return _fastest(e for e in self.entries if _is_sequential(e.title))
+        return _fastest(e for e in self.entries if _is_sequential(e))
 
     def parallel(self) -> Entry | None:
         """The fastest engine that is parallel in time."""
-        return _fastest(e for e in self.entries if not _is_sequential(e.title) and e.title != PEER)
+        return _fastest(e for e in self.entries if not _is_sequential(e) and e.title != PEER)
 
     def entry(self, title: str) -> Entry | None:
         """The entry of an engine."""
         return next((e for e in self.entries if e.title == title), None)
 
-    def is_fastest(self, entry: Entry) -> bool:
-        """Whether no other entry took less time."""
-        return entry.milliseconds == min(e.milliseconds for e in self.entries)
-
 
 class Point(NamedTuple):
-    """One cell at one scale of its recurrent kernel.
-
-    Attributes:
-        cell: its name.
-        scale: factor on the recurrent kernel.
-        exponent: the largest Lyapunov exponent.
-        iterations: by method; None where it did not converge.
-    """
+    """One cell at one scale of its recurrent kernel."""
 
     cell: str
     scale: float
-    exponent: float
-    iterations: dict[str, int | None]
+    exponent: float  # the largest Lyapunov exponent
+    iterations: dict[str, int | None]  # by method; None where it did not converge
 
 
-def _is_sequential(title: str) -> bool:
-    return title.startswith(("Sequential", "Hoisted"))
+def _is_sequential(entry: Entry) -> bool:
+    return entry.title.startswith(("Sequential", "Hoisted"))
 
 
-def _fastest(entries: Any) -> Any:
+def _fastest(entries: Iterable[Entry]) -> Entry | None:
     return min(entries, key=lambda entry: entry.milliseconds, default=None)
 
 
-def summary_line(row: Row) -> str:
-    """The fastest sequential and parallel engines of a row."""
-    loop, parallel = row.sequential(), row.parallel()
-    text = f"{row.cell}, {row.size}, {row.which}: {loop.title} {digits(loop.milliseconds)} ms"
-    if parallel is None:
-        return text
-    ratio = loop.milliseconds / parallel.milliseconds
-    text += f"; {parallel.title} {digits(parallel.milliseconds)} ms"
-    return f"{text}: {ratio:.2f} times as fast"
+def _titles(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(entry.title for row in rows for entry in row.entries))
 
 
-def sizes_table(rows: Sequence[Row]) -> str:
-    """A Markdown table of all problems.
-
-    Milliseconds forward / forward+backward, and megabytes of the latter; the shortest time of each
-    pass is bold.
-    """
-    problems: dict[str, dict[Pass, Row]] = {}
+def problem_table(rows: Sequence[Row]) -> Table:
+    """One problem in both passes: one line per engine, and the speed of the parallel ones."""
+    notes = [f"{title}: {reason}" for row in rows for title, reason in row.refused.items()]
     for row in rows:
-        problems.setdefault(f"{row.cell}, {row.size}", {})[row.which] = row
-    titles = list(dict.fromkeys(e.title for row in rows for e in row.entries))
+        loop, parallel = row.sequential(), row.parallel()
+        if loop and parallel:
+            ratio = loop.milliseconds / parallel.milliseconds
+            notes.append(
+                f"{row.which}: {parallel.title} is {ratio:.2f} times as fast as {loop.title}"
+            )
+    headings = ("ms", "MB (temp.)", "compile s", "error")
+    return make_table(
+        ["engine", *(f"{short} {heading}" for short in ("fwd", "f+b") for heading in headings)],
+        [
+            [title, *(cell for row in rows for cell in _cells(row.entry(title)))]
+            for title in _titles(rows)
+        ],
+        title=f"{rows[0].cell}, {rows[0].size}",
+        caption="\n".join(dict.fromkeys(notes)),
+    )
+
+
+def _cells(entry: Entry | None) -> list[str]:
+    if entry is None:
+        return ["–"] * 4
+    memory = digits(megabytes(entry.temporary_bytes), 2)
+    times = digits(entry.milliseconds), memory, digits(entry.compile_seconds, 2)
+    return [*times, f"{entry.error:.0e}"]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Milliseconds forward / forward+backward and megabytes of the latter, one row per problem.
+
+    The shortest time of each pass is bold.
+    """
+    problems: dict[str, list[Row]] = {}
+    for row in rows:
+        problems.setdefault(f"{row.cell}, {row.size}", []).append(row)
+    titles = _titles(rows)
     return make_markdown(
         ["work", *(f"`{title}`" for title in titles)],
         [
-            [name, *(_both_passes([passes[which] for which in PASSES], title) for title in titles)]
+            [name, *(_both_passes(passes, title) for title in titles)]
             for name, passes in problems.items()
         ],
     )
@@ -146,39 +138,10 @@ def _both_passes(rows: Sequence[Row], title: str) -> str:
         entry = row.entry(title)
         if entry is None:
             return ""
-        mark = "**" if row.is_fastest(entry) else ""
+        mark = "**" if entry == _fastest(row.entries) else ""
         times.append(f"{mark}{digits(entry.milliseconds, 2)}{mark}")
         memory = megabytes(entry.temporary_bytes)
     return f"{' / '.join(times)} ms, {digits(memory, 2)} MB"
-
-
-def print_lengths(console: Console, rows: Sequence[Row], points: Sequence[Point]) -> None:
-    """Prints a table for each cell, the reasons of the engines that refused, and the iterations."""
-    for name in dict.fromkeys(row.cell for row in rows):
-        own = [row for row in rows if row.cell == name]
-        console.print(lengths_table(own))
-        for title, reason in dict.fromkeys(item for row in own for item in row.refused.items()):
-            console.print(f"  {title}: {reason}", style="dim", soft_wrap=True)
-    if points:
-        console.print(iterations_table(points))
-
-
-def lengths_table(rows: Sequence[Row]) -> Table:
-    """Milliseconds and temporary megabytes of one cell; the shortest time is bold."""
-    titles = dict.fromkeys(e.title for row in rows for e in row.entries)
-    passes = dict(zip(PASSES, ("fwd", "fwd+bwd"), strict=True))
-    return make_table(
-        ["engine", *(f"{row.time:,} {passes[row.which]}" for row in rows)],
-        [[title, *(_length(row, row.entry(title)) for row in rows)] for title in titles],
-        title=f"{rows[0].cell}: ms (temporary MB)",
-    )
-
-
-def _length(row: Row, entry: Entry | None) -> str:
-    if entry is None:
-        return "–"
-    text = f"{digits(entry.milliseconds)} ({digits(megabytes(entry.temporary_bytes), 2)})"
-    return f"[bold]{text}[/]" if row.is_fastest(entry) else text
 
 
 def iterations_table(points: Sequence[Point]) -> Table:
@@ -203,37 +166,34 @@ def plot_lengths(path: Path, rows: Sequence[Row], machine: dict[str, Any]) -> No
     cells = list(dict.fromkeys(row.cell for row in rows))
     figure = make_figure(machine, 4.6 * len(cells) + 1, 10)
     panels = figure.subplots(3, len(cells), squeeze=False, sharex=True)
-    quantities = [(which, which, "ms") for which in PASSES]
-    quantities += [(PASSES[-1], f"memory, {PASSES[-1]}", "temporary MB")]
+    quantities = [(which, "ms") for which in PASSES] + [(PASSES[-1], "temporary MB")]
+    lines = {}
     for column, cell in enumerate(cells):
-        for axes, (which, title, unit) in zip(panels[:, column], quantities, strict=True):
+        for axes, (which, unit) in zip(panels[:, column], quantities, strict=True):
             own = [row for row in rows if row.cell == cell and row.which == which]
-            for engine in dict.fromkeys(entry.title for row in own for entry in row.entries):
-                _plot_engine(axes, own, engine, memory=unit != "ms")
-            axes.set(xscale="log", yscale="log", title=f"{cell}: {title}")
+            for title in _titles(own):
+                found = [(row.time, entry) for row in own if (entry := row.entry(title))]
+                values = [
+                    entry.milliseconds if unit == "ms" else megabytes(entry.temporary_bytes)
+                    for _, entry in found
+                ]
+                kind = title.split("(")[0]
+                special = "quasi" in title or "chunk" in title
+                (lines[title],) = axes.plot(
+                    [time for time, _ in found],
+                    values,
+                    color=_COLORS[kind],
+                    linestyle="-" if title == kind else "--" if special else ":",
+                    marker="o",
+                    markersize=3,
+                )
+            axes.set(xscale="log", yscale="log", title=f"{cell}: {which}")
             axes.grid(alpha=0.3)
             if column == 0:
                 axes.set_ylabel(unit)
         panels[-1, column].set_xlabel("steps")
-    found = {}
-    for axes in panels.ravel():
-        found |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=2 * len(cells))
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2 * len(cells))
     figure.savefig(path, dpi=110)
-
-
-def _plot_engine(axes: Any, rows: Sequence[Row], title: str, *, memory: bool) -> None:
-    kind = title.split("(")[0]
-    points = [(row.time, entry) for row in rows if (entry := row.entry(title))]
-    axes.plot(
-        [time for time, _ in points],
-        [megabytes(e.temporary_bytes) if memory else e.milliseconds for _, e in points],
-        color=_COLORS[kind],
-        linestyle="-" if title == kind else "--" if "quasi" in title or "chunk" in title else ":",
-        marker="o",
-        markersize=3,
-        label=title,
-    )
 
 
 def plot_iterations(path: Path, points: Sequence[Point], length: int) -> None:
@@ -243,15 +203,16 @@ def plot_iterations(path: Path, points: Sequence[Point], length: int) -> None:
     top = max(engine.max_iterations for engine in METHODS.values())
     markers = dict(zip(dict.fromkeys(p.cell for p in points), "os^Dv", strict=False))
     colors = dict(zip(METHODS, ("#b3362d", "#e09f3e", "#2d5f8b"), strict=True))
-    for cell, marker in markers.items():
-        for method, color in colors.items():
-            counts = [(p.exponent, p.iterations[method]) for p in points if p.cell == cell]
-            done = [(x, n) for x, n in counts if n is not None]
-            failed = [(x, top) for x, n in counts if n is None]
-            if done:
-                axes.plot(*zip(*done, strict=True), marker, color=color, label=f"{cell}, {method}")
-            if failed:
-                axes.plot(*zip(*failed, strict=True), marker, color=color, fillstyle="none")
+    for point in points:
+        for method, count in point.iterations.items():
+            axes.plot(
+                point.exponent,
+                top if count is None else count,
+                markers[point.cell],
+                color=colors[method],
+                fillstyle="none" if count is None else "full",
+                label=None if count is None else f"{point.cell}, {method}",
+            )
     axes.axvline(0, color="#999999", linewidth=0.8)
     axes.set(
         yscale="log",
@@ -260,6 +221,7 @@ def plot_iterations(path: Path, points: Sequence[Point], length: int) -> None:
         title=f"{length:,} steps",
     )
     axes.grid(alpha=0.3)
-    if markers:
-        axes.legend(fontsize=8)
+    handles, labels = axes.get_legend_handles_labels()
+    legend = dict(zip(labels, handles, strict=True))
+    axes.legend(legend.values(), legend.keys(), fontsize=8)
     figure.savefig(path, dpi=110)

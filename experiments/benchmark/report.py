@@ -138,7 +138,9 @@ def _best(row: Row, kind: str) -> str:
     found = {which: entry for which in PASSES if (entry := row.best(which, (kind,)))}
     times = [digits(1e3 * entry.timings[which].median) for which, entry in found.items()]
     names = dict.fromkeys(entry.title for entry in found.values())
-    return (" / ".join(times) or "–") + (f" ({', '.join(names)})" if kind == "jax" and names else "")
+    return (" / ".join(times) or "–") + (
+        f" ({', '.join(names)})" if kind == "jax" and names else ""
+    )
 
 
 def _engine(row: Row, entry: Entry | None) -> str:

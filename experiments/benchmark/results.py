@@ -6,27 +6,19 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from experiments.benchmark.peers import GATES, PASSES, Pass, Workload
-from experiments.benchmark.timing import geometric_mean, paired_ratio
+from experiments.benchmark.timing import paired_ratio
 
 PEER_KINDS = ("jax", "torch")
 
 
 class Timing(NamedTuple):
-    """One contender's pass over one workload.
+    """One contender's pass over one workload."""
 
-    Attributes:
-        samples: seconds per call, one number per round.
-        share: fraction of the rate of a large matrix product, measured in the same rounds.
-        compile_seconds: time to trace and compile.
-        temporary_bytes: memory in addition to arguments and results.
-        total_bytes: memory including arguments and results.
-    """
-
-    samples: tuple[float, ...]
-    share: float
+    samples: tuple[float, ...]  # seconds per call, one number per round
+    share: float  # of the rate of a large matrix product, measured in the same rounds
     compile_seconds: float | None
-    temporary_bytes: int | None
-    total_bytes: int | None
+    temporary_bytes: int | None  # in addition to arguments and results
+    total_bytes: int | None  # including arguments and results
 
     @property
     def median(self) -> float:
@@ -49,19 +41,12 @@ class Entry(NamedTuple):
 
 
 class Row(NamedTuple):
-    """All measurements of one workload.
-
-    Attributes:
-        workload: what was measured.
-        entries: the contenders that ran.
-        refused: the others, with their reasons.
-        matrix_rate: operations per second of one large matrix product.
-    """
+    """All measurements of one workload."""
 
     workload: Workload
     entries: tuple[Entry, ...]
-    refused: dict[str, str]
-    matrix_rate: dict[Pass, float]
+    refused: dict[str, str]  # reasons by title
+    matrix_rate: dict[Pass, float]  # operations per second of one large matrix product
 
     def engines(self) -> dict[str, Entry]:
         """This library's entries by title."""
@@ -96,24 +81,14 @@ class Row(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line of the summary.
-
-    Attributes:
-        engine: title of the engine.
-        which: the pass.
-        what: the quantity.
-        value: its geometric mean over all rows.
-        least: its minimum over all rows.
-        where: the workload with that minimum.
-        rows: number of rows.
-    """
+    """One line of the summary."""
 
     engine: str
     which: Pass
     what: str
-    value: float
-    least: float | None
-    where: str
+    value: float  # the geometric mean over all rows
+    least: float | None  # the minimum over all rows
+    where: str  # the workload with that minimum
     rows: int
 
 
@@ -144,7 +119,7 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
                 }
                 if ratios:
                     where = min(ratios, key=ratios.__getitem__)
-                    mean = geometric_mean(list(ratios.values()))
+                    mean = statistics.geometric_mean(ratios.values())
                     lines.append(Line(title, which, what, mean, ratios[where], where, len(ratios)))
             row, entry = max(own, key=lambda found: found[0].workload.operations(which))
             share = entry.timings[which].share

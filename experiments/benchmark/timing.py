@@ -1,7 +1,6 @@
 """Timing: ahead-of-time compilation, warm-up, interleaved rounds, medians, paired ratios."""
 
 import contextlib
-import gc
 import importlib.metadata
 import math
 import os
@@ -10,6 +9,7 @@ import random
 import statistics
 import sys
 import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,15 +33,11 @@ FEWEST = 5
 class Program(NamedTuple):
     """A computation that is ready for timing."""
 
-    run: Callable[[], Any]
-    """Runs once, and returns when it is done."""
-    values: Callable[[], list[np.ndarray]]
-    """Runs once, and returns the results."""
+    run: Callable[[], Any]  # runs once, and returns when it is done
+    values: Callable[[], list[np.ndarray]]  # runs once, and returns the results
     compile_seconds: float | None = None
-    temporary_bytes: int | None = None
-    """Memory in addition to arguments and results."""
-    total_bytes: int | None = None
-    """Memory including arguments and results."""
+    temporary_bytes: int | None = None  # in addition to arguments and results
+    total_bytes: int | None = None  # including arguments and results
 
 
 def compile_program(
@@ -56,13 +52,17 @@ def compile_program(
             faster and less precise TensorFloat-32 by default.
         compiles: how many times to trace and compile; the median time is kept.
     """
+    highest = exact and jax.default_backend() == "gpu"
     times = []
     for _ in range(compiles):
-        compiled, seconds = _compile(function, arguments, exact and jax.default_backend() == "gpu")
-        times.append(seconds)
-    memory = compiled.memory_analysis()
+        # Cached traces of the previous contender would shorten this compile time.
+        jax.clear_caches()
+        begin = time.perf_counter()
+        with jax.default_matmul_precision("highest") if highest else contextlib.nullcontext():
+            compiled = jax.jit(function).lower(*arguments).compile()
+        times.append(time.perf_counter() - begin)
     temporary = total = None
-    if memory is not None:
+    if memory := compiled.memory_analysis():
         temporary = memory.temp_size_in_bytes
         total = temporary + memory.argument_size_in_bytes + memory.output_size_in_bytes
 
@@ -75,16 +75,6 @@ def compile_program(
         return [np.asarray(part, np.float32) for part in parts]
 
     return Program(run, values, statistics.median(times), temporary, total)
-
-
-def _compile(function, arguments, highest: bool):
-    precision = jax.default_matmul_precision("highest") if highest else contextlib.nullcontext()
-    # Cached traces of the previous contender would otherwise shorten this compile time.
-    jax.clear_caches()
-    begin = time.perf_counter()
-    with precision:
-        compiled = jax.jit(function).lower(*arguments).compile()
-    return compiled, time.perf_counter() - begin
 
 
 def matrix_product(size: int, dtype: str, *, exact: bool) -> Program:
@@ -121,9 +111,7 @@ def interleave(
     once = {}
     for name in names:
         runs[name]()  # the first call touches memory and wakes threads
-        begin = time.perf_counter()
-        runs[name]()
-        once[name] = time.perf_counter() - begin
+        once[name] = timeit.timeit(runs[name], number=1)
     repeats = {name: max(1, math.ceil(TURN / once[name])) for name in names}
     samples: dict[str, list[float]] = {name: [] for name in names}
     begin = time.perf_counter()
@@ -141,16 +129,7 @@ def _turn(run: Callable[[], Any], repeats: int, *, warm: bool) -> float:
     time.sleep(SETTLE)
     if warm:
         run()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        begin = time.perf_counter()
-        for _ in range(repeats):
-            run()
-        return (time.perf_counter() - begin) / repeats
-    finally:
-        if collecting:
-            gc.enable()
+    return timeit.timeit(run, number=repeats) / repeats  # without garbage collection
 
 
 def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
@@ -159,24 +138,17 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
 
 
 class Comparison(NamedTuple):
-    """Two functions, timed in the same rounds.
+    """Two functions, timed in the same rounds."""
 
-    Attributes:
-        first: median seconds of the first.
-        second: median seconds of the second.
-        ratio: the median of first / second within a round.
-    """
-
-    first: float
+    first: float  # median seconds
     second: float
-    ratio: float
+    ratio: float  # the median of first / second within a round
 
 
 def compare_samples(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """Medians and the median ratio of times from the same rounds."""
-    return Comparison(
-        statistics.median(first), statistics.median(second), paired_ratio(first, second)
-    )
+    medians = statistics.median(first), statistics.median(second)
+    return Comparison(*medians, paired_ratio(first, second))
 
 
 def compare(
@@ -198,13 +170,9 @@ def compare(
 
 
 def difference(values: Sequence[Any], wanted: Sequence[Any], least: float = 1e-30) -> float:
-    """The largest difference between arrays, relative to the largest element of each.
+    """The largest difference, relative to the largest element of each array, but at least `least`.
 
-    Args:
-        values: arrays.
-        wanted: the arrays to compare with.
-        least: a lower bound of what the differences are relative to; over a long time a gradient
-            may vanish altogether.
+    The bound matters for gradients that vanish over a long time.
     """
     errors = [
         np.abs(value - want).max(initial=0) / max(np.abs(want).max(initial=0), least)
@@ -213,22 +181,14 @@ def difference(values: Sequence[Any], wanted: Sequence[Any], least: float = 1e-3
     return float(np.max(errors))
 
 
-def geometric_mean(ratios: Sequence[float]) -> float:
-    """The geometric mean."""
-    return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios))
-
-
 def machine(packages: Sequence[str]) -> dict[str, Any]:
     """What the times depend on besides the code: device, threads, versions, flags, command."""
     versions = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    flags = {
-        name: value
-        for name, value in sorted(os.environ.items())
-        if name.startswith(("XLA_", "JAX_", "OMP_", "MKL_", "KMP_", "ONEDNN_"))
-    }
+    prefixes = ("XLA_", "JAX_", "OMP_", "MKL_", "KMP_", "ONEDNN_")
+    flags = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(prefixes)}
     return {
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
@@ -249,8 +209,6 @@ def cores() -> int:
 
 def _processor() -> str:
     described = Path("/proc/cpuinfo")
-    if described.exists():
-        for line in described.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = described.read_text().splitlines() if described.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import rnn as binding
 
-from experiments.benchmark.peers.workload import JaxNetwork, Peer, Workload
+from experiments.benchmark.peers.workload import Contender, JaxNetwork, Workload, supports
 
 
 def limit(workload: Workload) -> str | None:
@@ -39,8 +39,8 @@ def build(workload: Workload) -> JaxNetwork:
         apply,
         workload.fill(weights, "weights"),
         workload.fill((hidden, hidden), "state"),
-        jnp.asarray(workload.draw_inputs().swapaxes(0, 1), workload.dtype),
+        workload.xs(batch_first=True),
     )
 
 
-peer = Peer(("lstm",), build, limit)
+contender = Contender("cuDNN by JAX", "jax", supports(("lstm",), limit), build)

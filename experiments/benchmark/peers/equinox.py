@@ -6,14 +6,16 @@
 import equinox as eqx
 import jax
 
-from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
+from experiments.benchmark.peers.workload import Contender, Layer, Workload, stacked, supports
 
 CELLS = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}
 
 
 def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
     """One scan."""
-    cell = CELLS[workload.cell](input_size, workload.hidden, dtype=workload.dtype, key=jax.random.key(0))
+    cell = CELLS[workload.cell](
+        input_size, workload.hidden, dtype=workload.dtype, key=jax.random.key(0)
+    )
     hidden = jax.ShapeDtypeStruct((workload.batch, workload.hidden), workload.dtype)
     state = (hidden, hidden) if workload.cell == "lstm" else hidden
 
@@ -27,4 +29,4 @@ def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
     return Layer(apply, workload.fill(cell, "weights"), workload.fill(state, "state"))
 
 
-peer = layer_peer(CELLS, make_layer)
+contender = Contender("Equinox", "jax", supports(CELLS), stacked(make_layer))

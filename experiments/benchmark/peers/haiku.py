@@ -9,7 +9,7 @@ from typing import Any
 import haiku as hk
 import jax
 
-from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
+from experiments.benchmark.peers.workload import Contender, Layer, Workload, stacked, supports
 
 CELLS = {"lstm": hk.LSTM, "reset-before-gru": hk.GRU}
 
@@ -18,7 +18,9 @@ def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
     """One unroll."""
 
     def run(xs, state):
-        ys, state = hk.dynamic_unroll(CELLS[workload.cell](workload.hidden), xs, state, reverse=reverse)
+        ys, state = hk.dynamic_unroll(
+            CELLS[workload.cell](workload.hidden), xs, state, reverse=reverse
+        )
         return state, ys
 
     net = hk.without_apply_rng(hk.transform(run))
@@ -33,4 +35,4 @@ def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
     return Layer(apply, workload.fill(shapes, "weights"), workload.fill(state, "state"))
 
 
-peer = layer_peer(CELLS, make_layer)
+contender = Contender("Haiku", "jax", supports(CELLS), stacked(make_layer))

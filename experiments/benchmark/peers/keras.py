@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
+from experiments.benchmark.peers.workload import Contender, Layer, Workload, stacked, supports
 
 CELLS = {
     "lstm": (keras.layers.LSTM, {}),
@@ -52,4 +52,6 @@ def limit(workload: Workload) -> str | None:
     return None if backend == "jax" else f"is already imported with the backend {backend}"
 
 
-peer = layer_peer(CELLS, make_layer, batch_first=True, limit=limit)
+contender = Contender(
+    "Keras on JAX", "jax", supports(CELLS, limit), stacked(make_layer, batch_first=True)
+)

@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
+from experiments.benchmark.peers.workload import Contender, Layer, Workload, stacked, supports
 
 CELLS = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell, "elman": nn.SimpleCell}
 
@@ -14,9 +14,7 @@ def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
     net = nn.RNN(cell, time_major=True, return_carry=True, reverse=reverse, keep_order=True)
     xs = jax.ShapeDtypeStruct((1, workload.batch, input_size), workload.dtype)
     shapes = jax.eval_shape(net.init, jax.random.key(0), xs)
-    carry = jax.eval_shape(
-        lambda key: cell.initialize_carry(key, xs.shape[1:]), jax.random.key(0)
-    )
+    carry = jax.eval_shape(lambda key: cell.initialize_carry(key, xs.shape[1:]), jax.random.key(0))
 
     def apply(weights, state, xs):
         return net.apply(weights, xs, initial_carry=state)
@@ -24,4 +22,4 @@ def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
     return Layer(apply, workload.fill(shapes, "weights"), workload.fill(carry, "state"))
 
 
-peer = layer_peer(CELLS, make_layer)
+contender = Contender("Flax linen", "jax", supports(CELLS), stacked(make_layer))

@@ -2,7 +2,7 @@
 
 from flax import nnx
 
-from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
+from experiments.benchmark.peers.workload import Contender, Layer, Workload, stacked, supports
 
 CELLS = {"lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell, "elman": nnx.SimpleCell}
 
@@ -30,4 +30,4 @@ def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
     return Layer(apply, workload.fill(weights, "weights"), workload.fill(carry, "state"))
 
 
-peer = layer_peer(CELLS, make_layer)
+contender = Contender("Flax nnx", "jax", supports(CELLS), stacked(make_layer))

@@ -10,16 +10,8 @@ import jax
 import jax.numpy as jnp
 
 import jaxrnn as rnn
-from experiments.benchmark.peers.two_speed import TwoSpeed, TwoSpeedState
-from experiments.benchmark.peers.workload import Layer, Workload, layer_peer
-
-CELLS = {
-    "lstm": rnn.LSTM,
-    "gru": rnn.GRU,
-    "elman": rnn.Elman,
-    "reset-before-gru": rnn.ResetBeforeGRU,
-    "two-speed": TwoSpeed,
-}
+from experiments.benchmark.peers.two_speed import TwoSpeedState, two_speed_cell
+from experiments.benchmark.peers.workload import Contender, Layer, Workload, stacked
 
 
 def product(x, kernel):
@@ -68,13 +60,14 @@ def two_speed(z, params, state):
     return TwoSpeedState((1 - slow) * state.hidden + slow * memory, memory)
 
 
-STEPS = {
-    "lstm": lstm,
-    "gru": gru,
-    "elman": elman,
-    "reset-before-gru": reset_before_gru,
-    "two-speed": two_speed,
+CELLS = {
+    "lstm": rnn.LSTM,
+    "gru": rnn.GRU,
+    "elman": rnn.Elman,
+    "reset-before-gru": rnn.ResetBeforeGRU,
+    "two-speed": two_speed_cell,
 }
+STEPS = dict(zip(CELLS, (lstm, gru, elman, reset_before_gru, two_speed), strict=True))
 
 
 def step_from_gates(cell: str, params: Any, state: Any, z: jax.Array):
@@ -114,4 +107,6 @@ def make_layer(workload: Workload, input_size: int, reverse: bool) -> Layer:
     return Layer(apply, *draw(workload, input_size))
 
 
-peer = layer_peer(CELLS, make_layer, takes_gates=True)
+contender = Contender(
+    "plain lax.scan", "jax", lambda workload: None, stacked(make_layer), same_weights=True
+)

@@ -1,18 +1,16 @@
 """PyTorch: `torch.nn.LSTM`, `GRU` and `RNN`, time first, on all cores or on the GPU (cuDNN)."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from experiments.benchmark.peers.workload import Pass, Peer, Workload
+from experiments.benchmark.peers.workload import Contender, Pass, Workload, supports
 from experiments.benchmark.timing import Program, cores
 
 CELLS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "elman": torch.nn.RNN}
 
 
-@dataclass(frozen=True)
-class TorchNetwork:
+class TorchNetwork(NamedTuple):
     """A module, its initial state and its inputs, on their device."""
 
     workload: Workload
@@ -83,7 +81,8 @@ def build(workload: Workload) -> TorchNetwork:
         for n in range(2 if workload.cell == "lstm" else 1)
     ]
     state = tuple(parts) if workload.cell == "lstm" else parts[0]
-    return TorchNetwork(workload, module, state, torch.as_tensor(workload.draw_inputs()).to(device, dtype))
+    xs = torch.as_tensor(workload.draw_inputs()).to(device, dtype)
+    return TorchNetwork(workload, module, state, xs)
 
 
-peer = Peer(CELLS, build)
+contender = Contender("PyTorch", "torch", supports(CELLS), build)

@@ -1,14 +1,24 @@
-"""A custom cell that no library has, as a user of jaxrnn would write it."""
+"""A custom cell that no library has, as a user of jaxrnn would write it.
 
-import dataclasses
+Two leaky integrators in series with gated rates: a memory, and an output that follows it.
+
+f, o = σ(x W + b + h U)           (the blocks f, o)
+n = tanh(x W + b + h U)           (the block n)
+m' = (1 - f) m + f n
+h' = (1 - o) h + o m'
+"""
+
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+import jaxrnn as rnn
+
 
 class TwoSpeedParams(NamedTuple):
-    """Parameters of `TwoSpeed`, gates packed in the order f, o, n."""
+    """Parameters, with gates packed in the order f, o, n."""
 
     input_kernel: jax.Array  # [input, 3 * hidden]
     recurrent_kernel: jax.Array  # [hidden, 3 * hidden]
@@ -16,50 +26,34 @@ class TwoSpeedParams(NamedTuple):
 
 
 class TwoSpeedState(NamedTuple):
-    """State of `TwoSpeed`."""
+    """State."""
 
     hidden: jax.Array  # [*batch, hidden]
     memory: jax.Array  # [*batch, hidden]
 
 
-@dataclasses.dataclass(frozen=True)
-class TwoSpeed:
-    """Two leaky integrators in series with gated rates: a memory, and an output that follows it.
+def step(params: TwoSpeedParams, state: TwoSpeedState, x: jax.Array):
+    """One step of the equations above."""
+    z = x @ params.input_kernel + params.bias + state.hidden @ params.recurrent_kernel
+    f, o, n = jnp.split(z, 3, axis=-1)
+    f, o, n = jax.nn.sigmoid(f), jax.nn.sigmoid(o), jnp.tanh(n)
+    memory = (1 - f) * state.memory + f * n
+    hidden = (1 - o) * state.hidden + o * memory
+    return TwoSpeedState(hidden, memory), hidden
 
-    f, o = σ(x W + b + h U)           (the blocks f, o)
-    n = tanh(x W + b + h U)           (the block n)
-    m' = (1 - f) m + f n
-    h' = (1 - o) h + o m'
-    """
 
-    hidden_size: int
+@functools.cache
+def two_speed_cell(hidden_size: int) -> rnn.Cell:
+    """The cell of a size."""
 
-    @property
-    def output_size(self) -> int:
-        """The number of output features."""
-        return self.hidden_size
+    def init(key: jax.Array, input_size: int, dtype: Any = None) -> TwoSpeedParams:
+        kernel = jax.nn.initializers.lecun_normal()
+        sizes = zip(jax.random.split(key), (input_size, hidden_size), strict=True)
+        kernels = (kernel(key, (size, 3 * hidden_size), dtype) for key, size in sizes)
+        return TwoSpeedParams(*kernels, jnp.zeros(3 * hidden_size, dtype))
 
-    def init(self, key: jax.Array, input_size: int, dtype: Any = None) -> TwoSpeedParams:
-        """Draws the parameters."""
-        columns = 3 * self.hidden_size
-        keys = jax.random.split(key)
-        init = jax.nn.initializers.lecun_normal()
-        return TwoSpeedParams(
-            init(keys[0], (input_size, columns), dtype),
-            init(keys[1], (self.hidden_size, columns), dtype),
-            jnp.zeros(columns, dtype),
-        )
-
-    def init_state(self, params: TwoSpeedParams, batch_shape: tuple[int, ...] = ()):
-        """Returns zeros."""
-        zeros = jnp.zeros((*batch_shape, self.hidden_size), params.bias.dtype)
+    def init_state(params: TwoSpeedParams, batch_shape: tuple[int, ...]) -> TwoSpeedState:
+        zeros = jnp.zeros((*batch_shape, hidden_size), params.bias.dtype)
         return TwoSpeedState(zeros, zeros)
 
-    def step(self, params: TwoSpeedParams, state: TwoSpeedState, x: jax.Array):
-        """One step of the equations above."""
-        z = x @ params.input_kernel + params.bias + state.hidden @ params.recurrent_kernel
-        f, o, n = jnp.split(z, 3, axis=-1)
-        f, o, n = jax.nn.sigmoid(f), jax.nn.sigmoid(o), jnp.tanh(n)
-        memory = (1 - f) * state.memory + f * n
-        hidden = (1 - o) * state.hidden + o * memory
-        return TwoSpeedState(hidden, memory), hidden
+    return rnn.from_step(step, init_state=init_state, init=init, output_size=hidden_size)

@@ -4,7 +4,7 @@ import math
 import zlib
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,50 +26,35 @@ class Workload:
     Forward returns all outputs and the final state. Forward and backward is the gradient with
     respect to the inputs, the initial state and all weights, of a loss that depends on every output
     (each with its own weight), or with `final_only` on the final state alone.
-
-    Args:
-        cell: a key of `GATES`.
-        time: steps.
-        batch: sequences per batch.
-        inputs: features of an input.
-        hidden: features of a hidden state.
-        layers: number of stacked recurrent layers.
-        bidirectional: whether every layer also runs in reverse; the outputs are concatenated.
-        dtype: of weights and inputs.
-        gates_given: whether `x W + b` is already computed, so that the inputs are
-            `[time, batch, gates * hidden]`: FlashRNN's published times exclude it.
-        final_only: whether the loss depends on the final state only.
-        tf32: whether float32 products may use TensorFloat-32 on a GPU.
-        compiles: how often a contender is compiled, for the median of the compile time.
     """
 
-    cell: str
+    cell: str  # a key of `GATES`
     time: int
     batch: int
     inputs: int
     hidden: int
     layers: int = 1
-    bidirectional: bool = False
+    bidirectional: bool = False  # every layer; the outputs of both directions are concatenated
     dtype: str = "float32"
+    # Whether the inputs are `x W + b`, `[time, batch, gates * hidden]`: what FlashRNN publishes.
     gates_given: bool = False
     final_only: bool = False
-    tf32: bool = False
-    compiles: int = 1
+    tf32: bool = False  # whether float32 products may use TensorFloat-32 on a GPU
+    compiles: int = 1  # compilations, for the median of the compile time
 
     @property
     def name(self) -> str:
         """A short name, unique within a grid."""
-        sizes = f"T={self.time} B={self.batch} I={self.inputs} H={self.hidden}"
-        words = [self.cell, sizes, self.dtype]
-        if self.layers > 1:
-            words.append(f"{self.layers} layers")
-        if self.bidirectional:
-            words.append("bidirectional")
-        if self.gates_given:
-            words.append("gates given")
-        if self.final_only:
-            words.append("loss on the final state")
-        return ", ".join(words)
+        words = {
+            self.cell: True,
+            f"T={self.time} B={self.batch} I={self.inputs} H={self.hidden}": True,
+            self.dtype: True,
+            f"{self.layers} layers": self.layers > 1,
+            "bidirectional": self.bidirectional,
+            "gates given": self.gates_given,
+            "loss on the final state": self.final_only,
+        }
+        return ", ".join(word for word, shown in words.items() if shown)
 
     @property
     def exact(self) -> bool:
@@ -100,6 +85,11 @@ class Workload:
         shape = (self.time, self.batch, size)
         return _rng("inputs", shape).standard_normal(shape, np.float32)
 
+    def xs(self, batch_first: bool = False) -> jax.Array:
+        """The inputs as a JAX array in `dtype`."""
+        xs = self.draw_inputs()
+        return jnp.asarray(xs.swapaxes(0, 1) if batch_first else xs, self.dtype)
+
     def draw(self, shape: tuple[int, ...], salt: str) -> np.ndarray:
         """Weights or states from PyTorch's uniform distribution, in single precision."""
         bound = 1 / math.sqrt(self.hidden)
@@ -115,70 +105,39 @@ class Workload:
         return jax.tree.unflatten(tree, drawn)
 
 
-class Network(Protocol):
-    """A contender's network, with its weights."""
-
-    def program(self, which: Pass) -> Program:
-        """Prepares one pass for timing."""
-        ...
-
-
-class Contender(Protocol):
+class Contender(NamedTuple):
     """A framework, or one of this library's engines."""
 
-    def why_not(self, workload: Workload) -> str | None:
-        """Explains why this contender cannot run the workload; None if it can."""
-        ...
-
-    def build(self, workload: Workload) -> Network:
-        """Makes the network."""
-        ...
+    title: str
+    kind: Literal["jaxrnn", "jax", "torch", "by hand"]
+    why_not: Callable[[Workload], str | None]  # explains why it cannot run a workload
+    build: Callable[[Workload], Any]  # makes a network with the method `program` of `JaxNetwork`
+    same_weights: bool = False  # whether one layer must give the results of this library's cell
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A framework as a contender.
+def supports(
+    cells: Container[str], limit: Callable[[Workload], str | None] = lambda workload: None
+) -> Callable[[Workload], str | None]:
+    """The `why_not` of a framework with these cells, and a limit of its own."""
 
-    Args:
-        cells: those keys of `GATES` that it has.
-        build: makes the network.
-        limit: explains what else it cannot run.
-        takes_gates: whether it can leave out the input product.
-    """
-
-    cells: Container[str]
-    build: Callable[[Workload], Network]
-    limit: Callable[[Workload], str | None] = lambda workload: None
-    takes_gates: bool = False
-
-    def why_not(self, workload: Workload) -> str | None:
-        """Explains why this peer cannot run the workload; None if it can."""
-        if reason := self.limit(workload):
+    def why_not(workload: Workload) -> str | None:
+        if reason := limit(workload):
             return reason
-        if workload.cell not in self.cells:
+        if workload.cell not in cells:
             return f"has no {workload.cell} of this form"
-        if workload.gates_given and not self.takes_gates:
-            return "computes the input product itself"
-        return None
+        return "computes the input product itself" if workload.gates_given else None
+
+    return why_not
 
 
-@dataclass(frozen=True)
-class JaxNetwork:
-    """A network as a pure function, whose weights are arguments and never constants.
-
-    Args:
-        workload: what it computes.
-        apply: `(weights, state, xs) -> (final_state, ys)`.
-        weights: the trainable parameters.
-        state: the initial state.
-        xs: the inputs, in the axis order that the framework prefers.
-    """
+class JaxNetwork(NamedTuple):
+    """A network as a pure function, whose weights are arguments and never constants."""
 
     workload: Workload
-    apply: Callable[[Any, Any, Any], tuple[Any, Any]]
+    apply: Callable[[Any, Any, Any], tuple[Any, Any]]  # (weights, state, xs) -> (state, ys)
     weights: Any
     state: Any
-    xs: Any
+    xs: Any  # in the axis order that the framework prefers
 
     def program(self, which: Pass) -> Program:
         """Compiles one pass ahead of time."""
@@ -207,20 +166,14 @@ class Layer(NamedTuple):
     state: Any
 
 
-def layer_peer(
-    cells: Container[str],
-    make_layer: Callable[[Workload, int, bool], Layer],
-    *,
-    batch_first: bool = False,
-    **options: Any,
-) -> Peer:
-    """A framework in JAX, as a stack of its layers.
+def stacked(
+    make_layer: Callable[[Workload, int, bool], Layer], *, batch_first: bool = False
+) -> Callable[[Workload], JaxNetwork]:
+    """The `build` of a framework in JAX, as a stack of its layers.
 
     Args:
-        cells: those keys of `GATES` that it has.
         make_layer: `(workload, input_size, reverse) -> Layer`.
-        batch_first: whether its inputs are `[batch, time, features]`.
-        **options: of `Peer`.
+        batch_first: whether the inputs are `[batch, time, features]`.
     """
 
     def build(workload: Workload) -> JaxNetwork:
@@ -241,11 +194,9 @@ def layer_peer(
 
         weights = [[part.weights for part in parts] for parts in layers]
         states = [[part.state for part in parts] for parts in layers]
-        xs = workload.draw_inputs()
-        xs = jnp.asarray(xs.swapaxes(0, 1) if batch_first else xs, workload.dtype)
-        return JaxNetwork(workload, apply, weights, states, xs)
+        return JaxNetwork(workload, apply, weights, states, workload.xs(batch_first))
 
-    return Peer(cells, build, **options)
+    return build
 
 
 def _rng(salt: str, shape: tuple[int, ...]) -> np.random.Generator:

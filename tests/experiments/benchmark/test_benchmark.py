@@ -1,40 +1,36 @@
-"""The benchmark times the work that it names, and its figures follow from its samples."""
+"""The benchmark times the workloads that it names, and its figures follow from its samples."""
 
 import dataclasses
 import io
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments.benchmark import grids
+from experiments.benchmark import grids, peers
 from experiments.benchmark import main as benchmark
-from experiments.benchmark import peers as _peers
-from experiments.benchmark import timing as _timing
-from experiments.benchmark.peers import GATES, LISTED, PASSES, Work, by_hand, plain
-from experiments.benchmark.peers.engines import Ours
+from experiments.benchmark.peers import GATES, PASSES, PEERS, Contender, Workload, engines, plain
 from experiments.benchmark.report import markdown
 from experiments.benchmark.results import Entry, Row, Timing, summarise
 from tests.support.helpers import quick_jit
 
-SMALL = Work("lstm", time=5, batch=3, inputs=2, hidden=4)
-INSTALLED = [name for name in LISTED if _peers.installed(name)]
+SMALL = Workload("lstm", time=5, batch=3, inputs=2, hidden=4)
+INSTALLED = [name for name in PEERS if peers.installed(name)]
 
 
 # The command --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, defaults):
+def run(tmp_path_factory, defaults, quick_turns):
     console = Console(file=io.StringIO(), width=150)
     config = benchmark.Config(
         grid="tiny",
         points=("1",),
-        cells=("gru", "two-speed"),
+        cells=("gru",),
         nets=("one-layer",),
         engines=("sequential",),
         peers=("scan", "by-hand"),
@@ -45,33 +41,34 @@ def run(tmp_path_factory, defaults):
     return benchmark.main(config, console), console.file.getvalue()
 
 
-def test_every_contender_is_timed_or_says_why_not(run):
-    gru, own = run[0].rows
-    assert [entry.title for entry in gru.entries] == ["Sequential", "plain lax.scan"]
-    assert gru.refused == {"hoisted by hand": "has no gru of this form"}
-    assert len(own.entries) == 3 and not own.refused
-    for row in run[0].rows:
-        for entry in row.entries:
-            for which in PASSES:
-                timing = entry.timings[which]
-                assert len(timing.samples) == 2 and min(timing.samples) > 0
-                assert timing.compile_seconds > 0 and timing.total_bytes > timing.temporary_bytes
-                rate = row.work.operations(which) / timing.median
-                assert timing.share == pytest.approx(rate / row.matrix_rate[which])
+def test_every_contender_is_timed_or_explains_why_not(run):
+    (row,) = run[0].rows
+    assert [entry.title for entry in row.entries] == ["Sequential", "plain lax.scan"]
+    assert row.refused == {"hoisted by hand": "has no gru of this form"}
+    for entry in row.entries:
+        for which in PASSES:
+            timing = entry.timings[which]
+            assert len(timing.samples) == 2 and min(timing.samples) > 0
+            # Weights are arguments: constants would not count.
+            weights, outputs = 3 * 8 * (4 + 8 + 1), (6 + 1) * 3 * 8
+            assert timing.total_bytes - timing.temporary_bytes >= 4 * (weights + outputs)
+            assert timing.compile_seconds > 0
+            rate = row.workload.operations(which) / timing.median
+            assert timing.share == pytest.approx(rate / row.matrix_rate[which])
 
 
-def test_files_hold_what_was_measured(run):
+def test_files_hold_the_measurements(run):
     result, _ = run
     written = json.loads((result.folder / "results.json").read_text())
     assert written["machine"]["versions"]["jax"] == jax.__version__
-    assert written["machine"]["config"]["cells"] == ["gru", "two-speed"]
+    assert written["machine"]["config"]["cells"] == ["gru"]
     for row, found in zip(result.rows, written["rows"], strict=True):
-        assert found["work"] == dataclasses.asdict(row.work)
+        assert found["work"] == dataclasses.asdict(row.workload)
         for entry, copy in zip(row.entries, found["entries"], strict=True):
             for which in PASSES:
                 samples = np.array(copy[which]["samples_microseconds"])
                 np.testing.assert_allclose(
-                    samples, 1e6 * np.array(entry.timings[which].samples), 0.1
+                    samples, 1e6 * np.array(entry.timings[which].samples), rtol=0, atol=0.01
                 )
     assert [line["value"] for line in written["summary"]] == [line.value for line in result.summary]
     assert (result.folder / "table.md").read_text() == markdown(result.rows)
@@ -80,27 +77,50 @@ def test_files_hold_what_was_measured(run):
 
 def test_tables_are_printed(run):
     result, printed = run
-    for row in result.rows:
-        assert row.work.name in printed
+    assert result.rows[0].workload.name in printed
     assert "hoisted by hand: has no gru of this form" in printed
     assert "× best JAX peer, LSTM and GRU" in printed
 
 
 @dataclasses.dataclass(frozen=True)
-class SlightlyWrong:
+class WrongGradient:
+    """An engine with correct values, and gradients of which 1 % is wrong."""
+
     def why_not(self, cell, params, state, xs):
         return None
 
     def __call__(self, cell, params, state, xs, *, reverse=False):
         state, ys = rnn.engines.Sequential()(cell, params, state, xs, reverse=reverse)
-        return state, ys * 1.01
+        return state, ys + 0.01 * (ys - jax.lax.stop_gradient(ys))
 
 
-def test_a_wrong_engine_is_not_timed(defaults):
-    named = benchmark.Named("wrong", "jaxrnn", Ours(SlightlyWrong()))
+def test_an_engine_with_a_wrong_gradient_is_not_timed(defaults):
+    contender = engines.contender(WrongGradient())
     config = benchmark.Config(grid="tiny", rounds=1, matrix=8)
-    with pytest.raises(ArithmeticError, match="wrong, lstm.* differs from Sequential's by 1.0e-02"):
-        benchmark.measure(SMALL, [named], config, Console(file=io.StringIO()))
+    message = r"WrongGradient, lstm.*, forward\+backward: .* got a difference of 1.0e-02"
+    with pytest.raises(ArithmeticError, match=message):
+        benchmark.measure(SMALL, [contender], config, Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "same_weights", "layers", "value", "message"),
+    [
+        ("jaxrnn", True, 3, 1.01, "expected the results of Sequential to 1e-04"),
+        ("jax", True, 1, 1.01, "expected the results of Sequential to 1e-04"),
+        ("jax", True, 3, 1.01, None),
+        ("torch", False, 1, 1.01, None),
+        ("torch", False, 1, np.nan, "expected finite results, got NaN or infinity"),
+    ],
+)
+def test_results_are_checked(kind, same_weights, layers, value, message):
+    contender = Contender("some", kind, lambda workload: None, None, same_weights)
+    workload = dataclasses.replace(SMALL, layers=layers)
+    arguments = workload, "forward", contender, [np.array([value])], [np.ones(1)]
+    if message is None:
+        benchmark.check(*arguments)
+    else:
+        with pytest.raises(ArithmeticError, match=message):
+            benchmark.check(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -122,33 +142,31 @@ def test_options_are_checked(options, message):
 # What is measured ---------------------------------------------------------------------------------
 
 
-def works(name, **options):
+def workloads(name, **options):
     grid = grids.GRIDS[name]
     points = options.pop("points", ())
-    return grids.works(grid, sizes=grids.read_sizes(grid, points), **options)
+    return grids.workloads(grid, sizes=grids.read_sizes(grid, points), **options)
 
 
 def test_grids():
-    cpu = works("cpu")
+    cpu = workloads("cpu")
     # Six sizes of five cells, and three layers and two directions of two cells at the first size.
     assert len(cpu) == len(set(cpu)) == 6 * 5 + 4
     assert sum(work.layers == 3 for work in cpu) == sum(work.bidirectional for work in cpu) == 2
-    assert Work("gru", 512, 8, 64, 128) in cpu
-    gpu = works("gpu")
+    assert Workload("gru", 512, 8, 64, 128) in cpu
+    gpu = workloads("gpu")
     # Ten sizes, two cells, two dtypes, with and without the input product; deeper ones with it.
     assert len(gpu) == 10 * 2 * 2 * 2 + 2 * 2 * 2
-    published = Work("lstm", 1024, 16, 768, 768, dtype="bfloat16", gates_given=True)
+    published = Workload("lstm", 1024, 16, 768, 768, dtype="bfloat16", gates_given=True)
     assert published in gpu and dataclasses.replace(published, gates_given=False) in gpu
-    assert all(work.final_only for work in works("memory"))
-    chosen = works("cpu", points=("3", "9,8,7,6"), cells=("elman",), nets=("bidirectional",))
+    assert all(work.final_only for work in workloads("memory"))
+    chosen = workloads("cpu", points=("3", "9,8,7,6"), cells=("elman",), nets=("bidirectional",))
     assert [(work.time, work.hidden) for work in chosen] == [(100, 128), (9, 6)]
     assert all(work.cell == "elman" and work.bidirectional for work in chosen)
-    assert {work.batch for work in works("gpu", scale=0.01)} == {1, 3}
+    assert {work.batch for work in workloads("gpu", scale=0.01)} == {1, 3}
 
 
-def test_long_sequences_are_checkpointed_at_their_square_root():
-    if not hasattr(rnn.engines, "Hoisted"):
-        pytest.skip("no engine with checkpoints")
+def test_long_sequences_have_checkpoints_at_the_square_root_of_their_length():
     grid = grids.GRIDS["memory"]
     assert rnn.engines.Hoisted(checkpoint_every=100) in grids.usual_engines(grid, grid.sizes, 1.0)
 
@@ -165,143 +183,96 @@ def test_operations_are_those_of_the_products():
 # The contenders -----------------------------------------------------------------------------------
 
 
+def assert_equal(found, wanted):
+    for value, want in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(value, want, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("cell", GATES)
 def test_plain_steps_and_cells_agree(cell):
-    work = dataclasses.replace(SMALL, cell=cell, dtype="float64")
+    workload = dataclasses.replace(SMALL, cell=cell, dtype="float64")
+    contender = engines.contender(rnn.engines.Sequential())
     with jax.enable_x64(True):
-        scan = plain.build(work)
-        engine = Ours(rnn.engines.Sequential()).build(work)
+        scan, engine = plain.contender.build(workload), contender.build(workload)
+        weights = scan.weights[0][0]
         wanted = quick_jit(engine.apply)(engine.weights, engine.state, engine.xs)
-        found = quick_jit(scan.apply)(scan.weights, scan.state, scan.xs)
-        for value, want in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-            np.testing.assert_allclose(value, want, rtol=1e-12, atol=1e-14)
-        if cell in ("lstm", "gru"):
-            given = dataclasses.replace(work, gates_given=True)
-            engine = Ours(rnn.engines.Sequential()).build(given)
-            weights = scan.weights[0][0]
-            zs = scan.xs @ weights.input_kernel + weights.bias
-            behind = weights._replace(input_kernel=None, bias=None)
-            found = quick_jit(engine.apply)(behind, scan.state[0][0], zs)
-            for value, want in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-                np.testing.assert_allclose(value, want, rtol=1e-12, atol=1e-14)
+        assert_equal(quick_jit(scan.apply)(scan.weights, scan.state, scan.xs), wanted)
+        if cell == "gru":
+            given = contender.build(dataclasses.replace(workload, gates_given=True))
+            gates = scan.xs @ weights.input_kernel + weights.bias
+            rest = weights._replace(input_kernel=None, bias=None)
+            assert_equal(quick_jit(given.apply)(rest, scan.state[0][0], gates), wanted)
 
 
-@pytest.mark.parametrize("cell", by_hand.CELLS)
-def test_derivatives_written_by_hand(cell):
-    work = dataclasses.replace(SMALL, cell=cell)
-    with jax.enable_x64(True):
-        arguments = jax.tree.map(
-            lambda leaf: leaf.astype("float64"),
-            (*plain.draw(work, work.inputs), jnp.asarray(work.draw_inputs())),
-        )
-
-        def library(params, state, xs):
-            engine = rnn.engines.Sequential()
-            return rnn.unroll(plain.CELLS[cell](4), params, xs, state, engine=engine)
-
-        # Weights of the final state, too: the benchmark's own loss leaves them out.
-        cotangents = work.fill(jax.eval_shape(library, *arguments), "cotangent")
-
-        def both(function):
-            results, pull = jax.vjp(function, *arguments)
-            return results, pull(cotangents)
-
-        found = quick_jit(lambda: both(by_hand.CELLS[cell]))()
-        wanted = quick_jit(lambda: both(library))()
-        for value, want in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-            np.testing.assert_allclose(value, want, rtol=1e-10, atol=1e-12)
-
-
-def bidirectional(name):
-    """A work for a peer: both directions of the GRU, or of what it has in its place."""
+def small_workload(name):
+    """A workload that a peer supports: both directions of a GRU, except for the cells by hand."""
     if name == "by-hand":
         return dataclasses.replace(SMALL, cell="two-speed")
     cell = "reset-before-gru" if name == "haiku" else "gru"
     return dataclasses.replace(SMALL, cell=cell, bidirectional=True)
 
 
+@pytest.fixture(scope="module")
+def networks(defaults):
+    """Each peer's network, built once."""
+    built = {}
+
+    def build(name):
+        if name not in built:
+            built[name] = peers.load(name).build(small_workload(name))
+        return built[name]
+
+    return build
+
+
 @pytest.mark.parametrize("name", INSTALLED)
-def test_a_peer_differentiates_with_respect_to_everything(name):
-    peer = _peers.load(name)
+def test_a_peer_differentiates_with_respect_to_everything(name, networks):
     if name == "cudnn" and jax.default_backend() != "gpu":
-        assert peer.why_not(SMALL) == "needs a GPU"
+        assert peers.load(name).why_not(SMALL) == "needs a GPU"
         return
-    work = bidirectional(name)
-    gradients = peer.build(work).program("forward+backward").values()
+    workload = small_workload(name)
+    gradients = networks(name).program("forward+backward").values()
     size = sum(value.size for value in gradients)
-    directions = len(work.directions)
-    weights = 3 * work.hidden * (work.inputs + work.hidden + 1)
-    least = directions * (weights + work.batch * work.hidden) + work.time * work.batch * work.inputs
+    directions, state = len(workload.directions), workload.batch * workload.hidden
+    weights = 3 * workload.hidden * (workload.inputs + workload.hidden + 1)
+    inputs = workload.time * workload.batch * workload.inputs
+    least = directions * (weights + state) + inputs
     # Some have a second bias, of which only the candidate's part adds anything.
-    assert least <= size <= least + directions * (3 * work.hidden + work.batch * work.hidden)
+    assert least <= size <= least + directions * (3 * workload.hidden + state)
     assert all(np.isfinite(value).all() and np.abs(value).min() > 0 for value in gradients)
 
 
-@pytest.mark.parametrize("name", INSTALLED)
-def test_a_peer_runs_both_directions(name):
-    if name in ("cudnn", "by-hand"):
-        pytest.skip("does not take this work here")
-    work = bidirectional(name)
-    network = _peers.load(name).build(work)
-    first = outputs(network)
+@pytest.mark.parametrize("name", [name for name in INSTALLED if name not in ("cudnn", "by-hand")])
+def test_a_peer_runs_both_directions(name, networks):
+    network, batch_first = networks(name), name == "keras"
     if name == "torch":
-        with pytest.importorskip("torch").no_grad():
-            network.xs[0] += 1.0
-    elif name == "keras":  # the batch comes first
-        network = dataclasses.replace(network, xs=network.xs.at[:, 0].add(1.0))
+        run = pytest.importorskip("torch").no_grad()(lambda xs: network.module(xs, network.state))
+        change = network.xs.clone()
+        change[0] += 1.0
+        first, moved = run(network.xs)[0].numpy(), run(change)[0].numpy()
     else:
-        network = dataclasses.replace(network, xs=network.xs.at[0].add(1.0))
-    moved = np.abs(outputs(network) - first)
-    if name == "keras":
-        moved = moved.swapaxes(0, 1)
-    forwards, backwards = np.split(moved.max(axis=1), 2, axis=-1)  # [time, hidden]
+        run = quick_jit(network.apply)
+        change = network.xs.at[(slice(None), 0) if batch_first else 0].add(1.0)
+        first, moved = (run(*network[2:4], xs)[1] for xs in (network.xs, change))
+    change = np.abs(np.asarray(moved) - np.asarray(first))
+    change = change.max(axis=0 if batch_first else 1)  # [time, hidden]
+    forwards, backwards = np.split(change, 2, axis=-1)
     assert forwards.min() > 0, "the first input reaches every output"
-    assert backwards[0].min() > 0 and backwards[1:].max() == 0, "and the last one only in reverse"
-
-
-def outputs(network):
-    return network.program("forward").values()[-1]
+    assert backwards[0].min() > 0 and backwards[1:].max() == 0, "in reverse only the first output"
 
 
 # The figures --------------------------------------------------------------------------------------
-
-
-def test_turns_are_taken_in_rounds(monkeypatch):
-    monkeypatch.setattr(_timing, "SETTLE", 0.0)
-    monkeypatch.setattr(_timing, "TURN", 0.0)
-    monkeypatch.setattr(_timing, "LONG", 0.0)  # no call before the timed one
-    calls = []
-    runs = {name: lambda name=name: calls.append(name) for name in "abc"}
-    samples = _timing.interleave(runs, rounds=7, seconds=60)
-    assert {name: len(times) for name, times in samples.items()} == dict.fromkeys("abc", 7)
-    turns = calls[6:]  # two calls each to warm up
-    for begin in range(0, len(turns), 3):
-        assert sorted(turns[begin : begin + 3]) == ["a", "b", "c"]
-    assert len({tuple(turns[begin : begin + 3]) for begin in range(0, 21, 3)}) > 1
-
-
-def test_no_round_begins_when_time_is_up(monkeypatch):
-    monkeypatch.setattr(_timing, "SETTLE", 0.0)
-    monkeypatch.setattr(_timing, "TURN", 0.0)
-    samples = _timing.interleave({"a": lambda: None}, rounds=50, seconds=1e-9)
-    assert len(samples["a"]) == _timing.FEWEST
-
-
-def test_means_and_ratios():
-    assert _timing.geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2.0)
-    # The machine was three times slower in the second round; the ratio of medians would be 3.
-    assert _timing.paired_ratio([2.0, 6.0, 6.0], [1.0, 3.0, 1.5]) == 2.0
 
 
 def timing(*samples, compile_seconds=None, temporary=None):
     return Timing(samples, 0.25, compile_seconds, temporary, None)
 
 
-def row(work, *entries):
+def row(workload, *entries):
     both = [
         Entry(title, kind, dict.fromkeys(PASSES, measured)) for title, kind, measured in entries
     ]
-    return Row(work, tuple(both), {}, dict.fromkeys(PASSES, 1e9))
+    return Row(workload, tuple(both), {}, dict.fromkeys(PASSES, 1e9))
 
 
 def test_summary():
@@ -340,7 +311,7 @@ def test_summary_of_long_sequences():
     ]
     lines = [line for line in summarise(rows) if line.engine == "Other"]
     values = {(line.what, line.where): line.value for line in lines}
-    long = rows[1].work.name
+    long = rows[1].workload.name
     assert values["× the time of Sequential", long] == 1.5
     assert values["× less temporary memory", long] == 10.0
     assert values["× the compile time of Sequential", long] == pytest.approx(0.6)

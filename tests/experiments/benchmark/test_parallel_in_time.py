@@ -1,4 +1,4 @@
-"""The experiment measures what it says, and the numbers that it writes are those it found."""
+"""The experiment measures what it names, and writes the numbers that it measured."""
 
 import functools
 import io
@@ -13,10 +13,12 @@ import jaxrnn as rnn
 from experiments.benchmark import parallel_in_time
 from experiments.benchmark.parallel_report import PEER, Entry, Row
 from experiments.benchmark.peers.scan_tree import ScanTree
+from experiments.benchmark.timing import Program
+from tests.support.helpers import quick_jit
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, defaults):
+def run(tmp_path_factory, defaults, quick_turns):
     console = Console(file=io.StringIO(), width=200)
     config = parallel_in_time.Config(
         cells=("gru",),
@@ -33,7 +35,7 @@ def run(tmp_path_factory, defaults):
     return parallel_in_time.main(config, console), console.file.getvalue()
 
 
-def test_every_engine_is_timed_on_the_same_work(run):
+def test_every_engine_is_timed_on_the_same_problem(run):
     rows = run[0].rows
     assert [(row.time, row.which) for row in rows] == [(32, "forward"), (32, "forward+backward")]
     for row in rows:
@@ -49,21 +51,21 @@ def test_every_engine_is_timed_on_the_same_work(run):
             assert entry.error < limit and entry.milliseconds > 0 and entry.compile_seconds > 0
 
 
-def test_iterations_are_counted_beside_the_exponent(run):
+def test_iterations_are_counted(run):
     points = run[0].points
     assert [point.scale for point in points] == [0.5, 8.0]
     first = points[0]  # a kernel of half the spectral radius forgets
     assert first.exponent < 0 and first.iterations["Newton"] < first.iterations["damped by half"]
 
 
-def test_files_hold_what_was_measured(run):
+def test_files_hold_the_measurements(run):
     result, printed = run
     written = json.loads((result.folder / "results.json").read_text())
     for row, copy in zip(result.rows, written["rows"], strict=True):
         got = [(e["title"], e["milliseconds"]) for e in copy["entries"]]
         assert got == [(e.title, e.milliseconds) for e in row.entries]
     assert [p["exponent"] for p in written["points"]] == [p.exponent for p in result.points]
-    assert "gru: ms (temporary MB)" in printed and "times as fast" in printed
+    assert "gru, 32×1×8×8" in printed and "times as fast" in printed
     for name in ("times.png", "iterations.png"):
         assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
 
@@ -75,58 +77,102 @@ def test_the_fastest_of_each_kind():
     entries = [("Sequential", 3.0), ("Hoisted", 2.0), ("Newton", 5.0), ("Associative", 4.0)]
     entries += [(PEER, 1.0)]
     row = Row("gru", 10, "10×1×8×8", "forward", tuple(entry(*e) for e in entries), {}, 3)
-    assert row.walking().title == "Hoisted" and row.parallel().title == "Associative"
+    assert row.sequential().title == "Hoisted" and row.parallel().title == "Associative"
     assert row._replace(entries=row.entries[:2]).parallel() is None
+    rows = [row, row._replace(which="forward+backward")]
+    table = parallel_in_time.report.problem_table(rows)
+    assert "forward: Associative is 0.50 times as fast as Hoisted" in table.caption
 
 
-def test_who_ran_out_of_memory_is_left_out(tmp_path, monkeypatch):
-    def compile_program(function, work, **options):
-        program = whole(function, work, **options)
-        _, engine = function.args
-        if engine == rnn.engines.Newton() and len(work[-1]) > 10:
-            program = program._replace(values=exhausted)
-        return program
+@pytest.fixture
+def stubs(monkeypatch):
+    """Programs that are not compiled; Newton's run out of memory."""
 
     def exhausted():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    whole = parallel_in_time.compile_program
-    engines = {"Sequential": rnn.engines.Sequential(), "Newton": rnn.engines.Newton()}
+    def compile_program(function, arguments, *, exact):
+        newton = function.args[1] == rnn.engines.Newton()
+        return Program(lambda: None, exhausted if newton else lambda: [np.ones(2)], 0.1, 10, 20)
+
     monkeypatch.setattr(parallel_in_time, "compile_program", compile_program)
-    monkeypatch.setattr(parallel_in_time, "contenders", lambda config: engines)
+
+
+def test_an_engine_that_runs_out_of_memory_is_left_out(tmp_path, stubs):
     console = Console(file=io.StringIO(), width=200)
     config = parallel_in_time.Config(
-        cells=("elman",), lengths=(5, 12), driven=(), rounds=1, seconds=0.0, out=tmp_path
+        cells=("elman",), lengths=(5,), driven=(), rounds=1, seconds=0.0, out=tmp_path
     )
+    for row in parallel_in_time.main(config, console).rows:
+        titles = [entry.title for entry in row.entries]
+        assert "Sequential(unroll=8)" in titles and "Newton" not in titles
+        assert row.refused["Newton"] == f"5×1×8×8, {row.which}: out of memory"
+    assert "Newton: 5×1×8×8, forward: out of memory" in console.file.getvalue()
+
+
+def test_the_tables_of_affine_cells(tmp_path, stubs):
+    console = Console(file=io.StringIO(), width=200)
+    config = parallel_in_time.Config(grid="affine", quick=True, out=tmp_path)
+    check_affine(parallel_in_time.main(config, console))
+
+
+@pytest.mark.thorough
+def test_affine_cells(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    config = parallel_in_time.Config(grid="affine", quick=True, out=tmp_path)
     result = parallel_in_time.main(config, console)
-    assert [len(row.entries) for row in result.rows] == [2, 2, 1, 1]
-    assert "12×1×8×8, forward: out of memory" in console.file.getvalue()
+    check_affine(result)
+    assert all(entry.error < 1e-5 for row in result.rows for entry in row.entries)
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+def check_affine(result):
+    assert not result.points and len(result.rows) == 4
+    titles = ["Sequential", "Hoisted", "Associative"]
+    for row, more in zip(result.rows, ([PEER], [PEER], [], []), strict=True):
+        assert [entry.title for entry in row.entries] == titles + more
+    table = (result.folder / "table.md").read_text(encoding="utf-8").splitlines()
+    assert table[0] == "| work | " + " | ".join(f"`{title}`" for title in [*titles, PEER]) + " |"
+    assert [line.split(" | ")[0] for line in table[2:]] == [
+        "| LRU, 16×1×3×4",
+        "| MLSTM, 2 heads, 16×2×3×4",
+    ]
+    assert all(line.count("**") == 4 and line.count("|") == 6 for line in table[2:])
+
+
 @pytest.mark.parametrize(
     "cell", [rnn.LRU(3), rnn.GatedLinearAttention(4, num_heads=2)], ids=["LRU", "GLA"]
 )
-def test_the_peer_for_affine_cells_computes_the_same(cell, reverse):
-    params, state, xs = parallel_in_time.Work("", cell, 7, batch=2, inputs=2).draw(seed=0)
+def test_the_peer_for_affine_cells_computes_the_same(cell):
+    params, state, xs = parallel_in_time.Problem("", cell, 7, batch=2, inputs=2).draw(seed=0)
     state = jax.tree.map(lambda leaf: leaf + 0.3, state)
-    want = rnn.engines.Sequential()(cell, params, state, xs, reverse=reverse)
-    got = ScanTree()(cell, params, state, xs, reverse=reverse)
-    for ours, theirs in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
+
+    @quick_jit
+    def both_directions(*inputs):
+        return [
+            [engine(cell, *inputs, reverse=reverse) for reverse in (False, True)]
+            for engine in (rnn.engines.Sequential(), ScanTree())
+        ]
+
+    for ours, theirs in zip(*map(jax.tree.leaves, both_directions(params, state, xs)), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("cell", [rnn.Elman(3), rnn.LRU(3)], ids=["Elman", "LRU"])
-def test_backward_pass_is_that_of_all_that_goes_in(cell):
-    """Forward mode agrees, along directions drawn at random: c (J d) = (Jᵀ c) d."""
+def test_the_backward_pass_has_the_gradients_of_all_inputs(cell):
+    """Forward mode agrees, along random directions: c (J d) = (Jᵀ c) d."""
     engine = rnn.engines.Sequential()
-    inputs = parallel_in_time.Work("", cell, 5, batch=1, inputs=2).draw(seed=0)
+    inputs = parallel_in_time.Problem("", cell, 5, batch=1, inputs=2).draw(seed=0)
     forward = functools.partial(parallel_in_time.forward, cell, engine)
     directions = parallel_in_time.draw_like(inputs, seed=1)
-    want, change = jax.jvp(forward, inputs, directions)
-    cotangents = parallel_in_time.draw_like(want, seed=2)
-    got, gradients = parallel_in_time.backward(cell, engine, cotangents, *inputs)
-    jax.tree.map(np.testing.assert_array_equal, got, want)
+    cotangents = parallel_in_time.draw_like(jax.eval_shape(forward, *inputs), seed=2)
+
+    @quick_jit
+    def both_modes(inputs, directions, cotangents):
+        backward = parallel_in_time.backward(cell, engine, cotangents, *inputs)
+        return jax.jvp(forward, inputs, directions), backward
+
+    (want, change), (got, gradients) = both_modes(inputs, directions, cotangents)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), got, want)
 
     def product(a, b):
         pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
@@ -137,31 +183,13 @@ def test_backward_pass_is_that_of_all_that_goes_in(cell):
     np.testing.assert_allclose(product(gradients, directions), along, rtol=1e-4)
 
 
-def test_the_table_of_affine_cells(tmp_path):
-    console = Console(file=io.StringIO(), width=200)
-    config = parallel_in_time.Config(grid="affine", quick=True, out=tmp_path)
-    result = parallel_in_time.main(config, console)
-    assert not result.points and len(result.rows) == 4
-    titles = ["Sequential", "Hoisted", "Associative"]
-    for row, more in zip(result.rows, ([PEER], [PEER], [], []), strict=True):
-        assert [entry.title for entry in row.entries] == titles + more
-        assert all(entry.error < 1e-5 for entry in row.entries)
-    table = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
-    assert table[0] == "| work | " + " | ".join(f"`{title}`" for title in [*titles, PEER]) + " |"
-    assert [line.split(" | ")[0] for line in table[2:]] == [
-        "| LRU, 16×1×3×4",
-        "| MLSTM, 2 heads, 16×2×3×4",
-    ]
-    assert all(line.count("**") == 4 and line.count("|") == 6 for line in table[2:])
-
-
 @pytest.mark.parametrize(("cell", "gates"), [(rnn.Elman(200), 1), (rnn.GRU(200), 3)])
-def test_scaled_kernels_have_the_radius_that_they_should(cell, gates):
-    """Eigenvalues fill a disc evenly, so that their mean size is 2/3 of its radius. The largest one
-    is out by some tenths, as few of 200 lie near the edge.
+def test_scaled_kernels_have_the_spectral_radius(cell, gates):
+    """Eigenvalues fill a disc evenly, so that their mean size is 2/3 of its radius. The largest
+    differs by some tenths, as few of 200 lie near the edge.
     """
-    params = cell.init(jax.random.key(0), 2)
-    kernel = parallel_in_time.scaled(params, cell, 3.0, seed=0).recurrent_kernel
+    params = jax.eval_shape(lambda key: cell.init(key, 2), jax.random.key(0))
+    kernel = parallel_in_time.scaled(params, 3.0, seed=0).recurrent_kernel
     assert kernel.shape == params.recurrent_kernel.shape == (200, gates * 200)
     for gate in np.split(np.asarray(kernel), gates, axis=1):
         sizes = np.abs(np.linalg.eigvals(gate))
@@ -178,6 +206,6 @@ def test_scaled_kernels_have_the_radius_that_they_should(cell, gates):
         ({"driven_length": 3}, "driven_length must be at least 10, got 3"),
     ],
 )
-def test_options_that_are_wrong(options, message):
+def test_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         parallel_in_time.Config(**options)
