@@ -5,10 +5,11 @@ import os
 import jax
 import tyro
 
-from experiments.benchmark.main import Config, main
+from experiments.benchmark.grids import Config
+from experiments.benchmark.main import main
 
-# A compilation that is read from a disk would be timed as one that is quick.
+# Compile times must not include reads from a cache on disk.
 jax.config.update("jax_enable_compilation_cache", False)
-# Else JAX would take most of a GPU's memory at once, and leave PyTorch too little.
+# By default JAX allocates most of a GPU's memory at once, which leaves PyTorch too little.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-main(tyro.cli(Config))
+main(tyro.cli(Config, prog="python -m experiments.benchmark"))

@@ -29,7 +29,7 @@ PASSES = ("forward", "gradient")
 
 @dataclass(frozen=True)
 class Config:
-    """What to time, and for how long."""
+    """Compares cells under `Hoisted` with the same cells hoisted by hand."""
 
     cells: tuple[str, ...] = ()
     """Cells by name. Default: all twelve."""
@@ -147,4 +147,4 @@ def main(config: Config, console: Console | None = None) -> list[Line]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(Config))

@@ -1,16 +1,27 @@
-"""The grids of cells and sizes that the benchmark measures."""
+"""What the benchmark measures: the grids of cells and sizes, and the options."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import jaxrnn as rnn
-from experiments.benchmark.peers import PEERS, Workload, installed
+import tyro
 
-GridName = Literal["cpu", "gpu", "memory", "tiny"]
+from experiments.benchmark.peers import GATES, PEERS, Contender, Workload, engines, installed, load
+from experiments.common import checks as _checks
+from experiments.common.choices import EngineName, make_engine
+from jaxrnn.engines import Auto, CuDNN, Hoisted, Sequential
+
 NetName = Literal["one-layer", "three-layers", "bidirectional"]
 DtypeName = Literal["float32", "bfloat16"]
 Sizes = tuple[int, int, int, int]  # time, batch, inputs, hidden
+
+if TYPE_CHECKING:
+    CellName = str
+    PeerName = str
+else:
+    CellName = tyro.extras.literal_type_from_choices(list(GATES))
+    PeerName = tyro.extras.literal_type_from_choices([*PEERS, "none"])
 
 
 class Grid(NamedTuple):
@@ -18,15 +29,16 @@ class Grid(NamedTuple):
 
     sizes: tuple[Sizes, ...]
     cells: tuple[str, ...]
-    # Deeper networks for LSTM and GRU at the first size only.
     nets: tuple[NetName, ...] = ("one-layer", "three-layers", "bidirectional")
     dtypes: tuple[DtypeName, ...] = ("float32",)
     gates_given: tuple[bool, ...] = (False,)
     final_only: bool = False
     compiles: int = 1
 
+    def deep(self) -> list[tuple[Sizes, str]]:
+        """The sizes and cells of deeper networks."""
+        return [(self.sizes[0], cell) for cell in ("lstm", "gru")]
 
-_ALL_CELLS = ("lstm", "gru", "elman", "reset-before-gru", "two-speed")
 
 GRIDS: dict[str, Grid] = {
     "cpu": Grid(
@@ -38,11 +50,11 @@ GRIDS: dict[str, Grid] = {
             (64, 128, 256, 512),
             (1000, 16, 32, 64),
         ),
-        _ALL_CELLS,
+        tuple(GATES),
     ),
     # The settings of Pöppel, Beck and Hochreiter, "FlashRNN: optimizing traditional RNNs on modern
     # hardware", 2024, whose times exclude the input product (gates given) except for cuDNN's: the
-    # sizes of their table, then their batch sizes, then their lengths.
+    # size of their table, then their batch sizes, then their lengths.
     "gpu": Grid(
         (
             (1024, 16, 768, 768),
@@ -61,91 +73,104 @@ GRIDS: dict[str, Grid] = {
         final_only=True,
         compiles=3,
     ),
-    "tiny": Grid(((6, 3, 4, 8), (4, 1, 2, 4)), _ALL_CELLS),
+    "tiny": Grid(((6, 3, 4, 8), (4, 1, 2, 4)), tuple(GATES)),
 }
 
 
-def read_sizes(grid: Grid, points: Sequence[str]) -> tuple[Sizes, ...]:
-    """Parses sizes from the command line.
+@dataclass(frozen=True)
+class Config:
+    """Compares the engines of jaxrnn with all installed frameworks."""
 
-    Args:
-        grid: the grid that numbers refer to.
-        points: each the number of a size of the grid, counted from 1, or other sizes `T,B,I,H`;
-            none for the whole grid.
+    grid: Literal["cpu", "gpu", "memory", "tiny"] = "cpu"
+    """cpu, gpu (the published FlashRNN settings), memory (long sequences), or tiny (a trial)."""
+    points: tuple[str, ...] = ()
+    """Sizes of the grid by number, counted from 1, or other sizes as time,batch,inputs,hidden.
+    Default: all of the grid."""
+    cells: tuple[CellName, ...] = ()
+    """Cells; two-speed is a custom cell that no library has. Default: all of the grid."""
+    nets: tuple[NetName, ...] = ()
+    """Networks. Default: one layer, and deeper ones of LSTM and GRU at the first size."""
+    engines: tuple[EngineName, ...] = ()
+    """Engines of this library. Default: those that Auto chooses from, and Auto itself."""
+    peers: tuple[PeerName, ...] = ()
+    """Frameworks to compare with, or none. Default: all that are installed."""
+    dtypes: tuple[DtypeName, ...] = ()
+    """Number formats. Default: those of the grid."""
+    tf32: bool = False
+    """On a GPU, compute float32 products in TensorFloat-32, for all contenders."""
+    rounds: int = 20
+    """Rounds; every contender has one turn in each."""
+    seconds: float = 300.0
+    """Time limit for one pass of one workload, after which no round starts; at least five rounds
+    are completed."""
+    scale: float = 1.0
+    """Factor on all sizes, to try a grid that is too large for a machine."""
+    matrix: int | None = None
+    """Rows of the square matrices whose product measures the machine's rate. Default: 2048, on a
+    GPU 8192, times the scale."""
+    out: Path | None = None
+    """Folder for results.json, table.md and times.png. Default: runs/benchmark/<grid>."""
 
-    Raises:
-        ValueError: a point is neither.
-    """
-    return tuple(_read_size(grid, point) for point in points) or grid.sizes
+    def __post_init__(self):
+        _checks.at_least(1, self, "rounds")
+        _checks.positive(self, "seconds", "scale")
+        for name in self.peers:
+            if name != "none" and not installed(name):
+                raise ValueError(f"peers has {name}, but {PEERS[name][1]} is not installed")
+        self.sizes()
+
+    def sizes(self) -> tuple[Sizes, ...]:
+        """The sizes to measure, before scaling."""
+        grid = GRIDS[self.grid].sizes
+        return tuple(read_size(grid, point) for point in self.points) or grid
+
+    def workloads(self) -> list[Workload]:
+        """The workloads, in the order of measurement."""
+        grid = GRIDS[self.grid]
+        found = [
+            Workload(
+                cell,
+                *(max(1, round(number * self.scale)) for number in size),
+                layers=3 if net == "three-layers" else 1,
+                bidirectional=net == "bidirectional",
+                dtype=dtype,
+                gates_given=given,
+                final_only=grid.final_only,
+                tf32=self.tf32,
+                compiles=grid.compiles,
+            )
+            for size in self.sizes()
+            for cell in self.cells or grid.cells
+            for net in self.nets or grid.nets
+            if net == "one-layer" or self.nets or (size, cell) in grid.deep()
+            for dtype in self.dtypes or grid.dtypes
+            for given in (grid.gates_given if net == "one-layer" else (False,))
+        ]
+        return list(dict.fromkeys(found))  # two sizes may be equal after scaling
+
+    def contenders(self) -> list[Contender]:
+        """The engines and peers to time."""
+        final_only = GRIDS[self.grid].final_only
+        chosen = [make_engine(name) for name in self.engines]
+        if not chosen and final_only:
+            longest = max(round(time * self.scale) for time, *_ in self.sizes())
+            checkpointed = Hoisted(checkpoint_every=max(1, math.isqrt(longest)))
+            chosen = [Sequential(), Hoisted(), checkpointed]
+        chosen = chosen or [Sequential(), Hoisted(), Auto(), CuDNN()]
+        usual = ["scan"] if final_only else [name for name in PEERS if installed(name)]
+        peers = [load(name) for name in self.peers or usual if name != "none"]
+        return [engines.contender(engine) for engine in chosen] + peers
 
 
-def _read_size(grid: Grid, point: str) -> Sizes:
-    numbers = point.split(",")
-    if all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
-        if len(numbers) == 4:
-            time, batch, inputs, hidden = map(int, numbers)
-            return time, batch, inputs, hidden
-        if len(numbers) == 1 and int(point) <= len(grid.sizes):
-            return grid.sizes[int(point) - 1]
+def read_size(sizes: tuple[Sizes, ...], point: str) -> Sizes:
+    """Parses the number of a size, counted from 1, or another size ``time,batch,inputs,hidden``."""
+    numbers = [int(n) if n.strip().isdecimal() else 0 for n in point.split(",")]
+    if all(numbers) and len(numbers) == 4:
+        time, batch, inputs, hidden = numbers
+        return time, batch, inputs, hidden
+    if len(numbers) == 1 and 1 <= numbers[0] <= len(sizes):
+        return sizes[numbers[0] - 1]
     raise ValueError(
-        f"points must be numbers from 1 to {len(grid.sizes)}, or sizes time,batch,inputs,hidden as "
-        f"in 128,32,128,256; got {point!r}"
+        f"points must be numbers from 1 to {len(sizes)}, or sizes time,batch,inputs,hidden as in "
+        f"128,32,128,256; got {point!r}"
     )
-
-
-def workloads(
-    grid: Grid,
-    *,
-    sizes: Sequence[Sizes],
-    cells: Sequence[str] = (),
-    nets: Sequence[NetName] = (),
-    dtypes: Sequence[DtypeName] = (),
-    scale: float = 1.0,
-    tf32: bool = False,
-) -> list[Workload]:
-    """The workloads of a grid, in the order of measurement.
-
-    Args:
-        grid: defaults of the other arguments.
-        sizes: sizes.
-        cells: cells.
-        nets: networks; if given, deeper ones are measured for every cell and size.
-        dtypes: dtypes.
-        scale: factor on all sizes.
-        tf32: whether TensorFloat-32 is allowed.
-    """
-    found = [
-        Workload(
-            cell,
-            *(max(1, round(number * scale)) for number in size),
-            layers=3 if net == "three-layers" else 1,
-            bidirectional=net == "bidirectional",
-            dtype=dtype,
-            gates_given=given,
-            final_only=grid.final_only,
-            tf32=tf32,
-            compiles=grid.compiles,
-        )
-        for size in sizes
-        for cell in cells or grid.cells
-        for net in nets or grid.nets
-        if net == "one-layer" or nets or (size == grid.sizes[0] and cell in ("lstm", "gru"))
-        for dtype in dtypes or grid.dtypes
-        for given in (grid.gates_given if net == "one-layer" else (False,))
-    ]
-    return list(dict.fromkeys(found))  # two sizes may be equal after scaling
-
-
-def usual_engines(grid: Grid, sizes: Sequence[Sizes], scale: float) -> list[Any]:
-    """The engines that are measured by default: all exact ones."""
-    engines = rnn.engines
-    if not grid.final_only:
-        return [engines.Sequential(), engines.Hoisted(), engines.Auto(), engines.CuDNN()]
-    longest = max(round(time * scale) for time, *_ in sizes)
-    checkpointed = engines.Hoisted(checkpoint_every=max(1, math.isqrt(longest)))
-    return [engines.Sequential(), engines.Hoisted(), checkpointed]
-
-
-def usual_peers(grid: Grid) -> list[str]:
-    """The peers that are measured by default: all that are installed."""
-    return ["scan"] if grid.final_only else [name for name in PEERS if installed(name)]

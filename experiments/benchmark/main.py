@@ -20,96 +20,19 @@ Expected on a CPU: no JAX peer is faster than `Auto`, at any size.
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-import tyro
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments.benchmark import grids, report
-from experiments.benchmark.peers import (
-    GATES,
-    PASSES,
-    PEERS,
-    Contender,
-    Pass,
-    Workload,
-    engines,
-    installed,
-    load,
-)
+from experiments.benchmark import report
+from experiments.benchmark.grids import Config
+from experiments.benchmark.peers import PASSES, PEERS, Contender, Pass, Workload, engines
 from experiments.benchmark.results import Entry, Line, Row, Timing, summarise
 from experiments.benchmark.timing import difference, interleave, machine, matrix_product
-from experiments.common import checks as _checks
-from experiments.common.choices import EngineName, make_engine
-
-# Configuration ------------------------------------------------------------------------------------
-
-if TYPE_CHECKING:
-    CellName = str
-    PeerName = str
-else:
-    CellName = tyro.extras.literal_type_from_choices(list(GATES))
-    PeerName = tyro.extras.literal_type_from_choices([*PEERS, "none"])
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to time, and for how long."""
-
-    grid: grids.GridName = "cpu"
-    """cpu, gpu (the published FlashRNN settings), memory (long sequences), or tiny (a trial)."""
-    points: tuple[str, ...] = ()
-    """Sizes of the grid by number, counted from 1, or other sizes as time,batch,inputs,hidden.
-    Default: all of the grid."""
-    cells: tuple[CellName, ...] = ()
-    """Cells; two-speed is a custom cell that no library has. Default: all of the grid."""
-    nets: tuple[grids.NetName, ...] = ()
-    """Networks. Default: one layer, and deeper ones of LSTM and GRU at the first size."""
-    engines: tuple[EngineName, ...] = ()
-    """Engines of this library. Default: those that Auto chooses from, and Auto itself."""
-    peers: tuple[PeerName, ...] = ()
-    """Frameworks to compare with, or none. Default: all that are installed."""
-    dtypes: tuple[grids.DtypeName, ...] = ()
-    """Number formats. Default: those of the grid."""
-    tf32: bool = False
-    """On a GPU, compute float32 products in TensorFloat-32, for all contenders."""
-    rounds: int = 20
-    """Rounds; every contender has one turn in each."""
-    seconds: float = 300.0
-    """Time limit for one pass of one workload, after which no round starts; at least five rounds
-    are completed."""
-    scale: float = 1.0
-    """Factor on all sizes, to try a grid that is too large for a machine."""
-    matrix: int | None = None
-    """Rows of the square matrices whose product measures the machine's rate. Default: 2048, on a
-    GPU 8192, times the scale."""
-    out: Path | None = None
-    """Folder for results.json, table.md and times.png. Default: runs/benchmark/<grid>."""
-
-    def __post_init__(self):
-        check_at_least(1, self, "rounds")
-        check_positive(self, "seconds", "scale")
-        for name in self.peers:
-            if name != "none" and not installed(name):
-                raise ValueError(f"peers has {name}, but {PEERS[name][1]} is not installed")
-        self.sizes()
-
-    def sizes(self) -> tuple[grids.Sizes, ...]:
-        """The sizes to measure."""
-        return grids.read_sizes(grids.GRIDS[self.grid], self.points)
-
-    def contenders(self) -> list[Contender]:
-        """The engines and peers to time."""
-        grid = grids.GRIDS[self.grid]
-        chosen = [make_engine(name) for name in self.engines]
-        chosen = chosen or grids.usual_engines(grid, self.sizes(), self.scale)
-        peers = [name for name in self.peers or grids.usual_peers(grid) if name != "none"]
-        return [engines.contender(engine) for engine in chosen] + [load(name) for name in peers]
 
 
 class Result(NamedTuple):
@@ -221,15 +144,7 @@ def main(config: Config, console: Console | None = None) -> Result:
     described["config"] = dataclasses.asdict(config) | {"out": str(folder)}
     contenders = config.contenders()
     rows, lines = [], []
-    for workload in grids.workloads(
-        grids.GRIDS[config.grid],
-        sizes=config.sizes(),
-        cells=config.cells,
-        nets=config.nets,
-        dtypes=config.dtypes,
-        scale=config.scale,
-        tf32=config.tf32,
-    ):
+    for workload in config.workloads():
         rows.append(measure(workload, contenders, config, console))
         console.print(report.row_table(rows[-1]))
         # Written after every row, so that an interrupted run keeps its measurements.

@@ -53,7 +53,7 @@ from experiments.common.choices import CellName, make_cell
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Times engines that are sequential and parallel in time."""
 
     grid: Literal["lengths", "affine"] = "lengths"
     """lengths: the cells and lengths given by the options, and iterations. affine: a fixed set of
@@ -223,10 +223,9 @@ def measure(
         if reason := engine.why_not(problem.cell, *inputs):
             refused[title] = reason
             continue
-        console.print(f"{where}: compiling {title}", end="\r")
-        program = compile_program(
-            functools.partial(run, problem.cell, engine), arguments, exact=True
-        )
+        with console.status(f"{where}: compiling {title}"):
+            function = functools.partial(run, problem.cell, engine)
+            program = compile_program(function, arguments, exact=True)
         begin = clock.perf_counter()
         try:
             values = program.values()
@@ -336,4 +335,4 @@ def main(config: Config, console: Console | None = None) -> Result:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(Config))

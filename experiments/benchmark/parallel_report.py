@@ -94,24 +94,24 @@ def problem_table(rows: Sequence[Row]) -> Table:
             notes.append(
                 f"{row.which}: {parallel.title} is {ratio:.2f} times as fast as {loop.title}"
             )
-    headings = ("ms", "MB (temp.)", "compile s", "error")
     return make_table(
-        ["engine", *(f"{short} {heading}" for short in ("fwd", "f+b") for heading in headings)],
-        [
-            [title, *(cell for row in rows for cell in _cells(row.entry(title)))]
-            for title in _titles(rows)
-        ],
+        ["engine", *(f"{which} ms (MB)" for which in PASSES), "compile s", "error"],
+        [[title, *_cells([row.entry(title) for row in rows])] for title in _titles(rows)],
         title=f"{rows[0].cell}, {rows[0].size}",
         caption="\n".join(dict.fromkeys(notes)),
     )
 
 
-def _cells(entry: Entry | None) -> list[str]:
-    if entry is None:
-        return ["–"] * 4
-    memory = digits(megabytes(entry.temporary_bytes), 2)
-    times = digits(entry.milliseconds), memory, digits(entry.compile_seconds, 2)
-    return [*times, f"{entry.error:.0e}"]
+def _cells(entries: Sequence[Entry | None]) -> list[str]:
+    found = [entry for entry in entries if entry]
+    return [
+        *(
+            f"{digits(e.milliseconds)} ({digits(megabytes(e.temporary_bytes), 2)})" if e else "–"
+            for e in entries
+        ),
+        " / ".join(digits(entry.compile_seconds, 2) for entry in found),
+        f"{max(entry.error for entry in found):.0e}",
+    ]
 
 
 def markdown(rows: Sequence[Row]) -> str:

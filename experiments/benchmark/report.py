@@ -22,7 +22,7 @@ def make_table(
     """A table for the terminal, with `text` columns of text before those of numbers."""
     table = Table(title_justify="left", caption_justify="left", **options)
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number < text else "right")
+        table.add_column(heading, justify="left" if number < text else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
@@ -68,11 +68,8 @@ def row_table(row: Row) -> Table:
     return make_table(
         [
             "contender",
-            *(
-                f"{short} {heading}"
-                for short in ("fwd", "f+b")
-                for heading in ("ms", "× peers", "rate", "compile s", "MB (temp.)")
-            ),
+            *("fwd ms", "× peers", "rate", "compile s", "MB (temp.)"),
+            *("f+b ms", "× peers", "rate", "compile s", "MB (temp.)"),
         ],
         [
             [
@@ -88,12 +85,13 @@ def row_table(row: Row) -> Table:
 
 def _cells(row: Row, entry: Entry, which: Pass) -> list[str]:
     timing = entry.timings[which]
+    total, temporary = megabytes(timing.total_bytes), megabytes(timing.temporary_bytes)
     return [
         digits(1e3 * timing.median),
         digits(row.ratio(entry, which, PEER_KINDS)),
         f"{timing.share:.1%}",
         digits(timing.compile_seconds),
-        f"{digits(megabytes(timing.total_bytes))} ({digits(megabytes(timing.temporary_bytes))})",
+        f"{digits(total, 2)} ({digits(temporary, 2)})",
     ]
 
 
@@ -135,9 +133,9 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _best(row: Row, kind: str) -> str:
-    found = {which: entry for which in PASSES if (entry := row.best(which, (kind,)))}
-    times = [digits(1e3 * entry.timings[which].median) for which, entry in found.items()]
-    names = dict.fromkeys(entry.title for entry in found.values())
+    found = [(entry, which) for which in PASSES if (entry := row.best(which, (kind,)))]
+    times = [digits(1e3 * entry.timings[which].median) for entry, which in found]
+    names = dict.fromkeys(entry.title for entry, _ in found)
     return (" / ".join(times) or "–") + (
         f" ({', '.join(names)})" if kind == "jax" and names else ""
     )

@@ -27,9 +27,10 @@ class Timing(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; every sample is kept, in microseconds."""
-        fields = self._asdict() | {"median_seconds": self.median}
-        samples = [round(1e6 * sample, 2) for sample in fields.pop("samples")]
-        return fields | {"samples_microseconds": samples}
+        samples = {"samples_microseconds": [round(1e6 * sample, 2) for sample in self.samples]}
+        fields = self._asdict() | {"median_seconds": self.median} | samples
+        del fields["samples"]
+        return fields
 
 
 class Entry(NamedTuple):
@@ -121,7 +122,7 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
                     where = min(ratios, key=ratios.__getitem__)
                     mean = statistics.geometric_mean(ratios.values())
                     lines.append(Line(title, which, what, mean, ratios[where], where, len(ratios)))
-            row, entry = max(own, key=lambda found: found[0].workload.operations(which))
+            row, entry = max(own, key=lambda pair, which=which: pair[0].workload.operations(which))
             share = entry.timings[which].share
             what, name = "of the matrix rate", row.workload.name
             lines.append(Line(title, which, what, share, None, name, 1))

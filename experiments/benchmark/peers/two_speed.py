@@ -43,14 +43,14 @@ def step(params: TwoSpeedParams, state: TwoSpeedState, x: jax.Array):
 
 
 @functools.cache
-def two_speed_cell(hidden_size: int) -> rnn.Cell:
+def two_speed_cell(hidden_size: int) -> Any:
     """The cell of a size."""
 
     def init(key: jax.Array, input_size: int, dtype: Any = None) -> TwoSpeedParams:
-        kernel = jax.nn.initializers.lecun_normal()
+        draw = jax.nn.initializers.lecun_normal()
         sizes = zip(jax.random.split(key), (input_size, hidden_size), strict=True)
-        kernels = (kernel(key, (size, 3 * hidden_size), dtype) for key, size in sizes)
-        return TwoSpeedParams(*kernels, jnp.zeros(3 * hidden_size, dtype))
+        inputs, recurrent = (draw(k, (size, 3 * hidden_size), dtype) for k, size in sizes)
+        return TwoSpeedParams(inputs, recurrent, jnp.zeros(3 * hidden_size, dtype))
 
     def init_state(params: TwoSpeedParams, batch_shape: tuple[int, ...]) -> TwoSpeedState:
         zeros = jnp.zeros((*batch_shape, hidden_size), params.bias.dtype)

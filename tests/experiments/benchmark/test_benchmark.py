@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments.benchmark import grids, peers
 from experiments.benchmark import main as benchmark
+from experiments.benchmark import peers
 from experiments.benchmark.peers import GATES, PASSES, PEERS, Contender, Workload, engines, plain
 from experiments.benchmark.report import markdown
 from experiments.benchmark.results import Entry, Row, Timing, summarise
@@ -142,10 +142,8 @@ def test_options_are_checked(options, message):
 # What is measured ---------------------------------------------------------------------------------
 
 
-def workloads(name, **options):
-    grid = grids.GRIDS[name]
-    points = options.pop("points", ())
-    return grids.workloads(grid, sizes=grids.read_sizes(grid, points), **options)
+def workloads(grid, **options):
+    return benchmark.Config(grid=grid, **options).workloads()
 
 
 def test_grids():
@@ -167,8 +165,8 @@ def test_grids():
 
 
 def test_long_sequences_have_checkpoints_at_the_square_root_of_their_length():
-    grid = grids.GRIDS["memory"]
-    assert rnn.engines.Hoisted(checkpoint_every=100) in grids.usual_engines(grid, grid.sizes, 1.0)
+    titles = [contender.title for contender in benchmark.Config(grid="memory").contenders()]
+    assert "Hoisted(checkpoint_every=100)" in titles
 
 
 def test_operations_are_those_of_the_products():
