@@ -24,10 +24,12 @@ COMMANDS = (
     f"pronunciation {TWO} --hidden 16 --words 400",
     f"translation {TWO} --hidden 16 --pairs 4000 --merges 200",
     f"speech {TWO} --hidden 16 --layers 1 --batch 4 --longest 3 --letters 16",
-    "benchmark.parallel_in_time --quick",
-    "benchmark --grid tiny --rounds 2 --points 1 --cells lstm --nets one-layer",
-    "benchmark.from_flax --steps 2 --points",
-    "benchmark.cells_by_hand --time 4 --batch 2 --rounds 1",
+    "benchmark.parallel_in_time --cells min-gru --lengths 16 --unrolls 1 --rounds 1"
+    " --driven elman --scales 0.5 --driven-hidden 4 --driven-length 20",
+    "benchmark --grid tiny --points 1 --cells gru --nets one-layer --rounds 2 --matrix 64"
+    " --engines auto --peers scan torch",
+    "benchmark.from_flax --steps 2 --hidden-size 8 --points",
+    "benchmark.cells_by_hand --time 4 --batch 2 --rounds 1 --points 4 --cells BRC ConvLSTM(1D)",
 )
 
 

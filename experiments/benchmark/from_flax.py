@@ -146,11 +146,11 @@ def train(config: Config) -> tuple[dict[str, list[float]], Comparison]:
     rng = np.random.default_rng(config.seed)
     optimizer = optax.adam(config.learning_rate)
     example: dict[str, Any] = sums(rng, config.batch_size, config.digits)
-    steps, states = {}, {}
-    for name, RNN in (("flax", nn.RNN), ("ours", jaxrnn.linen.RNN)):
-        model = Adder(RNN, config.hidden_size)
-        params = model.init(jax.random.key(config.seed), **example)["params"]
-        steps[name], states[name] = make_step(model, optimizer), (params, optimizer.init(params))
+    models = {"flax": Adder(nn.RNN, config.hidden_size)}
+    params = jax.jit(models["flax"].init)(jax.random.key(config.seed), **example)["params"]
+    models["ours"] = Adder(jaxrnn.linen.RNN, config.hidden_size)
+    steps = {name: make_step(model, optimizer) for name, model in models.items()}
+    states = dict.fromkeys(steps, (params, optimizer.init(params)))
     losses: dict[str, list[float]] = {name: [] for name in steps}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(config.steps):

@@ -133,7 +133,9 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _best(row: Row, kind: str) -> str:
-    found = [(entry, which) for which in PASSES if (entry := row.best(which, (kind,)))]
+    found: list[tuple[Entry, Pass]] = [
+        (entry, which) for which in PASSES if (entry := row.best(which, (kind,)))
+    ]
     times = [digits(1e3 * entry.timings[which].median) for entry, which in found]
     names = dict.fromkeys(entry.title for entry, _ in found)
     return (" / ".join(times) or "–") + (

@@ -21,7 +21,7 @@ from tests.support.helpers import quick_jit
 def run(tmp_path_factory, defaults, quick_turns):
     console = Console(file=io.StringIO(), width=200)
     config = parallel_in_time.Config(
-        cells=("gru",),
+        cells=("elman",),
         lengths=(32,),
         unrolls=(4,),
         rounds=2,
@@ -42,7 +42,7 @@ def test_every_engine_is_timed_on_the_same_problem(run):
         titles = [entry.title for entry in row.entries]
         engines = ["Sequential(unroll=4)", "Hoisted(unroll=4)", "Newton", "Newton(quasi=True)"]
         assert titles == engines
-        assert "Associative" in row.refused and PEER in row.refused  # a GRU is not affine
+        assert "Associative" in row.refused and PEER in row.refused  # not affine
         assert row.iterations is not None and row.iterations < 32
         for entry in row.entries:
             # Exact Jacobians leave far less than the tolerance of 2e-6 a state. The approximate
@@ -65,7 +65,7 @@ def test_files_hold_the_measurements(run):
         got = [(e["title"], e["milliseconds"]) for e in copy["entries"]]
         assert got == [(e.title, e.milliseconds) for e in row.entries]
     assert [p["exponent"] for p in written["points"]] == [p.exponent for p in result.points]
-    assert "gru, 32×1×8×8" in printed and "times as fast" in printed
+    assert "elman, 32×1×8×8" in printed and "times as fast" in printed
     for name in ("times.png", "iterations.png"):
         assert (result.folder / name).read_bytes().startswith(b"\x89PNG")
 
@@ -183,14 +183,14 @@ def test_the_backward_pass_has_the_gradients_of_all_inputs(cell):
     np.testing.assert_allclose(product(gradients, directions), along, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("cell", "gates"), [(rnn.Elman(200), 1), (rnn.GRU(200), 3)])
+@pytest.mark.parametrize(("cell", "gates"), [(rnn.Elman(100), 1), (rnn.GRU(100), 3)])
 def test_scaled_kernels_have_the_spectral_radius(cell, gates):
     """Eigenvalues fill a disc evenly, so that their mean size is 2/3 of its radius. The largest
-    differs by some tenths, as few of 200 lie near the edge.
+    differs by some tenths, as few of 100 lie near the edge.
     """
     params = jax.eval_shape(lambda key: cell.init(key, 2), jax.random.key(0))
     kernel = parallel_in_time.scaled(params, 3.0, seed=0).recurrent_kernel
-    assert kernel.shape == params.recurrent_kernel.shape == (200, gates * 200)
+    assert kernel.shape == params.recurrent_kernel.shape == (100, gates * 100)
     for gate in np.split(np.asarray(kernel), gates, axis=1):
         sizes = np.abs(np.linalg.eigvals(gate))
         assert sizes.mean() == pytest.approx(2 / 3 * 3.0, rel=0.05)
