@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import tyro
 
 from experiments.benchmark.peers import GATES, PEERS, Contender, Workload, engines, installed, load
-from experiments.common import checks as _checks
-from experiments.common.choices import EngineName, make_engine
+from experiments.common.options import EngineName, check_at_least, check_positive, make_engine
 from jaxrnn.engines import Auto, CuDNN, Hoisted, Sequential
 
 NetName = Literal["one-layer", "three-layers", "bidirectional"]
@@ -112,8 +111,8 @@ class Config:
     """Folder for results.json, table.md and times.png. Default: runs/benchmark/<grid>."""
 
     def __post_init__(self):
-        _checks.at_least(1, self, "rounds")
-        _checks.positive(self, "seconds", "scale")
+        check_at_least(1, self, "rounds")
+        check_positive(self, "seconds", "scale")
         for name in self.peers:
             if name != "none" and not installed(name):
                 raise ValueError(f"peers has {name}, but {PEERS[name][1]} is not installed")

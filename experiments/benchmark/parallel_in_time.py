@@ -45,8 +45,7 @@ from experiments.benchmark.peers import PASSES, Pass, engines
 from experiments.benchmark.peers.scan_tree import ScanTree
 from experiments.benchmark.report import write_json
 from experiments.benchmark.timing import compile_program, difference, interleave, machine
-from experiments.common import checks as _checks
-from experiments.common.choices import CellName, make_cell
+from experiments.common.options import CellName, check_at_least, make_cell
 
 # Configuration ------------------------------------------------------------------------------------
 
