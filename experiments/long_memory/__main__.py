@@ -1,6 +1,13 @@
 """`python -m experiments.long_memory`."""
 
 from experiments.common.cli import command
-from experiments.long_memory import train
+from experiments.long_memory import suite, train
 
-command(train.main, train.Config, train.__doc__)
+
+def main(config: train.Config) -> train.Result:
+    """Runs one configuration, or the suite."""
+    return suite.main(config) if config.suite else train.main(config)
+
+
+if __name__ == "__main__":
+    command(main, train.Config, train.__doc__)

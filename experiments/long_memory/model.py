@@ -1,4 +1,4 @@
-"""The network that learns the tasks of long memory, and how each cell is started for them."""
+"""The network for the memory tasks, and the initialization of each cell for long memory."""
 
 import math
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from experiments.common.options import make_cell
 from experiments.long_memory.tasks import Batch
 from jaxrnn import initializers
 
-# What the papers advise to cells that shall remember for so many steps. The others start as always.
-_STARTS: dict[str, Callable[[int], dict[str, Any]]] = {
+# What the cells' papers recommend for a memory of so many steps.
+_LONG_MEMORY: dict[str, Callable[[int], dict[str, Any]]] = {
     "lstm": lambda steps: {"bias_init": initializers.Chrono(steps)},
     "peephole-lstm": lambda steps: {"bias_init": initializers.Chrono(steps)},
     "gru": lambda steps: {"bias_init": initializers.Chrono(steps, input_gate=None)},
@@ -30,12 +30,12 @@ _STARTS: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-def cell_for(name: str, hidden: int, remember: int | None) -> Any:
-    """The cell of a name; `remember` says for how many steps, where its paper says how."""
+def make_memory_cell(name: str, hidden: int, steps: int | None) -> Any:
+    """Makes a cell by name, initialized for a memory of so many steps if its paper says how."""
     cell = make_cell(name, hidden)
-    if remember is None or name not in _STARTS:
+    if steps is None or name not in _LONG_MEMORY:
         return cell
-    return type(cell)(hidden_size=hidden, **_STARTS[name](remember))
+    return type(cell)(hidden_size=hidden, **_LONG_MEMORY[name](steps))
 
 
 class Params(NamedTuple):
@@ -48,17 +48,17 @@ class Params(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """A cell and a linear read-out; a recurrence that is linear has a nonlinear layer around it.
+    """A cell and a linear output layer.
 
-    No product of two inputs, and no decision, comes out of a linear recurrence and linear layers.
-    In their papers such cells stand in blocks with nonlinear layers; here they get one of `width`
-    units before and one after, which see each step alone and remember nothing.
+    A linear recurrence with linear layers can neither multiply two inputs nor make a decision. In
+    their papers such cells are in blocks with nonlinear layers; here they get one before and one
+    after, which see each step alone.
 
     Args:
         cell: the cell.
-        outputs: numbers in an answer.
-        width: units of the nonlinear layers, where there are any.
-        engine: what runs the cell.
+        outputs: the size of the output.
+        width: the size of the nonlinear layers.
+        engine: the engine that runs the cell.
     """
 
     cell: Any
@@ -68,11 +68,11 @@ class Model:
 
     @property
     def linear(self) -> bool:
-        """Whether the cell's recurrence is linear in its state."""
+        """Whether the recurrence is linear in the state."""
         return rnn.is_affine(self.cell) or rnn.is_chunked(self.cell)
 
     def init(self, key: jax.Array, inputs: int) -> Params:
-        """Draws the parameters."""
+        """Initializes the parameters."""
         keys = jax.random.split(key, 3)
         encoded = self.width if self.linear else inputs
         return Params(
@@ -82,15 +82,15 @@ class Model:
         )
 
     def encode(self, params: Params, xs: jax.Array) -> jax.Array:
-        """What the cell sees of the inputs ``[time, rows, features]``."""
+        """The inputs of the cell, from the inputs `[time, rows, features]`."""
         encoded: Any = self._encoder.apply(params.encoder, xs) if self.linear else xs
         return encoded
 
     def apply(self, params: Params, xs: jax.Array) -> jax.Array:
-        """Answers ``[time, rows, outputs]``."""
+        """The outputs `[time, rows, outputs]`."""
         _, ys = rnn.unroll(self.cell, params.cell, self.encode(params, xs), engine=self.engine)
-        answers: Any = self._readout.apply(params.readout, ys)
-        return answers
+        outputs: Any = self._readout.apply(params.readout, ys)
+        return outputs
 
     @property
     def _encoder(self) -> nn.Module:
@@ -102,13 +102,15 @@ class Model:
         return nn.Sequential([*before, nn.Dense(self.outputs)])
 
 
-def losses(classes: int | None, answers: jax.Array, batch: Batch) -> jax.Array:
-    """The loss of each answer ``[time, rows]``: squared errors, or nats."""
+def mean_loss(classes: int | None, outputs: jax.Array, batch: Batch) -> jax.Array:
+    """The mean squared error, or cross-entropy in nats, over the steps with a target."""
     if classes is None:
-        return jnp.square(answers[..., 0] - batch.targets)
-    return optax.softmax_cross_entropy_with_integer_labels(answers, batch.targets)
+        losses = jnp.square(outputs[..., 0] - batch.targets)
+    else:
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
+    return weighted_mean(losses, batch.weights)
 
 
 def weighted_mean(values: Any, weights: Any) -> Any:
-    """The mean of the values that count."""
+    """The mean of the values, weighted."""
     return (values * weights).sum() / weights.sum()

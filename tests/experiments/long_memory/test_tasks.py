@@ -1,4 +1,4 @@
-"""The tasks of long memory: their answers, worked out again from their inputs by other means."""
+"""The memory tasks: their targets, computed from the inputs by other means."""
 
 import numpy as np
 import pytest
@@ -27,14 +27,14 @@ def tokens(batch):
 
 
 def constant_loss(batch):
-    """The least loss of a network that knows how often each class is right, and nothing else."""
+    """The least loss of a constant prediction."""
     asked = batch.targets[batch.weights > 0]
     share = np.bincount(asked) / len(asked)
     return -(share[share > 0] * np.log(share[share > 0])).sum()
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-def test_draws_depend_on_the_seed_alone_and_have_the_shapes_they_say(name):
+def test_batches_depend_on_the_seed_alone_and_have_the_documented_shapes(name):
     task = TASKS[name]()
     batch, again, other = draw(task), draw(task), draw(task, seed=1)
     for mine, same in zip(batch, again, strict=True):
@@ -58,7 +58,7 @@ def test_adding():
         assert first < 10 <= second
         assert batch.targets[-1, row] == pytest.approx(numbers[first, row] + numbers[second, row])
     assert (batch.weights[:-1] == 0).all() and (batch.weights[-1] == 1).all()
-    assert ((batch.targets[-1] - 1) ** 2).mean() == pytest.approx(Adding.guess, rel=0.1)
+    assert ((batch.targets[-1] - 1) ** 2).mean() == pytest.approx(Adding.chance, rel=0.1)
     assert numbers.min() >= 0 and numbers.max() <= 1
 
 
@@ -75,7 +75,7 @@ def test_copy():
     symbols = batch.targets[-10:]
     share = np.bincount(symbols.ravel())[1:] / symbols.size
     entropy = -(share * np.log(share)).sum()
-    assert task.guess == pytest.approx(10 * entropy / 35, rel=1e-3)
+    assert task.chance == pytest.approx(10 * entropy / 35, rel=1e-3)
 
 
 def test_selective_copy():
@@ -101,7 +101,7 @@ def test_temporal_order():
         assert 6 <= first < 12 and 30 <= second < 36
         assert batch.targets[-1, row] == classes[given[first, row], given[second, row]]
     assert (given[0] == 0).all() and (given[-1] == 1).all()
-    assert constant_loss(batch) == pytest.approx(TemporalOrder.guess, rel=0.02)
+    assert constant_loss(batch) == pytest.approx(TemporalOrder.chance, rel=0.02)
     assert draw(TemporalOrder(3)).inputs.shape[0] == 3
 
 
@@ -112,7 +112,7 @@ def test_parity():
         for t, bit in enumerate(bits):
             odd ^= bool(bit)
             assert batch.targets[t, row] == odd
-    assert constant_loss(batch) == pytest.approx(Parity.guess, rel=0.01)
+    assert constant_loss(batch) == pytest.approx(Parity.chance, rel=0.01)
 
 
 def test_counting():
@@ -134,33 +134,33 @@ def test_associative_recall():
         assert mark == 36 and len(set(letters)) == 5 and letters.max() < 26
         pairs = dict(zip(letters, digits, strict=True))
         assert batch.targets[-1, row] == pairs[asked]
-    assert constant_loss(batch) == pytest.approx(AssociativeRecall.guess, rel=0.02)
+    assert constant_loss(batch) == pytest.approx(AssociativeRecall.chance, rel=0.02)
     with pytest.raises(ValueError, match="length must be at most 26 for this task, got 27"):
         AssociativeRecall(27)
 
 
-# Beyond the length of training --------------------------------------------------------------------
+# Longer sequences --------------------------------------------------------------------------------
 
 
-def test_parity_beyond_counts_only_the_steps_after_the_trained_length():
-    def right_at_first(batch):  # and always wrong after the 8 steps of training
+def test_the_longer_accuracy_of_parity_counts_only_steps_beyond_the_trained_length():
+    def correct_at_first(batch):  # and always wrong after the 8 steps of training
         t = np.arange(len(batch.targets))[:, None]
         return np.where(t < 8, batch.targets, 1 - batch.targets)
 
-    assert Parity(8).beyond(right_at_first) == {"beyond": 0.0}
-    assert Parity(8).beyond(lambda batch: batch.targets) == {"beyond": 1.0}
-    guessed = Parity(8).beyond(lambda batch: np.zeros_like(batch.targets))["beyond"]
-    assert guessed == pytest.approx(0.5, abs=0.02)
+    assert Parity(8).longer_metrics(correct_at_first) == {"accuracy_longer": 0.0}
+    assert Parity(8).longer_metrics(lambda batch: batch.targets) == {"accuracy_longer": 1.0}
+    constant = Parity(8).longer_metrics(lambda batch: np.zeros_like(batch.targets))["accuracy_longer"]
+    assert constant == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("limit", [0, 3, 17, 24])
-def test_counting_beyond_is_the_n_up_to_which_every_string_is_right(limit):
+def test_counting_reports_the_n_up_to_which_every_string_is_correct(limit):
     def counts(batch):
         n = batch.weights.sum(0)
         return np.where(n <= limit, batch.targets, 0)
 
-    assert Counting(6).beyond(counts) == {"counts_to": limit}
+    assert Counting(6).longer_metrics(counts) == {"counts_to": limit}
 
 
-def test_other_tasks_ask_for_nothing_beyond():
-    assert Adding().beyond(lambda batch: batch.targets) == {}
+def test_other_tasks_have_no_metrics_on_longer_sequences():
+    assert Adding().longer_metrics(lambda batch: batch.targets) == {}
