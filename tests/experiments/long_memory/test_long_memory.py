@@ -36,7 +36,7 @@ def random_params(model, inputs, seed=0):
 
 
 def dense(params, x):
-    return x @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
+    return x @ params["kernel"] + params["bias"]
 
 
 def test_outputs_are_a_linear_function_of_the_states():
@@ -102,8 +102,8 @@ def test_cells_are_initialized_as_their_papers_recommend():
 
 @pytest.mark.parametrize(
     "task",
-    ["adding"]
-    + [pytest.param(t, marks=pytest.mark.thorough) for t in sorted(TASKS.keys() - {"adding"})],
+    ["parity"]
+    + [pytest.param(t, marks=pytest.mark.thorough) for t in sorted(TASKS.keys() - {"parity"})],
 )
 def test_two_steps_of_every_task(tmp_path, task):
     config = small(task=task, training=dict(out=tmp_path))
@@ -111,6 +111,8 @@ def test_two_steps_of_every_task(tmp_path, task):
     assert result.outcome.step == 2
     (metrics,) = result.metrics
     assert metrics["loss"] > 0 and np.isfinite(list(metrics.values())).all()
+    if task == "parity":
+        assert 0.2 < metrics["accuracy"] < 0.8 and 0.2 < metrics["accuracy_longer"] < 0.8
     assert json.loads((tmp_path / "test_metrics.json").read_text()) == [metrics]
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert len(Log(tmp_path / "metrics.jsonl").read()) >= 2
@@ -137,7 +139,6 @@ def test_lstm_learns_parity(tmp_path):
 
 
 def test_the_suite_is_one_table_of_all_rows_and_seeds(tmp_path, monkeypatch):
-    """One row is trained; the others are made of its files."""
     trained = suite.make_row("adding", "elman", False, 6, 4, 9, 1e-3)
     monkeypatch.setattr(suite, "ROWS", (trained,))
     config = train.Config(suite=True, suite_steps=2, training=Options(out=tmp_path))

@@ -149,7 +149,9 @@ def test_the_longer_accuracy_of_parity_counts_only_steps_beyond_the_trained_leng
 
     assert Parity(8).longer_metrics(correct_at_first) == {"accuracy_longer": 0.0}
     assert Parity(8).longer_metrics(lambda batch: batch.targets) == {"accuracy_longer": 1.0}
-    constant = Parity(8).longer_metrics(lambda batch: np.zeros_like(batch.targets))["accuracy_longer"]
+    constant = Parity(8).longer_metrics(lambda batch: np.zeros_like(batch.targets))[
+        "accuracy_longer"
+    ]
     assert constant == pytest.approx(0.5, abs=0.02)
 
 
