@@ -21,7 +21,7 @@ from rapidfuzz.distance import Levenshtein
 from rich.console import Console
 
 from experiments.common.data import dictionaries as _dictionaries
-from experiments.common.data.batching import Batches, Vocabulary
+from experiments.common.data.batching import Vocabulary, pair_batches
 from experiments.common.data.fetch import read_text
 from experiments.common.data.splits import digest
 from experiments.common.options import Options, identity, run_folder
@@ -120,18 +120,13 @@ class Metrics(NamedTuple):
 
 
 def pronounce(
-    config: Config,
-    dictionary: Dictionary,
-    model: Seq2Seq,
-    params: Params,
-    words: list[str],
-    width: int,
+    config: Config, dictionary: Dictionary, model: Seq2Seq, params: Params, width: int
 ) -> list[list[str]]:
-    """Predicts the phonemes of words by beam search."""
+    """Predicts the phonemes of the held-out words by beam search."""
     beams = decode_all(
         model,
         params,
-        [dictionary.letters.encode(word) for word in words],
+        [dictionary.letters.encode(word) for word in dictionary.test.words],
         batch_size=config.batch,
         bucket=4,
         max_length=lambda letters: letters + 8,  # a few words have more phonemes than letters
@@ -167,7 +162,7 @@ def main(config: Config) -> Result:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     dictionary = load_dictionary(config)
     model = make_seq2seq(config, len(dictionary.letters), len(dictionary.phonemes))
-    batches = Batches(*dictionary.encode(dictionary.train), config.batch, config.training.seed)
+    batches = pair_batches(*dictionary.encode(dictionary.train), config.batch, config.training.seed)
     task = make_task(
         f"letters to phonemes: {config.cell}, {config.attention} attention",
         model,
@@ -177,15 +172,14 @@ def main(config: Config) -> Result:
         loss_unit="nats per phoneme",
     )
     texts = "\n".join(f"{w} {p}" for part in dictionary[:3] for w, p in zip(*part, strict=True))
-    run = identity(
-        config,
-        reporting=("data", "width"),
-        dictionary=hashlib.sha256(texts.encode()).hexdigest(),
-    )
+    known = hashlib.sha256(texts.encode()).hexdigest()
+    run = identity(config, reporting=("data", "width"), dictionary=known)
     folder = run_folder(config.training, "pronunciation", run)
     train, valid, test = (f"{len(part.words):,}" for part in dictionary[:3])
-    console.print(f"{train} training, {valid} validation and {test} test words")
-    console.print(f"results are written to {folder}")
+    console.print(
+        f"{train} training, {valid} validation and {test} test words; "
+        f"results are written to {folder}"
+    )
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
     outcome = fit(
         task, params, (), options=config.training, folder=folder, identity=run, console=console
@@ -208,7 +202,7 @@ def report(
     """Decodes the held-out words, and reports error rates, errors and attention weights."""
     began, test = time.perf_counter(), dictionary.test
     greedy, beam = (
-        evaluate(test, pronounce(config, dictionary, model, outcome.params, test.words, width))
+        evaluate(test, pronounce(config, dictionary, model, outcome.params, width))
         for width in (1, config.width)
     )
     for name, metrics in (("greedy decoding", greedy), (f"beam search, {config.width}", beam)):
@@ -217,7 +211,12 @@ def report(
             f"PER {metrics.per:.2%}"
         )
     console.print(f"decoded in {time.perf_counter() - began:.1f} s")
-    shown = describe_errors(test, beam)
+    lines = [
+        f"  {word:16} {' '.join(phonemes):32} listed: {' '.join(listed[0])}"
+        for word, listed, phonemes in zip(*test, beam.outputs, strict=True)
+        if phonemes not in listed
+    ]
+    shown = "\n".join(["errors:", *lines[:: max(1, len(lines) // 12)][:12]])
     (folder / "mistakes.txt").write_text(shown, encoding="utf-8")
     console.print(shown)
     pairs = list(zip(test.words, beam.outputs, strict=True))
@@ -229,13 +228,3 @@ def report(
     title = "Attention weights over letters for each phoneme"
     plot_attention(folder / "attention.png", model, outcome.params, tokens, pairs, title)
     return Result(outcome, greedy, beam)
-
-
-def describe_errors(part: Part, metrics: Metrics, count: int = 12) -> str:
-    """A sample of wrong words, with a listed pronunciation."""
-    lines = [
-        f"  {word:16} {' '.join(phonemes):32} listed: {' '.join(listed[0])}"
-        for word, listed, phonemes in zip(*part, metrics.outputs, strict=True)
-        if phonemes not in listed
-    ]
-    return "\n".join(["errors:", *lines[:: max(1, len(lines) // count)][:count]])

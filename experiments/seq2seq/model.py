@@ -29,17 +29,8 @@ import numpy as np
 from flax import linen as nn
 
 import jaxrnn as rnn
-from experiments.common.data.batching import (
-    BEGIN,
-    END,
-    PAD,
-    UNKNOWN,
-    Chunk,
-    Pairs,
-    Size,
-    bucket_index,
-    bucketed_loss,
-)
+from experiments.common.data import batching
+from experiments.common.data.batching import BEGIN, END, PAD, UNKNOWN, Chunk, Pairs, Size
 from experiments.seq2seq.attention import DecoderOutput, Memory, copy_log_probs, cross_entropy
 from jaxrnn.decoding import Decoded, beam_search
 from jaxrnn.layers import Stack
@@ -257,8 +248,8 @@ class Seq2Seq:
             return total / count
 
         losses = [partial(cut_loss, size) for size in sizes]
-        index = bucket_index(sizes, lengths, jnp)
-        return bucketed_loss(index, losses, params, source, target, key)
+        index = batching.bucket_index(sizes, lengths, jnp)
+        return batching.bucketed_loss(index, losses, params, source, target, key)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -299,9 +290,5 @@ def attention_weights(model: Seq2Seq, params: Params, source: Array, tokens: Arr
     """Attention weights when the decoder is forced to `tokens`: `[length, batch, source]`."""
     decoder, state = model.encode(params, source)
     begin = jnp.full((1, *tokens.shape[1:]), BEGIN, tokens.dtype)
-
-    def step(state, token):
-        state, output = model.decoder.step(decoder, state, token)
-        return state, output.weights
-
-    return jax.lax.scan(step, state, jnp.concatenate([begin, tokens[:-1]]))[1]
+    _, outputs = rnn.unroll(model.decoder, decoder, jnp.concatenate([begin, tokens[:-1]]), state)
+    return outputs.weights

@@ -6,16 +6,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from experiments.common import options as _options
 from experiments.common.data.batching import Batches, Size, Tokens, chunks
-from experiments.common.options import (
-    CellName,
-    EngineName,
-    check_at_least,
-    check_one_of,
-    check_rate,
-    make_cell,
-    make_engine,
-)
+from experiments.common.options import CellName, EngineName, make_cell, make_engine
 from experiments.common.training import Task
 from experiments.seq2seq.attention import Additive, Multiplicative
 from experiments.seq2seq.model import Decoder, Params, Seq2Seq, beam_decode, mean_loss
@@ -50,9 +43,9 @@ class Seq2SeqConfig:
     """Beam width on the held-out data."""
 
     def __post_init__(self):
-        check_at_least(1, self, "layers", "hidden", "embed", "batch", "width")
-        check_rate(self, "dropout", "smoothing")
-        check_one_of(get_args(AttentionName), self, "attention")
+        _options.check_at_least(1, self, "layers", "hidden", "embed", "batch", "width")
+        _options.check_rate(self, "dropout", "smoothing")
+        _options.check_one_of(get_args(AttentionName), self, "attention")
 
 
 def make_seq2seq(
@@ -92,7 +85,7 @@ def make_task(
     loss_unit: str,
 ) -> Task:
     """Training on `batches`, validated on the sources and targets of `valid`."""
-    sizes, batch_size = batches.plan.sizes, batches.batch_size
+    sizes, batch_size = batches.sizes, batches.batch_size
     held_out = list(chunks(*valid, batch_size, sizes))
     return Task(
         name=name,

@@ -6,13 +6,11 @@ perturbation).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.common.data.batching import BatchPlan, Size, by_length
+from experiments.common.data.batching import Batches, Size, by_length
 from experiments.common.data.splits import digest, group_near_duplicates
 from experiments.speech.corpora import Utterance
 
@@ -201,32 +199,16 @@ def evaluation_batches(
     return batches
 
 
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """The training batch of every step, padded to the longest utterances.
+def training_batches(
+    features: Sequence[Sequence[np.ndarray]], labels: Sequence[Labels], batch_size: int, seed: int
+) -> Batches:
+    """Batches of utterances, from their features at each speed; a batch draws the speeds."""
 
-    Args:
-        features: of each utterance, at each speed; the speed is drawn for every batch.
-        labels: of each utterance.
-        batch_size, seed: see `BatchPlan`; a batch can be cut to one of its `sizes`.
-    """
+    def make(indices: np.ndarray, step: int, size: Size) -> Batch:
+        speeds = np.random.default_rng((seed, step, 1)).integers(0, len(features[0]), batch_size)
+        chosen = [features[i][speed] for i, speed in zip(indices, speeds, strict=True)]
+        return pad(chosen, [labels[i] for i in indices], size)
 
-    features: Sequence[Sequence[np.ndarray]]
-    labels: Sequence[Labels]
-    batch_size: int
-    seed: int
-
-    @cached_property
-    def plan(self) -> BatchPlan:
-        """Which utterances make which batch."""
-        frames = [max(map(len, speeds)) for speeds in self.features]
-        labels = [max(map(len, both)) for both in self.labels]
-        return BatchPlan(np.stack([frames, labels], axis=1), self.batch_size, self.seed)
-
-    def __call__(self, step: int) -> Batch:
-        """The batch of a step."""
-        indices = self.plan.indices(step)
-        random = np.random.default_rng((self.seed, step, 1))
-        speeds = random.integers(0, len(self.features[0]), self.batch_size)
-        features = [self.features[i][speed] for i, speed in zip(indices, speeds, strict=True)]
-        return pad(features, [self.labels[i] for i in indices], self.plan.sizes[-1])
+    frames = [max(map(len, speeds)) for speeds in features]
+    lengths = np.stack([frames, [max(map(len, both)) for both in labels]], axis=1)
+    return Batches(lengths, make, batch_size, seed)

@@ -23,25 +23,15 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from experiments.common import options as _options
 from experiments.common.cli import UserError
 from experiments.common.data import dictionaries as _dictionaries
 from experiments.common.data.splits import digest
-from experiments.common.options import (
-    CellName,
-    EngineName,
-    Options,
-    check_at_least,
-    check_not_negative,
-    check_rate,
-    identity,
-    make_cell,
-    make_engine,
-    run_folder,
-)
+from experiments.common.options import CellName, EngineName, Options, make_cell, make_engine
 from experiments.common.training import Outcome, Task, fit
 from experiments.speech import data, decode
 from experiments.speech.corpora import Utterance, load_asterisk, load_ljspeech
-from experiments.speech.data import Batches, Frontend, Labels, Parts, evaluation_batches
+from experiments.speech.data import Frontend, Labels, Parts, evaluation_batches
 from experiments.speech.model import Model, Params, log_probabilities, validation_loss
 from experiments.speech.plots import plot_alignment, plot_learning_curve
 from jaxrnn.decoding import LanguageModel
@@ -99,9 +89,9 @@ class Config:
     )
 
     def __post_init__(self):
-        check_at_least(1, self, "layers", "hidden", "bands", "stacked", "batch", "width")
-        check_rate(self, "dropout")
-        check_not_negative(self, "letters", "phonemes")
+        _options.check_at_least(1, self, "layers", "hidden", "bands", "stacked", "batch", "width")
+        _options.check_rate(self, "dropout")
+        _options.check_not_negative(self, "letters", "phonemes")
         if not self.amounts or not all(0 < amount <= 1 for amount in self.amounts):
             raise ValueError(f"amounts must be in (0, 1], got {self.amounts}")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
@@ -160,11 +150,11 @@ def make_task(
         Labels(data.encode_letters(each.text), data.encode_phonemes(each.text, phonemes))
         for each in train
     ]
-    batches = Batches(features, labels, config.batch, config.training.seed)
+    batches = data.training_batches(features, labels, config.batch, config.training.seed)
     held_out = evaluation_batches(frontend, valid, config.batch)
 
     def loss(params, carry, batch, key):
-        return model.bucketed_loss(params, batch, key, batches.plan.sizes), carry
+        return model.bucketed_loss(params, batch, key, batches.sizes), carry
 
     def validate(params):
         texts = decode.transcribe(decode.compute_emissions(model, params, held_out))
@@ -248,7 +238,9 @@ def report(
         f"CER {named}"
     )
     *_, best = systems.values()
-    shown = describe_samples(parts.test, best)
+    pairs = zip(parts.test, best, strict=True)
+    lines = [f"  {utterance.text}\n    model: {text}" for utterance, text in pairs]
+    shown = "\n".join(["held-out prompts:", *lines[:: max(1, len(lines) // 12)][:12]])
     (run.folder / "texts.txt").write_text(shown, encoding="utf-8")
     run.console.print(shown)
     example = min(parts.test, key=lambda each: (abs(len(each.text) - 45), each.text))
@@ -256,13 +248,6 @@ def report(
     log_probs = log_probabilities(model, params, batch)[: batch.lengths[0, 0], 0]
     plot_alignment(run.folder / "alignment.png", example, frontend, np.exp(log_probs))
     return metrics
-
-
-def describe_samples(utterances: Sequence[Utterance], texts: Sequence[str], count: int = 12) -> str:
-    """A sample of the held-out prompts, with their transcripts."""
-    pairs = zip(utterances, texts, strict=True)
-    lines = [f"  {utterance.text}\n    model: {text}" for utterance, text in pairs]
-    return "\n".join(["held-out prompts:", *lines[:: max(1, len(lines) // count)][:count]])
 
 
 def _minutes(utterances: Sequence[Utterance]) -> float:
@@ -286,8 +271,8 @@ def main(config: Config) -> Result:
     parts = load_parts(config)
     texts = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
     reporting = ("data", "width", "amounts", "letters", "english", "dictionary", "pronunciations")
-    same = identity(config, reporting=reporting, utterances=texts)
-    folder = run_folder(config.training, "speech", same)
+    same = _options.identity(config, reporting=reporting, utterances=texts)
+    folder = _options.run_folder(config.training, "speech", same)
     shares = [f"{len(part)} ({_minutes(part):.1f} minutes)" for part in parts]
     console.print(
         f"{shares[0]} training, {shares[1]} validation and {shares[2]} test utterances; "

@@ -22,7 +22,7 @@ import jax
 from rich.console import Console
 
 from experiments.common.data import dictionaries as _dictionaries
-from experiments.common.data.batching import Batches
+from experiments.common.data.batching import pair_batches
 from experiments.common.data.splits import digest
 from experiments.common.options import (
     Options,
@@ -35,7 +35,7 @@ from experiments.common.training import Outcome, Task, fit
 from experiments.seq2seq.model import Params, Seq2Seq
 from experiments.seq2seq.plots import plot_attention
 from experiments.seq2seq.task import Seq2SeqConfig, decode_all, make_seq2seq, make_task
-from experiments.translation.data import Glosses, Parts, Tokenizer, is_sentence, split
+from experiments.translation.data import Glosses, Pair, Parts, Tokenizer, is_sentence, split
 from experiments.translation.ibm_model1 import IBMModel1
 from experiments.translation.metrics import Metrics, evaluate, minimum_bayes_risk
 from experiments.translation.subwords import SPACE, join
@@ -102,12 +102,6 @@ def load_pairs(config: Config) -> Parts:
 # Training -----------------------------------------------------------------------------------------
 
 
-def make_model(config: Config, tokenizer: Tokenizer) -> Seq2Seq:
-    """The model that the configuration describes."""
-    sizes = len(tokenizer.source), len(tokenizer.target)
-    return make_seq2seq(config, *sizes, tokenizer.first_gloss, config.coverage)
-
-
 def make_translation_task(
     config: Config, parts: Parts, tokenizer: Tokenizer, model: Seq2Seq
 ) -> Task:
@@ -123,7 +117,7 @@ def make_translation_task(
     return make_task(
         f"translation: {config.cell}, {config.attention} attention",
         model,
-        Batches(sources, targets, config.batch, config.training.seed),
+        pair_batches(sources, targets, config.batch, config.training.seed),
         tokenizer.encode(parts.valid),
         unit="pairs",
         loss_unit="nats per subword",
@@ -135,14 +129,14 @@ def translate(
     tokenizer: Tokenizer,
     model: Seq2Seq,
     params: Params,
-    texts: list[str],
+    pairs: list[Pair],
     width: int,
 ) -> list[list[str]]:
-    """The beams of each text, best first."""
+    """The beams of each source, best first."""
     beams = decode_all(
         model,
         params,
-        tokenizer.encode([(text, "") for text in texts])[0],
+        tokenizer.encode(pairs)[0],
         batch_size=config.batch,
         bucket=10,
         max_length=lambda units: 2 * units,
@@ -173,7 +167,8 @@ def main(config: Config) -> Result:
     baseline = IBMModel1.fit(parts.train + parts.phrases + parts.words)
     glosses = Glosses.fit(parts, baseline) if config.gloss else None
     tokenizer = Tokenizer.fit(parts, config.merges, glosses)
-    model = make_model(config, tokenizer)
+    sizes = len(tokenizer.source), len(tokenizer.target)
+    model = make_seq2seq(config, *sizes, tokenizer.first_gloss, config.coverage)
     task = make_translation_task(config, parts, tokenizer, model)
     run = identity(config, reporting=("data", "width", "penalty"), texts=f"{digest(repr(parts)):x}")
     folder = run_folder(config.training, "translation", run)
@@ -193,7 +188,7 @@ def main(config: Config) -> Result:
         return Result(outcome)
     sources, references = map(list, zip(*parts.test, strict=True))
     greedy, beams = (
-        translate(config, tokenizer, model, outcome.params, sources, width)
+        translate(config, tokenizer, model, outcome.params, parts.test, width)
         for width in (1, config.width)
     )
     systems = {
@@ -222,7 +217,11 @@ def report(
             f"{len(references):,} held-out sentences, {name}: BLEU {bleu:.2f}, chrF {chrf:.2f}"
         )
     words, _, beam, _ = systems.values()
-    shown = describe_samples(sources, references, words, beam)
+    blocks = [
+        f"  {one}\n    reference:    {two}\n    word by word: {three}\n    this model:   {four}"
+        for one, two, three, four in zip(sources, references, words, beam, strict=True)
+    ]
+    shown = "\n".join(["samples:", *blocks[:: max(1, len(blocks) // 10)][:10]])
     (folder / "samples.txt").write_text(shown, encoding="utf-8")
     console.print(shown)
     order = sorted(range(len(sources)), key=lambda i: (abs(len(sources[i].split()) - 8), i))[:4]
@@ -236,21 +235,3 @@ def report(
     path = folder / "attention.png"
     plot_attention(path, model, outcome.params, tokenizer.encode(pairs), symbols, title)
     return Result(outcome, *results)
-
-
-def describe_samples(
-    sources: list[str],
-    references: list[str],
-    baseline: list[str],
-    hypotheses: list[str],
-    count: int = 10,
-) -> str:
-    """A sample of translations, with the reference and the baseline."""
-    blocks = [
-        f"  {source}\n    reference:    {reference}\n    word by word: {word_by_word}\n"
-        f"    this model:   {hypothesis}"
-        for source, reference, word_by_word, hypothesis in zip(
-            sources, references, baseline, hypotheses, strict=True
-        )
-    ]
-    return "\n".join(["samples:", *blocks[:: max(1, len(blocks) // count)][:count]])

@@ -4,6 +4,7 @@ Every training batch has the shape of the longest pairs, so that one step is com
 `bucketed_loss` cuts the batch to the smallest of a few sizes that holds it.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -47,12 +48,8 @@ class Vocabulary:
 
     def decode(self, tokens: Iterable[int]) -> list[str]:
         """The symbols of token ids, up to the first end."""
-        symbols = []
-        for token in tokens:
-            if token == END:
-                break
-            symbols.append(self.symbols[token - UNKNOWN - 1] if token > UNKNOWN else "<?>")
-        return symbols
+        known = itertools.takewhile(lambda token: token != END, tokens)
+        return [self.symbols[i - UNKNOWN - 1] if i > UNKNOWN else "<?>" for i in known]
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -99,18 +96,26 @@ def pad(sources: Tokens, targets: Tokens, size: Size) -> Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchPlan:
-    """Which examples make a batch: always examples of similar length, reshuffled every epoch.
+class Batches:
+    """The training batch of every step: examples of similar length, reshuffled every epoch.
+
+    All are padded to the longest examples; the loss can cut a batch to one of the `sizes`.
 
     Args:
         lengths: of both sides of each example, `[examples, 2]`.
+        make: `(indices, step, size) -> batch`, padded to a size.
         batch_size: examples of a batch.
         seed: seed of the order.
     """
 
     lengths: np.ndarray
+    make: Callable[[np.ndarray, int, Size], PyTree]
     batch_size: int
     seed: int
+
+    def __call__(self, step: int) -> PyTree:
+        """The batch of a step."""
+        return self.make(self.indices(step), step, self.sizes[-1])
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
@@ -151,31 +156,13 @@ class BatchPlan:
         return batches
 
 
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """The training batch of every step, padded to the size of the longest pairs.
+def pair_batches(sources: Tokens, targets: Tokens, batch_size: int, seed: int) -> Batches:
+    """The training batches of pairs of token ids."""
 
-    Args:
-        sources: token ids of each source.
-        targets: token ids of each target.
-        batch_size, seed: see `BatchPlan`; a batch can be cut to one of its `sizes`.
-    """
+    def make(indices: np.ndarray, step: int, size: Size) -> Pairs:
+        return pad([sources[i] for i in indices], [targets[i] for i in indices], size)
 
-    sources: Tokens
-    targets: Tokens
-    batch_size: int
-    seed: int
-
-    @cached_property
-    def plan(self) -> BatchPlan:
-        """Which pairs make which batch."""
-        return BatchPlan(_lengths(self.sources, self.targets), self.batch_size, self.seed)
-
-    def __call__(self, step: int) -> Pairs:
-        """The batch of a step."""
-        indices = self.plan.indices(step)
-        sources, targets = ([side[i] for i in indices] for side in (self.sources, self.targets))
-        return pad(sources, targets, self.plan.sizes[-1])
+    return Batches(_lengths(sources, targets), make, batch_size, seed)
 
 
 class Chunk(NamedTuple):

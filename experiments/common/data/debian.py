@@ -7,36 +7,18 @@ Neither needs root, and neither runs code of the package.
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.common.data import fetch as _fetch
-from experiments.common.data.fetch import FetchError
+from experiments.common.data.fetch import FetchError, Package
 
 
 @dataclass(frozen=True)
-class DebianPackage:
-    """A published package for all architectures.
+class DebianPackage(Package):
+    """A Debian package for all architectures."""
 
-    Args:
-        name: the package's name.
-        version: its exact version.
-        sha256: the SHA-256 of the file, in hexadecimal.
-        content: what an experiment uses it for, for error messages.
-        license: the license of that content.
-    """
-
-    name: str
-    version: str
-    sha256: str
-    content: str
-    license: str
-
-    @property
-    def requirement(self) -> str:
-        """The pinned version, in the syntax of apt-get."""
-        return f"{self.name}={self.version}"
+    separator = "="
 
     @property
     def filename(self) -> str:
@@ -59,7 +41,10 @@ def fetch_package(package: DebianPackage, *, option: str, package_file: Path | N
     folder = _fetch.cache_folder() / f"{package.name}-{package.sha256[:16]}"
     if folder.is_dir() and package_file is None:
         return folder
-    remedy = _remedy(package, option)
+    remedy = (
+        f"Or run `apt-get download {package.requirement}` on a machine with Debian or Ubuntu and "
+        f"network access, copy the file {package.filename} here, and pass its path to {option}."
+    )
     if package_file is not None:
         _fetch.check(package, package_file, remedy)
     elif shutil.which("apt-get") is None:
@@ -75,38 +60,31 @@ def fetch_package(package: DebianPackage, *, option: str, package_file: Path | N
             f"another machine with `dpkg-deb -x {package.filename} {folder.name}`, and copy the "
             f"folder to {folder}"
         )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as work:
-            if package_file is None:
-                package_file = _download(package, Path(work), remedy)
-                _fetch.check(package, package_file, remedy)
-            unpacked = Path(work) / "unpacked"
-            done = _run(["dpkg-deb", "-x", str(package_file.absolute()), str(unpacked)], work)
-            if done.returncode != 0:
-                raise FetchError(f"dpkg-deb could not unpack {package_file}: {_reason(done)}")
-            try:
-                os.replace(unpacked, folder)
-            except OSError:
-                if not folder.is_dir():  # else another process created it first
-                    raise
-    except OSError as error:
-        raise FetchError(
-            f"cannot write {package.requirement} to the cache folder {folder.parent}: "
-            f"{error.strerror}. Set {_fetch.CACHE_VARIABLE} to a writable folder."
-        ) from error
+    with _fetch.temporary_folder(package) as work:
+        if package_file is None:
+            package_file = _download(package, work, remedy)
+            _fetch.check(package, package_file, remedy)
+        unpacked = Path(work) / "unpacked"
+        done = _run(["dpkg-deb", "-x", str(package_file.absolute()), str(unpacked)], work)
+        if done.returncode != 0:
+            raise FetchError(f"dpkg-deb could not unpack {package_file}: {_reason(done)}")
+        try:
+            os.replace(unpacked, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process created it first
+                raise
     return folder
 
 
-def _download(package: DebianPackage, folder: Path, remedy: str) -> Path:
-    done = _run(["apt-get", "-q", "download", package.requirement], str(folder))
+def _download(package: DebianPackage, folder: str, remedy: str) -> Path:
+    done = _run(["apt-get", "-q", "download", package.requirement], folder)
     if done.returncode != 0:
         raise FetchError(
             f"apt-get could not download {package.requirement} ({package.content}): "
             f"{_reason(done)}. Check the network connection, or run `apt-get update` first. "
             f"{remedy}"
         )
-    return next(folder.glob("*.deb"))
+    return next(Path(folder).glob("*.deb"))
 
 
 def _run(command: list[str], folder: str) -> subprocess.CompletedProcess:
@@ -118,10 +96,3 @@ def _reason(done: subprocess.CompletedProcess) -> str:
         line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb: error"))
     ]
     return lines[-1] if lines else f"exit status {done.returncode}"
-
-
-def _remedy(package: DebianPackage, option: str) -> str:
-    return (
-        f"Or run `apt-get download {package.requirement}` on a machine with Debian or Ubuntu and "
-        f"network access, copy the file {package.filename} here, and pass its path to {option}."
-    )

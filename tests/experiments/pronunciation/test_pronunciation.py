@@ -61,7 +61,7 @@ def test_pronunciation_runs_two_steps_and_reports(tmp_path, monkeypatch, capsys)
     assert [line["step"] for line in lines if "validation_loss" in line] == [0, 1, 2]
     again = pronunciation.main(small)  # training is finished: only the report is repeated
     assert again.greedy.outputs == result.greedy.outputs
-    assert "goes on from step 2" in capsys.readouterr().out
+    assert "resumes from step 2" in capsys.readouterr().out
 
 
 def test_damaged_dictionaries_are_named(tmp_path):

@@ -5,7 +5,6 @@ import pytest
 
 from experiments.speech.data import (
     PHONEMES,
-    Batches,
     Frontend,
     Labels,
     change_speed,
@@ -17,6 +16,7 @@ from experiments.speech.data import (
     split,
     stack_frames,
     subset,
+    training_batches,
 )
 from tests.support.utterances import utterances
 
@@ -99,9 +99,9 @@ def test_an_epoch_contains_every_utterance_and_speeds_vary():
     every, frontend = utterances(20), Frontend(4, 2)
     features = [[frontend.features(u, speed) for speed in (0.9, 1.1)] for u in every]
     labels = [Labels(encode_letters(u.text), [len(u.text), 3]) for u in every]
-    batches = Batches(features, labels, batch_size=7, seed=1)
+    batches = training_batches(features, labels, batch_size=7, seed=1)
     seen, speeds = set(), set()
-    for step in range(batches.plan.epoch_steps):
+    for step in range(batches.epoch_steps):
         batch = batches(step)
         for row in range(7):
             n = int(batch.lengths[0, row])

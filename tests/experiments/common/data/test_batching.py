@@ -10,12 +10,12 @@ from experiments.common.data.batching import (
     END,
     PAD,
     UNKNOWN,
-    Batches,
     Size,
     Vocabulary,
     bucketed_loss,
     chunks,
     pad,
+    pair_batches,
 )
 
 # Numbers ------------------------------------------------------------------------------------------
@@ -49,10 +49,10 @@ def read(batch):
 def test_an_epoch_contains_every_pair_and_few_repeats():
     sources, targets = random_pairs()
     pairs = {(tuple(x), tuple(y)) for x, y in zip(sources, targets, strict=True)}
-    batches = Batches(sources, targets, batch_size=5, seed=3)
-    assert batches.plan.sizes[-1] == (11, 11) and len(batches.plan.sizes) > 1
+    batches = pair_batches(sources, targets, batch_size=5, seed=3)
+    assert batches.sizes[-1] == (11, 11) and len(batches.sizes) > 1
     orders = []
-    steps = batches.plan.epoch_steps
+    steps = batches.epoch_steps
     for epoch in range(2):
         seen = [read(batches(epoch * steps + i)) for i in range(steps)]
         orders.append(seen)
@@ -60,22 +60,22 @@ def test_an_epoch_contains_every_pair_and_few_repeats():
         assert sum(map(len, seen)) < len(pairs) + 5 * 5
         for rows in seen:  # alike in length
             lengths = [[len(side) for side in pair] for pair in rows]
-            fits = (np.array(lengths)[:, None] <= np.array(batches.plan.sizes)).all(2)
+            fits = (np.array(lengths)[:, None] <= np.array(batches.sizes)).all(2)
             assert len(set(fits.argmax(1))) == 1 and fits.any(1).all()
     assert orders[0] != orders[1]
-    again = Batches(sources, targets, batch_size=5, seed=3)
+    again = pair_batches(sources, targets, batch_size=5, seed=3)
     np.testing.assert_array_equal(again(7).source, batches(7).source)
 
 
 def test_shares_that_end_at_the_same_length_have_one_size():
-    batches = Batches([[4], [4, 5], [4, 5], [5, 5]], [[4]] * 4, batch_size=2, seed=0)
-    assert batches.plan.sizes == ((2, 1),)
-    batches = Batches([[4], [5], [4, 5], [5] * 9], [[4]] * 4, batch_size=2, seed=0)
-    assert batches.plan.sizes == ((1, 1), (2, 1), (9, 1))
+    batches = pair_batches([[4], [4, 5], [4, 5], [5, 5]], [[4]] * 4, batch_size=2, seed=0)
+    assert batches.sizes == ((2, 1),)
+    batches = pair_batches([[4], [5], [4, 5], [5] * 9], [[4]] * 4, batch_size=2, seed=0)
+    assert batches.sizes == ((1, 1), (2, 1), (9, 1))
 
 
 def test_a_few_pairs_fill_a_batch_by_repeats():
-    batches = Batches([[4], [5]], [[6], [7, 8]], batch_size=4, seed=0)
+    batches = pair_batches([[4], [5]], [[6], [7, 8]], batch_size=4, seed=0)
     assert sorted(set(read(batches(0)) + read(batches(1)))) == [((4,), (6,)), ((5,), (7, 8))]
 
 
