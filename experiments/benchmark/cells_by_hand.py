@@ -128,7 +128,7 @@ def main(config: Config, console: Console | None = None) -> list[Line]:
         for name in config.cells or known
         for which in PASSES
     ]
-    on = machine(("jax", "jaxlib", "numpy"))
+    on = machine()
     table = report.make_table(
         ["kind", "cell", "pass", "by hand, ms", "Hoisted, ms", "Hoisted / by hand"],
         [

@@ -30,7 +30,7 @@ from rich.console import Console
 import jaxrnn as rnn
 from experiments.benchmark import report
 from experiments.benchmark.grids import Config
-from experiments.benchmark.peers import PASSES, PEERS, Contender, Pass, Workload, engines
+from experiments.benchmark.peers import PASSES, Contender, Pass, Workload, engines
 from experiments.benchmark.results import Entry, Line, Row, Timing, summarise
 from experiments.benchmark.timing import difference, interleave, machine, matrix_product
 
@@ -125,22 +125,13 @@ def check(
 def main(config: Config, console: Console | None = None) -> Result:
     """Times all workloads and prints each table when it is complete.
 
-    Args:
-        config: what to time.
-        console: where to print.
-
-    Returns:
-        All times, the summary, and the folder of the files.
-
     Raises:
         ArithmeticError: a result is not finite, or an engine's differs from that of `Sequential`.
     """
     console = console or Console(width=150)
     folder = config.out or Path("runs") / "benchmark" / config.grid
     folder.mkdir(parents=True, exist_ok=True)
-    described = machine(
-        ["jaxlib", "numpy", *dict.fromkeys(package for _, package in PEERS.values())]
-    )
+    described = machine()
     described["config"] = dataclasses.asdict(config) | {"out": str(folder)}
     contenders = config.contenders()
     rows, lines = [], []

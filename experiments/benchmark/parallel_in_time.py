@@ -299,7 +299,7 @@ def main(config: Config, console: Console | None = None) -> Result:
     console = console or Console(highlight=False)
     config = config.shortened()
     config.out.mkdir(parents=True, exist_ok=True)
-    described = machine(("jax", "jaxlib", "numpy"))
+    described = machine()
     rows, points = [], []
 
     def write():

@@ -98,17 +98,9 @@ def _cells(row: Row, entry: Entry, which: Pass) -> list[str]:
 def summary_table(lines: Sequence[Line]) -> Table:
     """The lines of the summary."""
     return make_table(
-        ["engine", "pass", "quantity", "least at", "mean", "least", "rows"],
+        ["engine", "pass", "quantity", "minimum at", "mean", "minimum", "rows"],
         [
-            [
-                line.engine,
-                line.which,
-                line.what,
-                line.where,
-                f"{line.value:.2f}",
-                "" if line.least is None else f"{line.least:.2f}",
-                str(line.rows),
-            ]
+            [*line[:4], f"{line.value:.2f}", f"{line.least or line.value:.2f}", str(line.rows)]
             for line in lines
         ],
         text=4,
@@ -133,14 +125,11 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _best(row: Row, kind: str) -> str:
-    found: list[tuple[Entry, Pass]] = [
-        (entry, which) for which in PASSES if (entry := row.best(which, (kind,)))
-    ]
-    times = [digits(1e3 * entry.timings[which].median) for entry, which in found]
-    names = dict.fromkeys(entry.title for entry, _ in found)
-    return (" / ".join(times) or "–") + (
-        f" ({', '.join(names)})" if kind == "jax" and names else ""
-    )
+    found = [entry for which in PASSES if (entry := row.best(which, (kind,)))]
+    pairs = zip(found, PASSES, strict=False)  # all passes or none
+    times = " / ".join(digits(1e3 * entry.timings[which].median) for entry, which in pairs)
+    names = ", ".join(dict.fromkeys(entry.title for entry in found))
+    return (f"{times} ({names})" if kind == "jax" else times) if found else "–"
 
 
 def _engine(row: Row, entry: Entry | None) -> str:

@@ -87,9 +87,9 @@ class Line(NamedTuple):
     engine: str
     which: Pass
     what: str
+    where: str  # the workload with the minimum
     value: float  # the geometric mean over all rows
     least: float | None  # the minimum over all rows
-    where: str  # the workload with that minimum
     rows: int
 
 
@@ -121,13 +121,12 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
                 if ratios:
                     where = min(ratios, key=ratios.__getitem__)
                     mean = statistics.geometric_mean(ratios.values())
-                    lines.append(Line(title, which, what, mean, ratios[where], where, len(ratios)))
+                    lines.append(Line(title, which, what, where, mean, ratios[where], len(ratios)))
             row, entry = max(own, key=lambda pair, which=which: pair[0].workload.operations(which))
-            share = entry.timings[which].share
-            what, name = "of the matrix rate", row.workload.name
-            lines.append(Line(title, which, what, share, None, name, 1))
-        for name, what, value in _relative_to_sequential(own):
-            lines.append(Line(title, "forward+backward", what, value, None, name, 1))
+            what, share = "of the matrix rate", entry.timings[which].share
+            lines.append(Line(title, which, what, row.workload.name, share, None, 1))
+        for what, where, value in _relative_to_sequential(own):
+            lines.append(Line(title, "forward+backward", what, where, value, None, 1))
     return lines
 
 
@@ -140,11 +139,11 @@ def _relative_to_sequential(
         if not row.workload.final_only or plain is None or plain is entry:
             continue
         mine, other = (e.timings["forward+backward"] for e in (entry, plain))
-        yield name, "× the time of Sequential", paired_ratio(mine.samples, other.samples)
+        yield "× the time of Sequential", name, paired_ratio(mine.samples, other.samples)
         if mine.temporary_bytes and other.temporary_bytes:
-            yield name, "× less temporary memory", other.temporary_bytes / mine.temporary_bytes
+            yield "× less temporary memory", name, other.temporary_bytes / mine.temporary_bytes
         if mine.compile_seconds and other.compile_seconds:
             first = first or mine.compile_seconds
             ratio = mine.compile_seconds / other.compile_seconds
-            yield name, "× the compile time of Sequential", ratio
-            yield name, "× its compile time in the first row", mine.compile_seconds / first
+            yield "× the compile time of Sequential", name, ratio
+            yield "× its compile time in the first row", name, mine.compile_seconds / first

@@ -28,6 +28,8 @@ LONG = 0.25
 """Calls that take at least this many seconds are not warmed up before they are timed."""
 FEWEST = 5
 """Rounds that are completed even after the time limit."""
+PACKAGES = ("jax", "jaxlib", "numpy", "torch", "flax", "dm-haiku", "equinox", "keras")
+"""The packages whose versions are recorded."""
 
 
 class Program(NamedTuple):
@@ -181,10 +183,10 @@ def difference(values: Sequence[Any], wanted: Sequence[Any], least: float = 1e-3
     return float(np.max(errors))
 
 
-def machine(packages: Sequence[str]) -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """What the times depend on besides the code: device, threads, versions, flags, command."""
     versions = {"python": platform.python_version()}
-    for package in packages:
+    for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     prefixes = ("XLA_", "JAX_", "OMP_", "MKL_", "KMP_", "ONEDNN_")
