@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from rich.console import Console
 
 from experiments.autoencode.data import Weeks, make_weeks, mean_week, reconstruct_pca
 from experiments.autoencode.report import Metrics, evaluate, format_table, plot_weeks
@@ -36,12 +35,10 @@ from experiments.common.options import (
     EngineName,
     Options,
     check_at_least,
-    identity,
     make_cell,
     make_engine,
-    run_folder,
 )
-from experiments.common.seeds import fit_seeds, one_seed
+from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Recurrent
 
@@ -191,52 +188,36 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
     series = load_series("electricity", config.data, config.target)
     weeks, model = make_weeks(series, config.test), make_model(config)
     mean = mean_week(weeks)
     deviations = weeks._replace(values=weeks.values - mean)
     digest = hashlib.sha256(series.values.tobytes()).hexdigest()
-    same = identity(config, reporting=("data",), series_digest=digest)
-    folder = run_folder(config.training, "autoencode", same)
-    console.print(
+    run = Run("autoencode", config, reporting=("data",), series_digest=digest)
+    run.console.print(
         f"{series.name}: {weeks.train.sum()} weeks for training, {weeks.valid.sum()} for "
-        f"validation, {weeks.test.sum()} held out; output folder {folder}"
+        f"validation, {weeks.test.sum()} held out; output folder {run.folder}"
     )
-    outcome = fit_seeds(
-        make_task(config, deviations, model),
-        lambda key: model.init(key, weeks.calendar.shape[-1]),
-        lambda params: (),
-        seeds=range(config.training.seed, config.training.seed + config.seeds),
-        options=config.training,
-        folder=folder,
-        identity=same,
-        console=console,
-    )
-    console.print(
-        f"{outcome.step} steps in {outcome.seconds:.1f} s of training; best validation at step "
-        f"{outcome.best['step']}: {outcome.best['loss']:.4f}"
+    outcome = run.fit(
+        make_task(config, deviations, model), lambda key: model.init(key, weeks.calendar.shape[-1])
     )
     if outcome.signal is not None:
-        console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return Result(outcome, {})
-    networks = [
-        reconstruct(model, one_seed(outcome.params, seed), deviations.values, weeks.calendar)
-        for seed in range(config.seeds)
-    ]
+    codes, networks = [], []
+    for seed in range(config.seeds):
+        params = one_seed(outcome.params, seed)
+        code, values = reconstruct(model, params, deviations.values, weeks.calendar)
+        codes.append(np.array(code))
+        networks.append(mean + np.array(values))
     methods = {
         "mean week": [mean],
         f"{config.code} principal components": [reconstruct_pca(weeks, config.code)],
-        f"network ({config.cell})": [mean + np.array(values) for _, values in networks],
+        f"network ({config.cell})": networks,
     }
     metrics = {
         name: [evaluate(series, weeks, values) for values in seeds]
         for name, seeds in methods.items()
     }
-    table = format_table(series, metrics)
-    console.print(table)
-    (folder / "test_metrics.txt").write_text(table + "\n", encoding="utf-8")
-    codes, values = np.array(networks[0][0]), mean + np.array(networks[0][1])
-    plot_weeks(folder / "weeks.png", series, weeks, codes, values)
-    console.print(f"plot of codes and weeks: {folder / 'weeks.png'}")
+    run.write("test_metrics.txt", format_table(series, metrics))
+    plot_weeks(run.folder / "weeks.png", series, weeks, codes[0], networks[0])
     return Result(outcome, metrics)

@@ -256,13 +256,7 @@ def main(config: Config) -> Result:
     outcome = fit(
         task, params, carry, options=config.training, folder=folder, identity=same, console=console
     )
-    console.print(
-        f"{outcome.step} steps in {outcome.seconds:.1f} s of training; best validation at step "
-        f"{outcome.best['step']}: {outcome.best['loss']:.4f} nats, "
-        f"{outcome.best['bits']:.4f} bits per character"
-    )
     if outcome.signal is not None:
-        console.print(f"stopped by {outcome.signal.name}; the same command resumes")
         return Result(outcome, [])
     key = jax.random.fold_in(jax.random.key(config.training.seed), 1)  # 0 drew the parameters
     samples = sample(model, outcome.params, corpus, key, config.temperatures, config.sample)

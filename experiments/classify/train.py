@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from rich.console import Console
 
 import jaxrnn as rnn
 from experiments.classify.data import (
@@ -48,12 +47,10 @@ from experiments.common.options import (
     check_at_least,
     check_not_negative,
     check_rate,
-    identity,
     make_cell,
     make_engine,
-    run_folder,
 )
-from experiments.common.seeds import fit_seeds, one_seed
+from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 
 
@@ -276,43 +273,32 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
     data = load(config)
     model = make_model(config, data)
-    same = identity(config, reporting=("path",))
-    folder = run_folder(config.training, "classify", same)
-    console.print(
+    run = Run("classify", config, reporting=("path",))
+    run.console.print(
         f"{len(data.train.labels)} training sequences, {len(data.test.labels)} test sequences, "
-        f"{len(data.classes)} classes; output folder {folder}"
+        f"{len(data.classes)} classes; output folder {run.folder}"
     )
-    seeds = range(config.training.seed, config.training.seed + config.seeds)
-    channels, runs, metrics, outcome = data.train.sequences[0].shape[-1], [], [], None
+    channels, found, metrics, outcome = data.train.sequences[0].shape[-1], [], [], None
     for fold in range(max(1, config.folds)):
         train, held_out = split(config, data, fold)
-        outcome = fit_seeds(
-            make_task(config, model, train),
-            lambda key: model.init(key, channels),
-            lambda params: (),
-            seeds=seeds,
-            options=config.training,
-            folder=folder / f"fold-{fold}" if config.folds else folder,
-            identity=same | {"fold": fold},
-            console=console,
-        )
+        part = f"fold-{fold}" if config.folds else ""
+        task = make_task(config, model, train)
+        outcome = run.fit(task, lambda key: model.init(key, channels), part, fold=fold)
         if outcome.signal is not None:
-            console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
             return Result(outcome, tuple(metrics))
-        for index, seed in enumerate(seeds):
+        for index, seed in enumerate(run.seeds):
             predictions, values = evaluate(model, one_seed(outcome.params, index), held_out)
-            runs.append(predictions)
+            found.append(predictions)
             metrics.append(values | {"seed": seed, "fold": fold})
-            console.print(
-                f"seed {seed}{f', fold {fold}' if config.folds else ''}: accuracy "
-                f"{values['accuracy']:.2%} of {len(held_out.labels)}, loss {values['loss']:.4f}"
+            run.console.print(
+                f"seed {seed}, {part or 'test'}: accuracy {values['accuracy']:.2%} of "
+                f"{len(held_out.labels)}, loss {values['loss']:.4f}"
             )
     assert outcome is not None
-    (folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
+    (run.folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
     part = "cross-validation" if config.folds else "test"
-    console.print(summarize(runs, part))
-    plot_confusion(folder / "confusion.png", runs, data.classes, config.data, part)
+    run.console.print(summarize(found, part))
+    plot_confusion(run.folder / "confusion.png", found, data.classes, config.data, part)
     return Result(outcome, tuple(metrics))

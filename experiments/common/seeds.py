@@ -6,7 +6,7 @@ over seeds. Checkpoints, metrics and resuming work as in `fit`.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,50 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.common.options import Options
+from experiments.common.options import Options, identity, run_folder
 from experiments.common.training import Outcome, Task, fit
 
 PyTree = Any
+
+
+class Run:
+    """The output folder, the identity, the console and the seeds of a run.
+
+    Args:
+        experiment: the name of the experiment.
+        config: its configuration, with the fields `training` and `seeds`.
+        reporting: the fields that change only what is reported.
+        **more: what else decides the result, such as a digest of the data.
+    """
+
+    def __init__(
+        self, experiment: str, config: Any, *, reporting: Collection[str] = (), **more: Any
+    ):
+        self.options = config.training
+        self.identity = identity(config, reporting=reporting, **more)
+        self.folder = run_folder(config.training, experiment, self.identity)
+        self.console = Console(soft_wrap=True, highlight=False, markup=False)
+        self.seeds = range(config.training.seed, config.training.seed + config.seeds)
+
+    def fit(
+        self, task: Task, init: Callable[[jax.Array], PyTree], part: str = "", **more: Any
+    ) -> Outcome:
+        """Trains all seeds by `fit_seeds`, in a subfolder for one of several parts."""
+        return fit_seeds(
+            task,
+            init,
+            lambda params: (),
+            seeds=self.seeds,
+            options=self.options,
+            folder=self.folder / part,
+            identity=self.identity | more,
+            console=self.console,
+        )
+
+    def write(self, name: str, text: str) -> None:
+        """Prints a report and writes it to a file."""
+        self.console.print(text)
+        (self.folder / name).write_text(text + "\n", encoding="utf-8")
 
 
 def fit_seeds(
@@ -63,8 +103,8 @@ def fit_seeds(
         units=task.units * len(seeds),
         carry_axes=jax.tree.map(lambda axis: axis + 1, task.carry_axes),
     )
-    identity = {**identity, "seed": list(seeds)}
-    settings = dict(options=options, folder=folder, identity=identity, console=console)
+    own = {**identity, "seed": list(seeds)}
+    settings = dict(options=options, folder=folder, identity=own, console=console)
     return fit(task, params, jax.vmap(carry)(params), seeds=seeds, **settings)
 
 

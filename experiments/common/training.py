@@ -272,6 +272,13 @@ class _Run:
                 seconds = self._seconds()
                 lines, name = self.log.read(), self.task.name
                 plot_curves(self.folder / "curves.png", lines, name, self.task.loss_unit)
+        shown = ", ".join(f"{k} {v:.4f}" for k, v in self.best.items() if k != "step")
+        self._print(
+            f"{step} steps in {seconds:.1f} s of training; best validation at step "
+            f"{self.best['step']}: {shown}"
+        )
+        if received is not None:
+            self._print(f"stopped by {received.name}; the same command resumes the run")
         return Outcome(self.best_params, self.best, step, seconds, compile_seconds, received)
 
     def _resume(self, state: State) -> tuple[int, State]:

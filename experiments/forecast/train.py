@@ -24,7 +24,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from experiments.common.data.series import Series, load_series
 from experiments.common.ensemble import Ensemble
@@ -35,12 +34,10 @@ from experiments.common.options import (
     check_at_least,
     check_not_negative,
     check_rate,
-    identity,
     make_cell,
     make_engine,
-    run_folder,
 )
-from experiments.common.seeds import fit_seeds, one_seed
+from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.forecast.conformal import calibrate
 from experiments.forecast.features import Table, make_split, make_table, naive_forecasts
@@ -228,49 +225,31 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
     series, table, linear = load(config)
     model = make_model(config)
-    digest = hashlib.sha256(series.values.tobytes() + series.past_covariates.tobytes()).hexdigest()
-    same = identity(config, reporting=("data",), series_digest=digest)
-    folder = run_folder(config.training, "forecast", same)
-    console.print(
+    data = series.values.tobytes() + series.past_covariates.tobytes()
+    run = Run(
+        "forecast", config, reporting=("data",), series_digest=hashlib.sha256(data).hexdigest()
+    )
+    run.console.print(
         f"{series.name}: {len(series.values):,} steps, {table.xs.shape[1]} features each, the last "
-        f"{config.test:,} for the test; output folder {folder}"
+        f"{config.test:,} for the test; output folder {run.folder}"
     )
-    outcome = fit_seeds(
-        make_task(config, table, model),
-        lambda key: model.init(key, table.xs.shape[1]),
-        lambda params: (),
-        seeds=range(config.training.seed, config.training.seed + config.seeds),
-        options=config.training,
-        folder=folder,
-        identity=same,
-        console=console,
-    )
-    console.print(
-        f"{outcome.step} steps in {outcome.seconds:.1f} s of training; best validation at step "
-        f"{outcome.best['step']}: {outcome.best['loss']:.4f}"
+    outcome = run.fit(
+        make_task(config, table, model), lambda key: model.init(key, table.xs.shape[1])
     )
     if outcome.signal is not None:
-        console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return Result(outcome, {})
-    networks = [
-        predict(config, table, model, one_seed(outcome.params, seed))
-        for seed in range(config.seeds)
+    naive = naive_forecasts(series, config.horizon)
+    forecasts = {name: [Forecast(point)] for name, point in naive.items()}
+    forecasts["linear autoregression"] = [Forecast(linear.point, linear.quantiles)]
+    forecasts[f"network ({config.cell})"] = networks = [
+        predict(config, table, model, one_seed(outcome.params, i)) for i in range(config.seeds)
     ]
-    methods = {
-        name: [Forecast(point)] for name, point in naive_forecasts(series, config.horizon).items()
-    }
-    methods["linear autoregression"] = [Forecast(linear.point, linear.quantiles)]
-    methods[f"network ({config.cell})"] = networks
     metrics = {
-        name: [evaluate(series, table.split, forecast) for forecast in forecasts]
-        for name, forecasts in methods.items()
+        name: [evaluate(series, table.split, forecast) for forecast in seeds]
+        for name, seeds in forecasts.items()
     }
-    tables = format_tables(series, config.horizon, metrics)
-    console.print(tables)
-    (folder / "test_metrics.txt").write_text(tables + "\n", encoding="utf-8")
-    plot_forecast(folder / "forecast.png", series, table.split, networks[0], metrics)
-    console.print(f"plot of forecasts and their intervals: {folder / 'forecast.png'}")
+    run.write("test_metrics.txt", format_tables(series, config.horizon, metrics))
+    plot_forecast(run.folder / "forecast.png", series, table.split, networks[0], metrics)
     return Result(outcome, metrics)

@@ -153,7 +153,6 @@ def main(config: Config) -> Result:
             console=console,
         )
         if outcome.signal is not None:
-            console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
             return Result(outcome, tuple(flows), {})
         error = train.test(adding, model, outcome.params)["loss"]
         before, after = (measure(model, each, inputs) for each in (params, outcome.params))

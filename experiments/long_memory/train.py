@@ -18,7 +18,6 @@ Hochreiter and J. Schmidhuber, "Long short-term memory", 1997, and the papers ci
 """
 
 import json
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -26,18 +25,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from experiments.common.options import (
     CellName,
     EngineName,
     Options,
     check_at_least,
-    identity,
     make_engine,
-    run_folder,
 )
-from experiments.common.seeds import fit_seeds, one_seed
+from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.long_memory.model import (
     Model,
@@ -175,32 +171,16 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    began = time.perf_counter()
     model = make_model(config)
-    same = identity(config, reporting=("suite", "suite_steps"))
-    folder = run_folder(config.training, "long_memory", same)
-    console.print(f"{config.task} with {model.cell}; output folder {folder}")
-    inputs, seed = config.make_memory_task().inputs, config.training.seed
-    outcome = fit_seeds(
-        make_task(config, model),
-        lambda key: model.init(key, inputs),
-        lambda params: (),
-        seeds=range(seed, seed + config.seeds),
-        options=config.training,
-        folder=folder,
-        identity=same,
-        console=console,
-    )
+    run = Run("long_memory", config, reporting=("suite", "suite_steps"))
+    run.console.print(f"{config.task} with {model.cell}; output folder {run.folder}")
+    inputs = config.make_memory_task().inputs
+    outcome = run.fit(make_task(config, model), lambda key: model.init(key, inputs))
     if outcome.signal is not None:
-        console.print(f"stopped by {outcome.signal.name}; the same command goes on from here")
         return Result(outcome, ())
     metrics = tuple(test(config, model, one_seed(outcome.params, i)) for i in range(config.seeds))
-    (folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
-    for number, values in enumerate(metrics, seed):
+    (run.folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
+    for seed, values in zip(run.seeds, metrics, strict=True):
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-        console.print(f"seed {number}, test: {shown}")
-    console.print(
-        f"{outcome.seconds:.0f} s of training, {time.perf_counter() - began:.0f} s in all"
-    )
+        run.console.print(f"seed {seed}, test: {shown}")
     return Result(outcome, metrics)

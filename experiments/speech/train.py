@@ -293,7 +293,6 @@ def main(config: Config) -> Result:
             config, own, phrases, Run(place, same | {"amount": amount}, console)
         )
         if outcome.signal is not None:
-            console.print(f"stopped by {outcome.signal.name}; the same command resumes the run")
             break
         results.append(metrics)
     if len(results) > 1:
@@ -309,7 +308,6 @@ def train_and_test(
     task = make_task(config, model, frontend, parts.train, parts.valid)
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
     outcome = fit(task, params, (), options=config.training, **run._asdict())
-    run.console.print(f"{outcome.step} steps in {outcome.seconds:.1f} s of training")
     if outcome.signal is not None:
         return outcome, None
     began = time.perf_counter()

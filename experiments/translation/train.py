@@ -182,9 +182,7 @@ def main(config: Config) -> Result:
     outcome = fit(
         task, params, (), options=config.training, folder=folder, identity=run, console=console
     )
-    console.print(f"{outcome.step} steps in {outcome.seconds:.1f} s of training")
     if outcome.signal is not None:
-        console.print(f"stopped by {outcome.signal.name}; the same command resumes the run")
         return Result(outcome)
     sources, references = map(list, zip(*parts.test, strict=True))
     greedy, beams = (

@@ -139,7 +139,7 @@ def test_lstm_learns_parity(tmp_path):
 
 
 def test_the_suite_is_one_table_of_all_rows_and_seeds(tmp_path, monkeypatch):
-    trained = suite.make_row("adding", "elman", False, 6, 4, 9, 1e-3)
+    trained = suite.Row("adding", "elman", False, 6, 4, 9, 1e-3)
     monkeypatch.setattr(suite, "ROWS", (trained,))
     config = train.Config(suite=True, suite_steps=2, training=Options(out=tmp_path))
     result = main(config)
@@ -152,9 +152,9 @@ def test_the_suite_is_one_table_of_all_rows_and_seeds(tmp_path, monkeypatch):
 
 def test_the_suite_plots_every_task(tmp_path):
     rows = [
-        suite.make_row("copy", "elman", False, 6, 4, 9, 1e-3),
-        suite.make_row("parity", "min-gru", False, 5, 4, 9, 1e-3),
-        suite.make_row("anbn", "lstm", True, 4, 4, 9, 1e-3),
+        suite.Row("copy", "elman", False, 6, 4, 9, 1e-3),
+        suite.Row("parity", "min-gru", False, 5, 4, 9, 1e-3),
+        suite.Row("anbn", "lstm", True, 4, 4, 9, 1e-3),
     ]
     for step in (0, 9):
         Log(tmp_path / "metrics.jsonl").append(
@@ -162,7 +162,7 @@ def test_the_suite_plots_every_task(tmp_path):
         )
     metrics = [{"loss": 0.5, "accuracy": 0.6, "accuracy_longer": 0.5, "counts_to": 7.0}] * 2
     metrics = [values | {"chance": 0.7} for values in metrics]
-    runs = [suite.Run(row, metrics, tmp_path, 1.0) for row in rows]
+    runs = [suite.TrainedRow(row, metrics, tmp_path, 1.0) for row in rows]
     lines = suite.format_table(runs).splitlines()[2:]
     assert [line.split(" | ")[3:7] for line in lines] == [
         ["0.5, 0.5", "0.7000", "2 of 2", "no"],
@@ -178,7 +178,9 @@ def test_criteria_of_solved_tasks():
     assert solved["adding"]({"loss": 0.009}, 500) and not solved["adding"]({"loss": 0.01}, 500)
     parity = solved["parity"]
     assert parity({"accuracy_longer": 1.0}, 40) and not parity({"accuracy_longer": 0.98}, 40)
-    assert {row.config.task for row in suite.ROWS} == set(suite.CRITERIA)
+    assert {row.task for row in suite.ROWS} == set(suite.CRITERIA)
+    for row in suite.ROWS:
+        assert row.config(Options()).training.steps == row.steps
 
 
 @pytest.mark.parametrize(
