@@ -57,8 +57,8 @@ def unroll(
             Engines differ in speed, never in the result.
 
     Shapes:
-        xs ``[time, *batch, features]`` (time first, any number of batch axes, as many trailing axes
-        as ``cell.input_rank`` says); state ``[*batch, ...]``; lengths int ``[*batch]``; mask and
+        xs ``[time, *batch, features]`` (time first, any number of batch axes, ``cell.input_rank``
+        trailing axes); state ``[*batch, ...]``; lengths int ``[*batch]``; mask and
         starts bool ``[time, *batch]``, not broadcast; ys ``[time, *batch, output_size]``.
 
     Returns:

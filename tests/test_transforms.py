@@ -1,4 +1,4 @@
-"""Every transformation of JAX works through `unroll`, with every engine."""
+"""JAX transformations of `unroll`, with every engine."""
 
 import functools
 
@@ -17,7 +17,7 @@ LENGTHS = np.array([4, 0, 2])
 
 
 def by_hand(params, xs, state, lengths):
-    """`unroll`, as a Python loop over the steps that are there."""
+    """`unroll` as a Python loop over the valid steps."""
     finals, outputs = [], []
     for row in range(BATCH):
         one, ys = jax.tree.map(lambda s: s[row], state), []  # noqa: B023
@@ -30,8 +30,11 @@ def by_hand(params, xs, state, lengths):
     return jax.tree.map(lambda *rows: jnp.stack(rows), *finals), jnp.stack(outputs, axis=1)
 
 
-def transformed(run, engine=None):
-    """The results of transformations, compiled as one program."""
+QUICK = ("linearize", "forward over reverse", "reverse over forward", "vmap of grad")
+
+
+def transformed(run, names=None):
+    """The results of transformations (all, or those with these names), compiled as one program."""
 
     def loss(params, xs, state, lengths):
         return weighted_sum(run(params, xs, state, lengths))
@@ -44,6 +47,9 @@ def transformed(run, engine=None):
         def of_inputs(xs):
             return loss(params, xs, state, lengths)
 
+        def outputs(params):
+            return run(params, xs, state, lengths)
+
         grad = jax.grad(of_params)
         direction = jax.tree.map(lambda p: jnp.cos(3 * p), params)
         along = functools.partial(jax.tree.map, lambda g, d: (g * d).sum(), direction)
@@ -54,30 +60,29 @@ def transformed(run, engine=None):
         def slope_of_grad(params):
             return sum(jax.tree.leaves(along(grad(params))))
 
-        _, pushed = jax.jvp(lambda p: run(p, xs, state, lengths), (params,), (direction,))
-        _, linear = jax.linearize(lambda p: run(p, xs, state, lengths), params)
-        first = jax.vmap(lambda x: run(params, x, state, lengths))(xss)
-        return {
-            "jvp": pushed,
-            "linearize": linear(direction),
-            "grad": jax.grad(loss, argnums=(0, 1, 2))(params, xs, state, lengths),
-            "checkpoint": jax.grad(jax.checkpoint(of_params))(params),
-            "forward over reverse": jax.jvp(grad, (params,), (direction,))[1],
-            "reverse over forward": jax.grad(slope)(params),
-            "reverse over reverse": jax.grad(slope_of_grad)(params),
-            "forward over forward": jax.jvp(slope, (params,), (direction,))[1],
-            "jacfwd over jacrev": jax.jacfwd(jax.jacrev(of_inputs))(xs),
-            "jacrev over jacfwd": jax.jacrev(jax.jacfwd(of_inputs))(xs),
-            "vmap over inputs": first,
-            "vmap over parameters": jax.vmap(of_params)(members),
-            "vmap of grad": jax.vmap(grad)(members),
-            "grad of vmap": jax.grad(lambda ps: jax.vmap(of_params)(ps).sum())(members),
+        results = {
+            "jvp": lambda: jax.jvp(outputs, (params,), (direction,))[1],
+            "linearize": lambda: jax.linearize(outputs, params)[1](direction),
+            "grad": lambda: jax.grad(loss, argnums=(0, 1, 2))(params, xs, state, lengths),
+            "checkpoint": lambda: jax.grad(jax.checkpoint(of_params))(params),
+            "forward over reverse": lambda: jax.jvp(grad, (params,), (direction,))[1],
+            "reverse over forward": lambda: jax.grad(slope)(params),
+            "reverse over reverse": lambda: jax.grad(slope_of_grad)(params),
+            "forward over forward": lambda: jax.jvp(slope, (params,), (direction,))[1],
+            "jacfwd over jacrev": lambda: jax.jacfwd(jax.jacrev(of_inputs))(xs),
+            "jacrev over jacfwd": lambda: jax.jacrev(jax.jacfwd(of_inputs))(xs),
+            "vmap over inputs": lambda: jax.vmap(lambda x: run(params, x, state, lengths))(xss),
+            "vmap over parameters": lambda: jax.vmap(of_params)(members),
+            "vmap of grad": lambda: jax.vmap(grad)(members),
+            "grad of vmap": lambda: jax.grad(lambda ps: jax.vmap(of_params)(ps).sum())(members),
         }
+        return {name: results[name]() for name in names or results}
 
     params = random_params(CASE)
     xs, state = random_inputs(CASE, (TIME, BATCH)), random_state(CASE, (BATCH,))
     members = jax.tree.map(lambda p: jnp.stack([p, jnp.sin(p)]), params)
-    return everything(params, xs, state, LENGTHS, members, jnp.stack([xs, jnp.sin(xs)]))
+    xss = jnp.stack([xs, jnp.sin(xs)])
+    return everything(params, xs, state, jnp.asarray(LENGTHS), members, xss)
 
 
 @functools.cache
@@ -85,21 +90,37 @@ def reference():
     return transformed(by_hand)
 
 
-@pytest.mark.parametrize("engine", [e for e in ENGINES if e.takes(CASE)], ids=str)
-def test_transformations(engine):
-    def run(params, xs, state, lengths):
-        return rnn.unroll(CASE.cell, params, xs, state, lengths=lengths, engine=engine.engine)
+CHECKPOINTED = rnn.engines.Hoisted(unroll=2, checkpoint_every=2)
 
-    got, want = transformed(run), reference()
-    for name, result in want.items():
+
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [
+        (rnn.engines.Hoisted(), None),
+        (CHECKPOINTED, QUICK),
+        (rnn.engines.Newton(), QUICK),
+        *(
+            pytest.param(engine.engine, None, marks=pytest.mark.thorough)
+            for engine in ENGINES
+            if engine.takes(CASE) and engine.engine != rnn.engines.Hoisted()
+        ),
+    ],
+    ids=str,
+)
+def test_transformations(engine, names):
+    def run(params, xs, state, lengths):
+        return rnn.unroll(CASE.cell, params, xs, state, lengths=lengths, engine=engine)
+
+    got, want = transformed(run, names), reference()
+    for name, result in got.items():
         try:
-            assert_near(got[name], result, 1e-10)
+            assert_near(result, want[name], 1e-10)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from error
 
 
 def test_higher_derivatives_agree_with_each_other():
-    """The loop by hand is itself on trial: one Hessian by every order of modes, symmetric."""
+    """A check of the reference: one Hessian by all compositions of modes, symmetric."""
     want = reference()
     product = want["forward over reverse"]
     assert_near(want["reverse over forward"], product, 1e-12)
@@ -109,7 +130,7 @@ def test_higher_derivatives_agree_with_each_other():
 
 
 def test_cells_are_static_arguments_of_jit():
-    """A cell and an engine are hashable values, so that a training step can take them."""
+    """Cells and engines are hashable, so they can be static arguments of a training step."""
     traces = []
 
     @functools.partial(quick_jit, static_argnames=("cell", "engine"))
@@ -123,7 +144,8 @@ def test_cells_are_static_arguments_of_jit():
     assert len(traces) == 1
 
 
-def test_sharded_over_devices():
-    """By `jax.sharding` and by `jax.shard_map`, on four devices of a process of its own."""
-    done = on_four_devices("tests.support.sharded")
+@pytest.mark.parametrize("arguments", [(), pytest.param(("--all",), marks=pytest.mark.thorough)])
+def test_batch_sharded_over_devices(arguments):
+    """By `jax.sharding` and by `jax.shard_map`, on four devices, in a separate process."""
+    done = on_four_devices("tests.support.sharded", *arguments)
     assert done.returncode == 0, done.stderr

@@ -234,8 +234,8 @@ def _scan(eqn, reads):
     carried = stacked.count(False)
     first = sliced.count(False) - carried  # constants precede the carry
     inner = [
-        None if read is None else _reduced(read, (0,)) if cut else read
-        for read, cut in zip(reads, sliced, strict=True)
+        None if read is None else _reduced(read, (0,)) if is_slice else read
+        for read, is_slice in zip(reads, sliced, strict=True)
     ]
     while True:
         results = dependence(body, inner)

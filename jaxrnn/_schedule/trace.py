@@ -21,6 +21,7 @@ import functools
 import itertools
 import math
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,14 @@ def nested_jaxprs(eqn: jex.JaxprEqn) -> list[Any]:
     )
     inner = [leaf.jaxpr if isinstance(leaf, jex.ClosedJaxpr) else leaf for leaf in leaves]
     return [jaxpr for jaxpr in inner if isinstance(jaxpr, jex.Jaxpr)]
+
+
+def all_eqns(eqns) -> Iterator[jex.JaxprEqn]:
+    """The equations and those of the jaxprs that they call."""
+    for eqn in eqns:
+        yield eqn
+        for jaxpr in nested_jaxprs(eqn):
+            yield from all_eqns(jaxpr.eqns)
 
 
 def evaluate(jaxpr: jex.Jaxpr, eqns, invars, outvars, args) -> list[Any]:

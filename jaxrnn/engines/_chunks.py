@@ -73,8 +73,8 @@ def masked_chunks(
         slices = _gather_steps(xs, jnp.minimum(done + steps, time - 1)), steps
         state, ys = in_chunks(run, state, slices, size, reverse=False)
 
-        mine = _gather_steps(ys, jnp.clip(place - done, 0, slots * size - 1))
-        outputs = mine if outputs is None else _select(place < done, outputs, mine)
+        gathered = _gather_steps(ys, jnp.clip(place - done, 0, slots * size - 1))
+        outputs = gathered if outputs is None else _select(place < done, outputs, gathered)
         done = done + taken
         smaller = max(1, size // 8) if size > 1 else 0
         slots, size = (size - 1) // max(1, smaller), smaller

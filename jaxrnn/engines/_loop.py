@@ -22,7 +22,7 @@ from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._schedule.interpret import Operands, run_step
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import Product
-from jaxrnn._schedule.trace import is_literal, nested_jaxprs
+from jaxrnn._schedule.trace import all_eqns, is_literal
 
 
 class Residuals(NamedTuple):
@@ -43,10 +43,8 @@ class Loop:
 
     def __call__(self, operands: Operands, state: tuple) -> tuple[tuple, tuple]:
         """Returns the final state and the stacked values that the steps emit."""
-        if any(has_no_tangent_rule(eqn) for eqn in self.schedule.loop_eqns):
-            run = self._primal  # differentiated by JAX
-        else:
-            run = self._differentiable(keep=False)
+        derived = has_tangent_rules(self.schedule.loop_eqns)
+        run = self._differentiable(keep=False) if derived else self._primal
         return run(operands, state)[:2]
 
     def _differentiable(self, keep: bool):
@@ -191,18 +189,14 @@ class Loop:
         return self._scan(jax.checkpoint(linear, prevent_cse=False), dstate, slices)
 
 
-def has_no_tangent_rule(eqn: Any) -> bool:
-    """Whether JAX cannot differentiate an equation forwards, and then transpose or batch it.
+def has_tangent_rules(eqns) -> bool:
+    """Whether JAX can differentiate equations forwards, and then transpose or batch the result.
 
     A function under `jax.custom_vjp` has no tangent. A `cond` under `jax.vmap` becomes a `select`
     whose tangent JAX cannot transpose.
     """
-    name = eqn.primitive.name
-    return (
-        name == "cond"
-        or name.startswith("custom_vjp")
-        or any(has_no_tangent_rule(inner) for jaxpr in nested_jaxprs(eqn) for inner in jaxpr.eqns)
-    )
+    names = [eqn.primitive.name for eqn in all_eqns(eqns)]
+    return not any(name == "cond" or name.startswith("custom_vjp") for name in names)
 
 
 def _replay(product: Product, sums, operand, kernel):

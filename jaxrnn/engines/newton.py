@@ -1,7 +1,7 @@
 """The engine that solves for all states at once, by Newton's method."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxrnn._schedule.flat_state import FlatState, batch_rank, is_inexact
 from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.jacobian import Blocks, rows_are_independent, state_blocks
 from jaxrnn._schedule.partition import Schedule, schedule_cell
-from jaxrnn._schedule.trace import is_literal, nested_jaxprs
+from jaxrnn._schedule.trace import all_eqns, is_literal
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._trajectory import NewtonInfo, Trajectory
 from jaxrnn.engines._transition import Transition
@@ -211,9 +211,10 @@ def _analyze(
                 f"{leaf.dtype}; use engines.Hoisted()"
             )
     plan = schedule_cell(cell, params, state, xs)
-    if plan.step.jaxpr.effects:
+    jaxpr = plan.step.jaxpr
+    if jaxpr.effects:
         return "the step has side effects, whose order would be lost; use engines.Hoisted()"
-    if any(_has_only_a_vjp(eqn) for eqn in plan.step.jaxpr.eqns):
+    if any(eqn.primitive.name.startswith("custom_vjp") for eqn in all_eqns(jaxpr.eqns)):
         return (
             "the step calls a function with jax.custom_vjp, which has no tangent to form a "
             "Jacobian from; use jax.custom_jvp instead, or engines.Hoisted()"
@@ -240,12 +241,6 @@ def _sharded_in_types(tree: PyTree) -> bool:
     if jax.sharding.get_abstract_mesh().manual_axes:
         return True
     return any(any(jax.typeof(leaf).sharding.spec) for leaf in jax.tree.leaves(tree))
-
-
-def _has_only_a_vjp(eqn: Any) -> bool:
-    return eqn.primitive.name.startswith("custom_vjp") or any(
-        _has_only_a_vjp(inner) for jaxpr in nested_jaxprs(eqn) for inner in jaxpr.eqns
-    )
 
 
 def _first_guess(guess: PyTree, state: PyTree, flat: FlatState, initial: Array, time: int) -> Array:

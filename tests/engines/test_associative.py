@@ -51,50 +51,68 @@ def differentiated(case, engine, time, dtype="float64", flags=(), reverse=False,
     return quick_jit(run)(*work, random_inputs(case, (time, *batch), dtype), options)
 
 
-LONG = [
-    pytest.param(time, marks=pytest.mark.slow) if time == 1000 else time
-    for time in (1, 2, 3, 100, 1000, 4097)
-]
+LOOP, TREE, CHUNKS = Associative(), Associative(tree=True), Associative(chunk_size=33)
 
 
-@pytest.mark.parametrize("time", LONG)
-@pytest.mark.parametrize("case", AFFINE, ids=str)
-def test_agrees_with_sequential_at_any_length(case, time):
+@pytest.mark.parametrize(
+    ("case", "time", "engines"),
+    [
+        (AFFINE[0], 1, (LOOP,)),
+        (AFFINE[1], 3, (TREE,)),
+        (AFFINE[0], 100, (TREE, CHUNKS)),
+        (AFFINE[1], 100, (LOOP, CHUNKS)),
+        *(
+            pytest.param(case, time, (LOOP, TREE, CHUNKS), marks=pytest.mark.thorough)
+            for case in AFFINE
+            for time in (1, 2, 3, 100, 1000, 4097)
+        ),
+    ],
+    ids=str,
+)
+def test_agrees_with_sequential_at_any_length(case, time, engines):
     want = differentiated(case, Sequential(), time)
-    assert_near(differentiated(case, Associative(), time), want, 1e-10)
-    assert_near(differentiated(case, Associative(tree=True), time), want, 1e-10)
-    if time >= 100:
-        assert_near(differentiated(case, Associative(chunk_size=33), time), want, 1e-10)
+    for engine in engines:
+        assert_near(differentiated(case, engine, time), want, 1e-10)
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "reverse"])
-@pytest.mark.parametrize("case", AFFINE, ids=str)
-def test_agrees_with_sequential_under_masks_and_starts(case, reverse):
+@pytest.mark.parametrize(
+    ("case", "reverse", "engines"),
+    [
+        (AFFINE[0], False, (CHUNKS,)),
+        (AFFINE[1], True, (CHUNKS, TREE)),
+        *(
+            pytest.param(case, reverse, (CHUNKS, TREE), marks=pytest.mark.thorough)
+            for case in AFFINE
+            for reverse in (False, True)
+        ),
+    ],
+    ids=str,
+)
+def test_agrees_with_sequential_under_masks_and_starts(case, reverse, engines):
     flags = ("mask", "starts")
     want = differentiated(case, Sequential(), 100, flags=flags, reverse=reverse)
-    for engine in (Associative(chunk_size=33), Associative(tree=True)):
+    for engine in engines:
         assert_near(differentiated(case, engine, 100, flags=flags, reverse=reverse), want, 1e-10)
 
 
-@pytest.mark.parametrize("case", AFFINE, ids=str)
+@pytest.mark.parametrize("case", [AFFINE[0], pytest.param(AFFINE[1], marks=pytest.mark.thorough)])
 def test_agrees_with_sequential_in_float32(case):
     want = differentiated(case, Sequential(), 1000, "float32")
-    for engine in (Associative(), Associative(tree=True)):
-        got = differentiated(case, engine, 1000, "float32")
-        assert_near(got, jax.tree.map(lambda leaf: leaf, want), 1e-5)
+    for engine in (LOOP, TREE):
+        assert_near(differentiated(case, engine, 1000, "float32"), want, 1e-5)
 
 
 @pytest.mark.parametrize(
     ("case", "engine"),
     [
         (AFFINE[0], Associative(chunk_size=2, tree=True)),
-        (AFFINE[1], Associative()),
-        (CHUNKED_ONLY[1], Associative(chunk_size=2)),
+        pytest.param(AFFINE[1], Associative(), marks=pytest.mark.thorough),
+        pytest.param(CHUNKED_ONLY[1], Associative(chunk_size=2), marks=pytest.mark.thorough),
     ],
     ids=str,
 )
 def test_every_order_of_derivatives(case, engine):
-    """Hessians by all orders of modes, and mapped over; with lengths."""
+    """Hessians by all compositions of modes, and under `jax.vmap`; with lengths."""
     params, state = random_params(case), random_state(case, (2,))
     xs, lengths = random_inputs(case, (3, 2)), jnp.array([3, 1])
 
@@ -148,22 +166,39 @@ def test_gradient_takes_at_most_half_the_memory_of_a_differentiated_scan_tree():
 # Chunks of matrix-state cells -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", MATRIX, ids=str)
-def test_any_chunk_size_is_the_recurrence(case):
+@pytest.mark.parametrize(
+    ("case", "sizes"),
+    [
+        *((case, (5,)) for case in MATRIX),
+        *(pytest.param(case, (1, 13, 64), marks=pytest.mark.thorough) for case in MATRIX),
+    ],
+    ids=str,
+)
+def test_chunks_agree_with_the_recurrence(case, sizes):
     want = differentiated(case, Sequential(), 13)
-    for size in (1, 5, 13, 64):
+    for size in sizes:
         assert_near(differentiated(case, Associative(chunk_size=size), 13), want, 1e-10)
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "reverse"])
-@pytest.mark.parametrize("case", MATRIX, ids=str)
-def test_chunks_under_a_mask_are_the_recurrence(case, reverse):
-    for batch, size in [((), 3)] if reverse else [((2,), 4), ((2, 2), 13)]:
-        want, got = (
-            differentiated(case, engine, 13, flags=("mask",), reverse=reverse, batch=batch)
-            for engine in (Sequential(), Associative(chunk_size=size))
-        )
-        assert_near(got, want, 1e-10)
+MASKED = (((2,), 4, False), ((), 3, True), ((2, 2), 13, False))
+
+
+@pytest.mark.parametrize(
+    ("case", "masked"),
+    [
+        pytest.param(case, masked, marks=() if n % 3 == m else pytest.mark.thorough)
+        for n, case in enumerate(MATRIX)
+        for m, masked in enumerate(MASKED)
+    ],
+    ids=str,
+)
+def test_chunks_under_a_mask_agree_with_the_recurrence(case, masked):
+    batch, size, reverse = masked
+    want, got = (
+        differentiated(case, engine, 13, flags=("mask",), reverse=reverse, batch=batch)
+        for engine in (Sequential(), Associative(chunk_size=size))
+    )
+    assert_near(got, want, 1e-10)
 
 
 def test_chunks_of_rows_with_nothing_valid_hold_the_state():
@@ -180,7 +215,7 @@ def test_chunks_of_rows_with_nothing_valid_hold_the_state():
     assert all((f[1] == s[1]).all() for f, s in zip(final, state, strict=True))
 
 
-def test_outputs_do_not_see_the_stabiliser():
+def test_outputs_are_independent_of_the_stabilizer():
     case = next(case for case in MATRIX if isinstance(case.cell, rnn.MLSTM))
     params, xs = random_params(case), random_inputs(case, (7, 2))
     state, shift = random_state(case, (2,)), jnp.array([[3.0, -2.0], [0.5, 7.0]])
@@ -193,7 +228,7 @@ def test_outputs_do_not_see_the_stabiliser():
     assert_near(run(shifted)[1], run(state)[1], 1e-12)
 
 
-# Refusals ---------------------------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +246,7 @@ def test_options_of_the_wrong_kind(options, error, message):
         Associative(**options)
 
 
-def test_says_why_it_refuses():
+def test_explains_why_it_cannot_run():
     def reason(cell, engine=None, key=None, **flags):
         engine = engine or Associative()
         case = Case(cell)
@@ -234,9 +269,10 @@ def test_says_why_it_refuses():
     assert "MinGRU holds integers" in Associative().why_not(AFFINE[0].cell, (), counts, ())
 
 
-def test_time_cut_over_devices():
-    """On four devices of a process of its own."""
-    done = on_four_devices("tests.support.sharded_time")
+@pytest.mark.parametrize("arguments", [(), pytest.param(("--all",), marks=pytest.mark.thorough)])
+def test_time_sharded_over_devices(arguments):
+    """On four devices, in a separate process."""
+    done = on_four_devices("tests.support.sharded_time", *arguments)
     assert done.returncode == 0, done.stderr
 
 

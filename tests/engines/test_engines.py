@@ -1,4 +1,4 @@
-"""Every engine agrees with ``Sequential()``, values and gradients, for every cell that it takes."""
+"""Every engine agrees with ``Sequential()``, values and gradients, for every cell it accepts."""
 
 import functools
 import re
@@ -19,19 +19,52 @@ MASK = np.array([[1, 1], [0, 1], [1, 0], [1, 1], [0, 1]], bool)
 STARTS = np.array([[0, 1], [1, 0], [0, 0], [0, 1], [0, 0]], bool)
 
 
-# Of each way to run a case: the flags it is given, the direction, whether examples are mapped over.
+# The flags, the direction, and whether `jax.vmap` maps over examples.
 WAYS = {
     "plain": ((), False, False),
     "mask and starts": (("mask", "starts"), False, False),
     "reverse": (("mask", "starts"), True, False),
     "vmap": ((), True, True),
 }
-FAST = ("mask and starts", "vmap")  # flags and none, both directions, mapped and not
+
+# The default tier: library cells of every structure, and all user cells.
+REPRESENTATIVE = (
+    *(rnn.LSTM(4), rnn.GRU(4), rnn.ResetBeforeGRU(4), rnn.IndRNN(4), rnn.ClockworkRNN(4, (1, 2))),
+    *(rnn.LTC(4, unfolds=2), rnn.ConvLSTM(2, (3,), (5,)), rnn.SLSTM(4, num_heads=2)),
+    *(rnn.ParaLSTM(4), rnn.LRU(4, output_size=3), rnn.MinGRU(4), rnn.QRNN(4, window=2)),
+    rnn.SelectiveSSM(4, state_size=3, rank=2),
+    rnn.GatedLinearAttention(4, num_heads=2, key_size=4, gate_rank=3),
+    *(rnn.MLSTM(4, num_heads=2, key_size=4), rnn.DeltaNet(4, num_heads=2, key_size=4)),
+    *(
+        rnn.wrappers.VariationalDropout(rnn.GRU(4), 0.4, 0.4),
+        rnn.wrappers.Zoneout(rnn.LSTM(4), 0.4),
+    ),
+)
+SELECTED = [case for case in ALL_CELLS if case in USER_CELLS or case.cell in REPRESENTATIVE]
+# Of the selected cells that an engine accepts, one in so many runs on it.
+ONE_IN = {
+    rnn.engines.Hoisted(): 1,
+    rnn.engines.Hoisted(unroll=2, checkpoint_every=2): 5,
+    rnn.engines.Associative(): 1,
+    rnn.engines.Associative(chunk_size=2, tree=True): 2,
+    rnn.engines.Newton(): 5,
+    rnn.engines.Sequential(unroll=3): 25,
+    rnn.engines.Auto(): 25,
+}
+
+
+def selected_pairs():
+    """Pairs of a cell and an engine, each with one way to run it; every engine sees every way."""
+    for engine in ENGINES:
+        cases = [case for case in SELECTED if engine.takes(case)]
+        for case in cases[:: ONE_IN[engine.engine]]:
+            way = list(WAYS)[1 + SELECTED.index(case) % 3]
+            yield pytest.param(case, engine, way, id=f"{case}-{engine}-{way}")
 
 
 @functools.cache
 def results(case, engine, ways):
-    """Values and gradients of several ways to run a case, from one compilation."""
+    """Values and gradients of several ways to run a case, in one compilation."""
 
     def differentiated(way, params, state, xs, flags):
         names, reverse, mapped = WAYS[way]
@@ -62,7 +95,7 @@ def results(case, engine, ways):
 
 
 def taken(case, engine, way):
-    """Whether the engine takes a case that it takes, with the flags of this way as well."""
+    """Whether the engine also accepts the flags of this way."""
     names, _, _ = WAYS[way]
     work = random_params(case), random_state(case, (BATCH,)), random_inputs(case, (TIME, BATCH))
     if names:
@@ -80,23 +113,23 @@ def check(case, engine, ways):
     assert_near(got, want, max(engine.tolerance, case.tolerance))
 
 
-PAIRS = [(case, engine) for case in ALL_CELLS for engine in ENGINES if engine.takes(case)]
-FAST_PAIRS = [(case, engine) for case, engine in PAIRS if ALL_CELLS.index(case) % engine.every == 0]
+@pytest.mark.parametrize(("case", "engine", "way"), list(selected_pairs()))
+def test_agrees_with_sequential(case, engine, way):
+    check(case, engine, (way,))
 
 
-@pytest.mark.parametrize(("case", "engine"), FAST_PAIRS, ids=str)
-def test_agrees_with_sequential(case, engine):
-    check(case, engine, FAST)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("case", "engine"), PAIRS, ids=str)
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("case", "engine"),
+    [(case, engine) for case in ALL_CELLS for engine in ENGINES if engine.takes(case)],
+    ids=str,
+)
 def test_agrees_with_sequential_in_every_way(case, engine):
     check(case, engine, tuple(WAYS))
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
-def test_takes_and_refuses_as_the_table_says(engine):
+def test_accepts_the_cells_of_the_table(engine):
     wrong = []
     for case in ALL_CELLS:
         work = random_params(case), random_state(case, (BATCH,)), random_inputs(case, (TIME, BATCH))
@@ -111,7 +144,7 @@ def test_takes_and_refuses_as_the_table_says(engine):
 
 
 def test_arrays_that_a_step_closes_over_receive_gradients():
-    """Through every engine, as they do under ``jax.lax.scan``."""
+    """As under `jax.lax.scan`, by every engine."""
     xs = jnp.asarray(np.random.default_rng(0).normal(size=(TIME, BATCH, 3)))
     kernels = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 3)))
 
@@ -135,6 +168,8 @@ def test_arrays_that_a_step_closes_over_receive_gradients():
         lambda params, h, x: (h + x, h), init_state=lambda params, batch: jnp.zeros((*batch, 3))
     )
     for engine in ENGINES:
+        if engine.engine in (rnn.engines.Sequential(unroll=3), rnn.engines.Auto()):
+            continue  # that scan itself, and Hoisted()
         if engine.engine.why_not(cell, (), xs[0], xs) is not None:
             continue
         got = quick_jit(jax.grad(functools.partial(loss, engine=engine.engine)))(kernels)

@@ -1,4 +1,4 @@
-"""The parallel solution of nonlinear recurrences: when it converges, and what it does when not."""
+"""`engines.Newton`: agreement with the loop, convergence, and the fallback to the loop."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ DENSE, BLOCKS, DIAGONAL = GRU, case_of(rnn.ParaLSTM(4)), case_of(rnn.IndRNN(4))
 
 
 def work(case, time, batch=(2,), dtype="float64", salt=0):
-    """Parameters, a state and inputs; a recurrence that forgets, whatever its length."""
+    """Parameters, a state and inputs of a contracting recurrence."""
     params = random_params(case, dtype)
     if isinstance(case.cell, rnn.IndRNN):
         params = params._replace(recurrent_kernel=jnp.clip(params.recurrent_kernel, -0.9, 0.9))
@@ -71,15 +71,15 @@ def solve(case, time, engine=None, **options):
 # Agreement ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("time", [1, 2, 3, 100, 1000])
+@pytest.mark.parametrize("time", [1, 2, 3, 100])
 def test_any_number_of_steps(time):
-    case = {1: DENSE, 2: BLOCKS, 3: DIAGONAL, 100: BLOCKS, 1000: DENSE}[time]
+    case = {1: DENSE, 2: BLOCKS, 3: DIAGONAL, 100: BLOCKS}[time]
     options = flags(time) | {"reverse": time % 2 == 0}
     got = derivatives(case, Newton(), time, **options)
     assert_near(got, derivatives(case, Sequential(), time, **options), 1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("time", [1, 2, 3, 100, 1000, 4097])
 @pytest.mark.parametrize("case", [DENSE, BLOCKS, DIAGONAL, LSTM], ids=str)
 @pytest.mark.parametrize("reverse", [False, True])
@@ -90,14 +90,14 @@ def test_any_number_of_steps_of_any_structure(case, time, reverse):
         assert_near(got, want, 1e-10)
 
 
-@pytest.mark.parametrize("case", [GRU, LSTM], ids=str)
+@pytest.mark.parametrize("case", [GRU, pytest.param(LSTM, marks=pytest.mark.thorough)], ids=str)
 def test_float32(case):
-    got, want = (derivatives(case, e, 300, "float32") for e in (Newton(), Sequential()))
+    got, want = (derivatives(case, e, 100, "float32") for e in (Newton(), Sequential()))
     assert_near(got, want, 1e-5)
 
 
 def test_bfloat16_parameters():
-    """A diagonal cell multiplies by the state in float32, so that it converges."""
+    """A diagonal cell multiplies by the state in float32, so it converges."""
     case = case_of(rnn.ParaGRU(4))
     params, state, xs = work(case, 50, dtype="bfloat16")
     state, ys, info = quick_jit(functools.partial(Newton().solve, case.cell))(params, state, xs)
@@ -119,14 +119,14 @@ def test_no_steps_and_no_rows():
 # Convergence --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("quasi", [False, True])
+@pytest.mark.parametrize("quasi", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_after_k_iterations_k_states_are_exact(monkeypatch, quasi):
-    """From a guess that is far off; the loop is kept from mending the rest."""
+    """From a distant guess, without the fallback to the loop."""
     monkeypatch.setattr(_trajectory, "cond_for_all", lambda done, keep, loop, *args: keep(*args))
     params, state, xs = work(GRU, 12)
     guess = rnn.GRUState(jnp.asarray(np.random.default_rng(2).normal(scale=30, size=(12, 2, 4))))
     _, want = rnn.unroll(GRU.cell, params, xs, state)
-    for k in (1, 2, 3):
+    for k in (1, 3):
         engine = Newton(quasi=quasi, max_iterations=k)
         _, ys, info = engine.solve(GRU.cell, params, state, xs, guess=guess)
         assert info.iterations == k and not info.converged
@@ -137,9 +137,9 @@ def test_after_k_iterations_k_states_are_exact(monkeypatch, quasi):
 @pytest.mark.parametrize(
     "case",
     [
-        case_of(rnn.MinGRU(4)),
         case_of(rnn.LRU(4, output_size=3)),
-        case_of(rnn.DeltaNet(4, num_heads=2, key_size=4)),
+        pytest.param(case_of(rnn.MinGRU(4)), marks=pytest.mark.thorough),
+        pytest.param(case_of(rnn.DeltaNet(4, num_heads=2, key_size=4)), marks=pytest.mark.thorough),
     ],
     ids=str,
 )
@@ -174,14 +174,14 @@ def test_result_is_independent_of_the_guess():
         assert info.converged and info.iterations > 1
         np.testing.assert_allclose(ys, want, atol=1e-11)
         assert (gradient.hidden == 0).all()
-    _, (ys, info) = run(rnn.GRUState(want))  # a GRU puts out its state
+    _, (ys, info) = run(rnn.GRUState(want))  # the output of a GRU is its state
     assert info.iterations == 0
     np.testing.assert_allclose(ys, want, atol=1e-11)
 
 
 def test_quasi_newton_needs_more_iterations_and_gives_exact_gradients():
-    got = derivatives(LSTM, Newton(quasi=True), 80)
-    assert_near(got, derivatives(LSTM, Sequential(), 80), 1e-10)
+    got = derivatives(GRU, Newton(quasi=True), 40)
+    assert_near(got, derivatives(GRU, Sequential(), 40), 1e-10)
     exact, quasi = solve(LSTM, 80)[2], solve(LSTM, 80, Newton(quasi=True))[2]
     assert exact.converged and quasi.converged
     assert exact.iterations < quasi.iterations < 80
@@ -193,7 +193,7 @@ def test_gradients_where_the_exact_jacobian_is_too_large_to_form(monkeypatch):
     reason = Newton().why_not(GRU.cell, params, state, xs)
     assert re.search(r"block of 4x4 .* 3 is the limit; use engines.Newton\(quasi=True\)", reason)
     assert Newton(quasi=True).why_not(GRU.cell, params, state, xs) is None
-    engine = Newton(quasi=True, max_iterations=99)  # an engine of its own: the limit is no argument
+    engine = Newton(quasi=True, max_iterations=99)  # a separate trace: the limit is not an argument
 
     def loss(params, state, xs):
         return weighted_sum(rnn.unroll(GRU.cell, params, xs, state, engine=engine))
@@ -206,26 +206,29 @@ def test_gradients_where_the_exact_jacobian_is_too_large_to_form(monkeypatch):
         assert_near(quick_jit(got)(params, state, xs), quick_jit(want)(params, state, xs), 1e-10)
 
 
-def test_damping_changes_the_way_and_not_the_result():
-    want = derivatives(GRU, Sequential(), 40)
-    for damping in (0.5, 1.0):
-        assert_near(derivatives(GRU, Newton(damping=damping), 40), want, 1e-10)
-    counts = [int(solve(GRU, 40, Newton(damping=d))[2].iterations) for d in (0.0, 0.5, 1.0)]
+def test_damping_changes_the_iterations_and_not_the_result():
+    want = rnn.unroll(GRU.cell, *(work(GRU, 40)[n] for n in (0, 2, 1)))
+    counts = []
+    for damping in (0.0, 0.5, 1.0):
+        final, ys, info = solve(GRU, 40, Newton(damping=damping))
+        assert_near((final, ys), want, 1e-10)
+        counts.append(int(info.iterations))
     assert counts == sorted(counts) and counts[0] < counts[2]
 
 
 def test_tolerances_end_the_iterations():
-    loose, tight = (solve(GRU, 200, Newton(atol=tol, rtol=0.0))[2] for tol in (1e-2, 1e-13))
+    loose, tight = (solve(GRU, 100, Newton(atol=tol, rtol=0.0))[2] for tol in (1e-2, 1e-13))
     assert loose.iterations < tight.iterations
     assert 1e-13 < loose.residual <= 1e-2 and tight.residual <= 1e-13
 
 
-# Where it is hard ---------------------------------------------------------------------------------
+# Chaotic and non-finite trajectories --------------------------------------------------------------
 
 
 def sines(gain):
-    """Units h' = sin(gain h + x W + b): forgetful for a gain below 1, chaotic for one well above 2,
-    as the mean of log |cos| of an angle is -log 2; `exponents` measures it.
+    """Units h' = sin(gain h + x W + b): contracting for a gain below 1, chaotic well above 2.
+
+    The mean of log |cos| of an angle is -log 2; `exponents` measures the exponents.
     """
 
     def step(params, h, x):
@@ -249,13 +252,14 @@ def inputs(time, batch=2):
 
 
 WILD = 2.5
-"""A gain that is chaotic, yet so that 24 steps magnify what is rounded to 1e-11 of the gradient
-only. A gain of 4 multiplies by up to 1e12, and then two orders of the same sums differ visibly.
+"""A chaotic gain for which 24 steps amplify rounding errors to only 1e-11 of the gradient.
+
+A gain of 4 amplifies them by up to 1e12, so that two orders of the same sums differ visibly.
 """
 
 
 def exponents(gain):
-    """The largest one of each row."""
+    """The largest Lyapunov exponent of each row."""
     return rnn.analysis.lyapunov_exponents(SINES, sines(gain)[1], inputs(500))
 
 
@@ -278,9 +282,9 @@ def test_a_chaotic_cell_falls_back_to_the_loop():
     assert_near(run(engine), run(Sequential()), 1e-9)
 
 
-def test_a_long_chaotic_trajectory_is_one_of_the_cell():
-    """No two computers agree on it, but each of its steps must be one; the default must end."""
-    params, xs = sines(6.0)[1], inputs(2000, 1)
+def test_a_long_chaotic_trajectory_obeys_the_cell():
+    """It depends on rounding, but each step must be right, and the iterations must end."""
+    params, xs = sines(6.0)[1], inputs(500, 1)
     state = SINES.init_state(params, (1,))
     _, ys, info = quick_jit(functools.partial(Newton().solve, SINES))(params, state, xs)
     assert not info.converged and info.iterations == 100
@@ -289,7 +293,7 @@ def test_a_long_chaotic_trajectory_is_one_of_the_cell():
     np.testing.assert_allclose(ys, again, atol=1e-12)
 
 
-def test_iterates_that_overflow_are_begun_anew():
+def test_iterates_that_overflow_restart():
     """At the guess, zero, J is 3, and 3^300 is no float32; at the solution it is 0.03."""
     cell = rnn.from_step(
         lambda params, h, x: (3 * jnp.tanh(h) + x,) * 2,
@@ -301,7 +305,7 @@ def test_iterates_that_overflow_are_begun_anew():
     np.testing.assert_allclose(ys, rnn.unroll(cell, (), xs)[1], atol=3e-5)
 
 
-def test_what_is_not_finite_is_not_hidden():
+def test_non_finite_values_propagate():
     params, state, xs = work(GRU, 20)
     xs = xs.at[7, 0, 0].set(jnp.nan)
     final, ys, info = Newton(max_iterations=5).solve(GRU.cell, params, state, xs)
@@ -315,7 +319,7 @@ def test_what_is_not_finite_is_not_hidden():
 # One decision for a batch -------------------------------------------------------------------------
 
 
-def test_one_hard_member_sends_all_to_the_loop_and_all_are_right():
+def test_one_chaotic_member_sends_all_to_the_loop_and_all_are_right():
     assert exponents(0.05).max() < -1 and exponents(WILD).min() > 0.2
     calm, wild = sines(0.05)[1], sines(WILD)[1]
     members = jax.tree.map(lambda *leaves: jnp.stack(leaves), calm, wild, calm)
@@ -330,14 +334,14 @@ def test_one_hard_member_sends_all_to_the_loop_and_all_are_right():
 
     got = quick_jit(jax.vmap(functools.partial(run, engine=engine)))(members)
     want = quick_jit(jax.vmap(functools.partial(run, engine=Sequential())))(members)
-    for n in range(3):  # each by its own size: the hard one's gradients are much the largest
+    for n in range(3):  # each relative to its own size: the chaotic gradients are far larger
         assert_near(*(jax.tree.map(operator.itemgetter(n), out) for out in (got, want)), 1e-9)
     solved = quick_jit(jax.vmap(lambda p: engine.solve(SINES, p, state, xs)[2]))(members)
     assert solved.converged.tolist() == [True, False, True]
 
 
 def equations(jaxpr, inside=()):
-    """All equations, with the names of those that they stand in."""
+    """All equations, with the names of those that contain them."""
     for eqn in jaxpr.eqns:
         yield eqn, inside
         for inner in nested_jaxprs(eqn):
@@ -345,7 +349,7 @@ def equations(jaxpr, inside=()):
 
 
 def test_the_loop_is_not_run_where_it_is_not_needed():
-    """Mapped twice over, forwards and backwards, every scan is in a branch that is not taken."""
+    """Under two vmaps, forwards and backwards, every scan is in a branch that is not taken."""
     params, state, xs = work(GRU, 9)
 
     def loss(params, xs):
@@ -361,7 +365,7 @@ def test_the_loop_is_not_run_where_it_is_not_needed():
     assert len(branches) >= 2 and all(eqn.invars[0].aval.shape == () for eqn in branches)
 
 
-def test_a_branch_for_all():
+def test_cond_for_all():
     def twice(x, y):
         return 2 * x + y
 
@@ -403,11 +407,11 @@ def test_block_recurrence_and_its_transpose(size, reverse):
     np.testing.assert_allclose((g * got).sum(), (np.asarray(pulled) * b).sum(), rtol=1e-12)
 
 
-# Cells as they are used ---------------------------------------------------------------------------
+# Trained cells ------------------------------------------------------------------------------------
 
 
 def trained(cell, steps):
-    """Parameters after some steps of learning to foresee a modulated wave, and the wave."""
+    """Parameters after training to predict a modulated wave, and the wave."""
     time = np.arange(4097)
     wave = np.sin(0.21 * time) * np.cos(0.013 * time) + 0.3 * np.sin(0.77 * time + 1)
     wave = jnp.asarray(wave + 0.05 * np.random.default_rng(0).normal(size=4097), "float32")
@@ -436,12 +440,9 @@ def trained(cell, steps):
 @pytest.mark.parametrize(
     ("cell", "steps"),
     [
-        (rnn.GRU(8), 0),
-        *(
-            pytest.param(cell, steps, marks=pytest.mark.slow)
-            for cell in (rnn.GRU(8), rnn.LSTM(8), rnn.Elman(8))
-            for steps in (0, 150)
-        ),
+        pytest.param(cell, steps, marks=pytest.mark.slow if steps else pytest.mark.thorough)
+        for cell in (rnn.GRU(8), rnn.LSTM(8), rnn.Elman(8))
+        for steps in (0, 150)
     ],
     ids=lambda value: type(value).__name__ if dataclasses.is_dataclass(value) else str(value),
 )
@@ -455,7 +456,7 @@ def test_converges_over_4096_steps(cell, steps):
     assert_near((final, ys), rnn.unroll(cell, params, xs, state, engine=Sequential()), 1e-5)
 
 
-# Refusals -----------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -474,7 +475,7 @@ def test_options_that_are_wrong(options, message):
         Newton(**options)
 
 
-def test_refuses_with_the_reason():
+def test_explains_why_it_cannot_run():
     params, state, xs = work(GRU, 3)
 
     def centred(params, h, x):
@@ -499,7 +500,7 @@ def test_refuses_with_the_reason():
             rnn.unroll(cell, (), xs, engine=Newton())
 
 
-def test_refuses_guesses_of_the_wrong_form():
+def test_guesses_of_the_wrong_structure_or_shape():
     params, state, xs = work(GRU, 3)
     with pytest.raises(TypeError, match="guess must have the structure of the state"):
         Newton().solve(GRU.cell, params, state, xs, guess=jnp.zeros((3, 2, 4)))

@@ -1,9 +1,9 @@
-"""Gradients as users compile them, at small odd shapes, where a compiler has been found wrong.
+"""Gradients at full optimization and small odd shapes, against a miscompilation by XLA.
 
-jaxlib 0.10.2 on AVX-512 has been seen to vectorise the gradient of a scan over n + z (h - n)
-wrongly in float64 at batch 4, hidden 5. Cells are written in forms that come out right; this sweep
-says so. Its reference is the same gradient compiled without optimization, without the passes at
-fault, which test_cells_contract.py compares with finite differences.
+jaxlib 0.10.2 on AVX-512 vectorizes the gradient of a scan over n + z (h - n) wrongly in float64 at
+batch 4, hidden 5. Cells are written in forms that are compiled correctly, which this sweep checks.
+The reference is the same gradient at optimization level 0, without the faulty passes, which
+test_cells_contract.py compares with finite differences.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ def resized(case, size):
 
 
 def sum_of_rows(tree, axis, rows):
-    """A real number from the first rows of a batch, each row weighted alike."""
+    """A weighted sum of the first rows of a batch, with the same weights for each row."""
     total = 0.0
     for leaf in split(tree)[0]:
         leaf = jnp.moveaxis(leaf, axis, 0)
@@ -43,7 +43,7 @@ def sum_of_rows(tree, axis, rows):
 
 
 def gradients(case):
-    """The gradients with respect to parameters, state and inputs, of the rows that count."""
+    """The gradients of the selected rows with respect to parameters, state and inputs."""
 
     def loss(floats, join, rows):
         params, state, xs = join(floats)
@@ -84,11 +84,11 @@ def check(case, batches, sizes):
 
 
 @pytest.mark.parametrize("case", GATED, ids=str)
-def test_gradients_at_the_shape_that_went_wrong(case):
+def test_gradients_at_the_miscompiled_shape(case):
     check(case, (4,), (5,))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", CELLS, ids=str)
 def test_gradients_at_all_small_shapes(case):
     check(case, BATCHES, SIZES)

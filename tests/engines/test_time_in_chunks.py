@@ -1,4 +1,4 @@
-"""``Hoisted`` takes time in chunks on a CPU where that pays: same values, whatever their size."""
+"""``Hoisted`` runs in chunks on a CPU where that is faster: same values for any chunk size."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def noise(seed, tree):
 
 
 def gradients(cell, engine, reverse):
-    """By the engine itself: `unroll` would remember the first trace, and with it its chunks."""
+    """By the engine itself: `unroll` would reuse the trace with its first chunk size."""
     params = noise(0, cell.init(jax.random.key(0), INPUTS))
     state = noise(1, cell.init_state(params, (BATCH,)))
     xs = noise(2, jnp.zeros((TIME, BATCH, INPUTS)))
@@ -33,13 +33,12 @@ def gradients(cell, engine, reverse):
     return quick_jit(jax.grad(loss, (0, 1, 2), has_aux=True))(params, state, xs)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize(
-    ("cell", "reverse"),
-    [(rnn.GRU(HIDDEN), False), (rnn.PeepholeLSTM(HIDDEN), True)],
-    ids=["GRU", "PeepholeLSTM"],
+    ("cell", "reverse", "steps"),
+    [(rnn.GRU(HIDDEN), False, 3), (rnn.GRU(HIDDEN), True, 3), (rnn.PeepholeLSTM(HIDDEN), True, 1)],
+    ids=["GRU", "GRU in reverse", "PeepholeLSTM"],
 )
-def test_any_chunk_gives_the_same(cell, reverse, steps, monkeypatch):
+def test_chunk_sizes_give_the_same_result(cell, reverse, steps, monkeypatch):
     want = gradients(cell, rnn.engines.Sequential(), reverse)
     chunks = []
 
@@ -55,7 +54,7 @@ def test_any_chunk_gives_the_same(cell, reverse, steps, monkeypatch):
 
 
 def steps_at_a_time(cell, time, batch, *x_shape):
-    """The rule, for sizes that are never allocated."""
+    """The rule, for shapes that are never allocated."""
 
     def traced(params, state, x):
         step = canonical_step(cell.step, params, state, x, separate=True)
@@ -73,13 +72,13 @@ def steps_at_a_time(cell, time, batch, *x_shape):
 @pytest.mark.parametrize(
     ("cell", "shape", "wanted"),
     [
-        (rnn.LSTM(128), (100, 1, 64), range(100, 101)),  # little: all of time
+        (rnn.LSTM(128), (100, 1, 64), range(100, 101)),  # small: one chunk
         (rnn.LSTM(256), (128, 32, 128), range(4, 17)),
-        (rnn.GRU(64), (1000, 16, 32), range(50, 126)),  # as much as the allocator holds
+        (rnn.GRU(64), (1000, 16, 32), range(50, 126)),  # as much as the allocator keeps
         (rnn.LSTM(64), (997, 16, 32), range(20, 126)),  # no chunk divides a prime
-        (rnn.LSTM(512), (64, 128, 256), range(1, 2)),  # wide: a step at a time
+        (rnn.LSTM(512), (64, 128, 256), range(1, 2)),  # wide: one step per chunk
         (rnn.ConvLSTM(64, (3, 3), (32, 32)), (500, 4, 32, 32, 8), range(500, 501)),
-        (rnn.LSTM(1024), (64, 16, 1024), range(64, 65)),  # weights too heavy to add up often
+        (rnn.LSTM(1024), (64, 16, 1024), range(64, 65)),  # large weights: one chunk
     ],
     ids=lambda value: str(value) if isinstance(value, tuple) else type(value).__name__,
 )

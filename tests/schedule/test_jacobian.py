@@ -1,4 +1,4 @@
-"""What a step's Jacobian is said to look like, against what it is."""
+"""The structure of a step's Jacobian, compared with the Jacobian."""
 
 import jax
 import jax.numpy as jnp
@@ -91,18 +91,18 @@ def check_against_derivative(case):
     assert not (moved & ~inside[:-1, :-1]).any()
 
 
-@pytest.mark.parametrize("case", [case for case in KNOWN if KNOWN[case]][1::6], ids=str)
+@pytest.mark.parametrize("case", [case for case in KNOWN if KNOWN[case]][1::12], ids=str)
 def test_nothing_depends_across_blocks(case):
     check_against_derivative(case)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [case for case in KNOWN if KNOWN[case]], ids=str)
 def test_nothing_depends_across_blocks_of_any_cell(case):
     check_against_derivative(case)
 
 
-# One operation each -------------------------------------------------------------------------------
+# Single operations --------------------------------------------------------------------------------
 
 W = jnp.asarray(np.random.default_rng(0).normal(size=(6, 6)))
 HEADS = W[:3, :4].reshape(3, 2, 2)
@@ -137,7 +137,7 @@ OPERATIONS = {
     "complex": lambda x: (jax.lax.complex(x[:2], x[2:4]) * 1j).real,
     "gather": lambda x: x[jnp.array([1, 3])],
 }
-COARSE = ("scan", "scan of vectors", "cond", "complex", "gather")  # more is said than is so
+COARSE = ("scan", "scan of vectors", "cond", "complex", "gather")  # the structure is a superset
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -158,7 +158,7 @@ def test_dependence_of_one_operation(name):
     assert name in COARSE or (want == found).all()
 
 
-def test_rows_that_act_on_each_other_are_told():
+def test_dependence_between_rows_is_found():
     def centred(params, h, x):
         h = jnp.tanh(h - h.mean(axis=0) + x)
         return h, h
@@ -190,7 +190,7 @@ def test_blocks_of_unequal_sizes():
     np.testing.assert_array_equal(from_blocks(there, found, 1), h)
 
 
-def test_flat_states_come_back():
+def test_flat_states_round_trip():
     rng = np.random.default_rng(0)
     leaves = [
         jnp.asarray(rng.normal(size=(2, 3))),

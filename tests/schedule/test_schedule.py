@@ -1,4 +1,4 @@
-"""What the schedule takes out of the loop, however the step is written."""
+"""What the schedule hoists, however the step is written."""
 
 import jax
 import jax.numpy as jnp
@@ -53,14 +53,14 @@ WRITTEN = [by_one_product, state_first, within_jit]
 
 
 @pytest.mark.parametrize("step", WRITTEN)
-def test_the_textbooks_one_product_is_scheduled_as_two(step):
+def test_a_product_of_concatenated_operands_is_split(step):
     page, wanted = rnn.explain(*make(step)), rnn.explain(*make(by_two_products))
     assert page.products == wanted.products == (f"[{BATCH}, {H}] @ [{H}, {4 * H}]",)
     for name in ("loop", "operations", "hoisted_operations", "stacked_bytes", "kept_bytes"):
         assert getattr(page, name) == getattr(wanted, name), name
 
 
-def test_the_kernel_may_stand_on_the_left():
+def test_the_kernel_may_be_the_left_operand():
     page = rnn.explain(*make(the_kernel_first))
     assert page.products == (f"[{4 * H}, {H}] @ [{BATCH}, {H}]",)
     assert page.inputs["dot_general"] == 1 and "concatenate" not in page.loop
@@ -68,7 +68,7 @@ def test_the_kernel_may_stand_on_the_left():
 
 @pytest.mark.parametrize("step", [*WRITTEN, the_kernel_first])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (jnp.bfloat16, 0.03)])
-def test_and_gives_what_it_says(step, dtype, tolerance):
+def test_split_products_agree_with_sequential(step, dtype, tolerance):
     def results(engine, step=step):
         cell, params, xs = make(step, dtype)
 
@@ -86,7 +86,7 @@ def test_and_gives_what_it_says(step, dtype, tolerance):
         np.testing.assert_allclose(leaf, want, atol=tolerance * np.abs(want).max())
 
 
-def test_what_would_gain_nothing_stays_one_product():
+def test_products_are_not_split_without_a_gain():
     def of_states(p, state, x):
         z = jnp.concatenate([state[1], state[0][..., :N]], axis=-1) @ p["K"]
         return gates(z + p["b"] + x.sum(-1, keepdims=True), state)
@@ -101,8 +101,8 @@ def test_what_would_gain_nothing_stays_one_product():
         assert "dot_general" not in page.inputs
 
 
-def test_a_product_over_one_number_is_pointwise_work():
-    """What it gives is not kept: it is larger than what it is made of."""
+def test_an_outer_product_counts_as_pointwise():
+    """Its result is not kept, because it is larger than its operands."""
 
     def step(p, state, x):
         h, seen = state
@@ -121,8 +121,8 @@ def test_a_product_over_one_number_is_pointwise_work():
     assert page.kept_bytes == 8 * (state + sums)
 
 
-def test_but_in_16_bits_its_gradient_is_summed_once():
-    """Added up at every step, a sum over time stops to grow where a term is half its last place."""
+def test_in_16_bits_the_gradient_of_an_outer_product_is_summed_once():
+    """Accumulated at every step, a sum stops growing where a term is half its last place."""
 
     def step(p, state, x):
         h = jnp.tanh(state[..., None] @ p["u"] + x[..., None])

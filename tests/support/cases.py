@@ -150,17 +150,14 @@ def random_state(case: Case, batch_shape: tuple[int, ...], dtype: str = "float64
 
 @dataclasses.dataclass(frozen=True)
 class EngineCase:
-    """An engine, the cells it says it takes, and how near it comes to ``Sequential()``.
+    """An engine, the cells it accepts, and its tolerance compared with ``Sequential()``.
 
-    ``every=n`` keeps each n-th cell in the fast suite, for options that differ in little; the slow
-    suite runs all engines on all cells. ``typed`` says whether it runs where types tell how arrays
-    are laid over a mesh: explicit axes, and `jax.shard_map`.
+    ``typed`` is whether it runs where types hold a sharding: explicit axes, and `jax.shard_map`.
     """
 
     engine: Any
     takes: Callable[[Case], bool] = lambda case: True
     tolerance: float = 1e-10
-    every: int = 1
     typed: bool = True
 
     def __str__(self) -> str:
@@ -180,18 +177,17 @@ def has_float_state(case: Case) -> bool:
 
 
 ENGINES = (
-    EngineCase(rnn.engines.Sequential(unroll=3), every=5),
+    EngineCase(rnn.engines.Sequential(unroll=3)),
     EngineCase(rnn.engines.Hoisted()),
-    EngineCase(rnn.engines.Hoisted(unroll=2, checkpoint_every=2), every=4),
+    EngineCase(rnn.engines.Hoisted(unroll=2, checkpoint_every=2)),
     EngineCase(rnn.engines.Associative(), has_parallel_form),
-    EngineCase(rnn.engines.Associative(chunk_size=2, tree=True), has_parallel_form, every=3),
+    EngineCase(rnn.engines.Associative(chunk_size=2, tree=True), has_parallel_form),
     EngineCase(
         rnn.engines.Newton(),
         lambda case: has_float_state(case) and case.tangents,
-        every=4,
         typed=False,
     ),
-    EngineCase(rnn.engines.Auto(), every=20),
+    EngineCase(rnn.engines.Auto()),
 )
 
 TIMED = (Floats(), Floats((1,), positive=True))  # x and the time since the step before

@@ -55,11 +55,11 @@ def assert_near(got, want, tolerance):
         np.testing.assert_allclose(g, w, rtol=0, atol=tolerance * scale, err_msg=where)
 
 
-def on_four_devices(module: str) -> subprocess.CompletedProcess:
+def on_four_devices(module: str, *arguments: str) -> subprocess.CompletedProcess:
     """Runs a module in a process of its own, which has four devices."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", module],
+        [sys.executable, "-W", "error", "-m", module, *arguments],
         cwd=pathlib.Path(__file__).parents[2],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,

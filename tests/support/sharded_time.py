@@ -1,6 +1,11 @@
-"""Run in a process of its own, with four devices: `unroll` over time that is cut in parts."""
+"""Run in a separate process with four devices: `unroll` with time sharded.
+
+With ``--all``, the full product of cells and engines.
+"""
 
 import functools
+import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +21,7 @@ from tests.support.cases import Case, random_inputs, random_params, random_state
 from tests.support.helpers import assert_near, quick_jit, weighted_sum
 
 TIME, BATCH = 12, 4
-WHOLE, CUT = P(), P("time")
+REPLICATED, SHARDED = P(), P("time")
 
 
 def work(case):
@@ -43,8 +48,7 @@ def agrees(case, mesh, spec, engine, reverse, flags):
 
     want = results(functools.partial(run, engine=Sequential()))(params, state, xs, both)
     with jax.set_mesh(mesh):
-        cut = NamedSharding(mesh, spec)
-        xs, both = jax.device_put((xs, both), cut)
+        xs, both = jax.device_put((xs, both), NamedSharding(mesh, spec))
         got = results(functools.partial(run, engine=engine))(params, state, xs, both)
     assert_near(got, want, 1e-12)
     _, (_, ys) = got
@@ -52,7 +56,7 @@ def agrees(case, mesh, spec, engine, reverse, flags):
     return want
 
 
-def agrees_within_shard_map(case, mesh, engine, reverse, rows=WHOLE, times=CUT):
+def agrees_within_shard_map(case, mesh, engine, reverse, rows=REPLICATED, times=SHARDED):
     params, state, xs, _ = work(case)
 
     def run(params, state, xs, engine):
@@ -77,8 +81,7 @@ def refuses(mesh):
     def masked(params, xs, mask):
         return rnn.unroll(case.cell, params, xs, mask=mask, engine=engine)[1]
 
-    cut = P("time")
-    mapped = jax.shard_map(masked, mesh=mesh, in_specs=(P(), cut, cut), out_specs=cut)
+    mapped = jax.shard_map(masked, mesh=mesh, in_specs=(P(), SHARDED, SHARDED), out_specs=SHARDED)
     with pytest.raises(ValueError, match="call with whole arrays"):
         mapped(params, xs, flags["mask"])
     explicit = jax.make_mesh((4,), ("time",), axis_types=(AxisType.Explicit,))
@@ -86,21 +89,26 @@ def refuses(mesh):
         rnn.unroll(case.cell, params, xs, engine=engine)
 
 
-def main():
+def main(everything: bool):
     line = jax.make_mesh((4,), ("time",), axis_types=(AxisType.Auto,))
     grid = jax.make_mesh((2, 2), ("time", "batch"), axis_types=(AxisType.Auto,) * 2)
     engines = Associative(axis_name="time"), Associative(axis_name="time", tree=True)
-    for case in (Case(rnn.MinGRU(4)), Case(rnn.LRU(3))):
-        for reverse, engine in zip((False, True), engines, strict=True):
+    affine = Case(rnn.MinGRU(4)), Case(rnn.LRU(3))
+    for n, m in itertools.product(range(2), range(2)):
+        case, engine, reverse = affine[n], engines[m], m == 1
+        if n == m or everything:
             agrees(case, line, P("time"), engine, reverse, ("mask", "starts"))
+        if n != m or everything:
             agrees(case, grid, P("time", "batch"), engine, reverse, ())
+        if n == m or everything:
             agrees_within_shard_map(case, line, engine, reverse)
-            print(case, engine, "agrees")
-    for case in (Case(rnn.LRU(3)), Case(rnn.DeltaNet(4, num_heads=2))):
-        for engine in (Associative(chunk_size=5), Associative(tree=True)):  # the batch is cut
-            agrees_within_shard_map(case, line, engine, False, P("time"), P(None, "time"))
+    batch_engines = Associative(chunk_size=5), Associative(tree=True)
+    for n, case in enumerate((Case(rnn.LRU(3)), Case(rnn.DeltaNet(4, num_heads=2)))):
+        for m, engine in enumerate(batch_engines):  # the batch is sharded
+            if n != m or everything:
+                agrees_within_shard_map(case, line, engine, False, P("time"), P(None, "time"))
     refuses(line)
 
 
 if __name__ == "__main__":
-    main()
+    main("--all" in sys.argv)
