@@ -1,6 +1,6 @@
-"""Bad calls: each is answered by an error that names the argument and says what to do instead.
+"""Error messages: each names the argument, what was passed, and what to do.
 
-To read the messages as a user would: ``python -m tests.test_errors``.
+To print all messages: ``python -m tests.test_errors``.
 """
 
 # ruff: noqa: E501
@@ -30,14 +30,14 @@ def unroll(cell=CELL, params=PARAMS, xs=XS, state=None, **options):
 
 @dataclasses.dataclass(frozen=True)
 class HoldsArrays(rnn.Elman):
-    """A cell that keeps an array among its hyper-parameters."""
+    """A cell with an array among its hyper-parameters."""
 
     weights: object = None
 
 
 @dataclasses.dataclass(frozen=True)
 class OddState(rnn.Elman):
-    """A cell whose step breaks the contract in the way that ``fault`` says."""
+    """A cell whose step violates the contract in one way."""
 
     fault: str = ""
 
@@ -53,7 +53,7 @@ class OddState(rnn.Elman):
 
 @dataclasses.dataclass
 class LooseEngine:
-    """An engine that is not frozen, and so cannot be hashed."""
+    """An engine that is not frozen, hence not hashable."""
 
     def why_not(self, cell, params, state, xs):
         return None
@@ -75,7 +75,7 @@ def half(tree):
     return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
 
 
-# Of each bad call: what it does, the error, and words that its message must hold.
+# The call, the error, and words that its message must contain.
 CALLS = {
     # unroll: the cell
     "a class for a cell": (lambda: unroll(rnn.LSTM), TypeError, "cell", "instance", "LSTM(hidden_size="),
@@ -260,8 +260,8 @@ def test_message_names_the_argument_and_the_remedy(name):
     assert len(message) < 500, message
 
 
-def test_lengths_out_of_range_are_let_through_where_they_are_not_known():
-    """Under jit the values cannot be looked at: rows are as long as the sequence at most."""
+def test_traced_lengths_out_of_range_are_clipped():
+    """Under jit the values cannot be checked: rows have at most all steps of the sequence."""
 
     @jax.jit
     def run(lengths):

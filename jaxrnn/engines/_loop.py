@@ -17,11 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._schedule import products as products_
 from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._schedule.interpret import Operands, run_step
 from jaxrnn._schedule.partition import Schedule
-from jaxrnn._schedule.products import Product
+from jaxrnn._schedule.products import (
+    Product,
+    add_parts,
+    linear_multiply,
+    multiply,
+    multiply_over_time,
+    split_parts,
+    transposed_kernel,
+)
 from jaxrnn._schedule.trace import all_eqns, is_literal
 
 
@@ -55,9 +62,12 @@ class Loop:
         def rule(primals, tangents):
             # The residuals come from the differentiable function, not from the scan inside it: that
             # makes the second and all further derivatives right.
+            (operands, state), (doperands, dstate) = primals, tangents
             residuals: Any
-            final, emitted, residuals = self._differentiable(keep=True)(*primals)
-            dfinal, (demitted, dresiduals) = self._tangent(*primals, *tangents, residuals, keep)
+            final, emitted, residuals = self._differentiable(keep=True)(operands, state)
+            dfinal, (demitted, dresiduals) = self._tangent(
+                operands, state, doperands, dstate, residuals, keep
+            )
             out = (final, emitted, residuals if keep else ())
             return out, _with_float0(out, (dfinal, demitted, dresiduals))
 
@@ -77,8 +87,8 @@ class Loop:
 
             def product(number, operand, addends):
                 item = plan.products[number]
-                whole = products_.multiply(item, operand, operands.kernels[number])
-                sums.append(products_.add_parts(products_.split_parts(item, whole), addends))
+                whole = multiply(item, operand, operands.kernels[number])
+                sums.append(add_parts(split_parts(item, whole), addends))
                 return sums[-1]
 
             new, emitted = run_step(plan, operands._replace(stacked=slices), state, product)
@@ -119,7 +129,7 @@ class Loop:
             dkernel = tangents.kernels[number]
             if dkernel is not None:
                 inputs = inputs or self._product_operands(operands, residuals)
-                parts = products_.multiply_over_time(product, inputs[number], dkernel)
+                parts = multiply_over_time(product, inputs[number], dkernel)
             dvs = [addend_tangents.get(v) for v in product.addends]
             increments.append(
                 tuple(
@@ -146,7 +156,7 @@ class Loop:
         dstacked = where_read(plan.stacked, doperands.stacked)
         stacked = where_read(plan.stacked, operands.stacked)
         kernels = [
-            products_.transposed_kernel(product, kernel)
+            transposed_kernel(product, kernel)
             for product, kernel in zip(plan.products, operands.kernels, strict=True)
         ]
 
@@ -210,8 +220,8 @@ def _replay(product: Product, sums, operand, kernel):
     def rule(primals, tangents):
         sums, _, kernel = primals
         dsums, doperand, _ = tangents
-        whole = products_.linear_multiply(product, doperand, kernel)
-        return sums, products_.add_parts(products_.split_parts(product, whole), dsums)
+        whole = linear_multiply(product, doperand, kernel)
+        return sums, add_parts(split_parts(product, whole), dsums)
 
     return replay(sums, operand, kernel)
 

@@ -77,7 +77,8 @@ class Trajectory:
 
         @jax.custom_jvp
         def solve(given, guess):
-            return self._solve(*given, guess)
+            operands, initial = given
+            return self._solve(operands, initial, guess)
 
         def rule(primals, tangents):
             # The states come from the differentiable function: further derivatives are right, too.
@@ -154,7 +155,8 @@ class Trajectory:
 
         primals = [None if t is None else x for x, t in zip(leaves, tangents, strict=True)]
         _, increments = jax.jvp(f, (primals,), (tangents,))
-        return self._solve_linear(*given, states, increments, converged)
+        operands, initial = given
+        return self._solve_linear(operands, initial, states, increments, converged)
 
     def _solve_linear(
         self,

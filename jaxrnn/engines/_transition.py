@@ -8,11 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._schedule import products as products_
 from jaxrnn._schedule.flat_state import FlatState
 from jaxrnn._schedule.interpret import Operands, over_time, read_over_time, run_loop, run_step
 from jaxrnn._schedule.jacobian import Blocks
 from jaxrnn._schedule.partition import Schedule
+from jaxrnn._schedule.products import (
+    add_parts,
+    multiply,
+    multiply_over_time,
+    split_parts,
+)
 from jaxrnn._typing import Array
 
 
@@ -31,10 +36,10 @@ class Transition:
 
         def product(number, operand, addends):
             item, kernel = self.plan.products[number], operands.kernels[number]
-            whole = products_.multiply(item, operand, kernel)
+            whole = multiply(item, operand, kernel)
             if quasi and item.is_square:
                 whole = _with_diagonal_derivative(whole, operand, kernel)
-            return products_.add_parts(products_.split_parts(item, whole), addends)
+            return add_parts(split_parts(item, whole), addends)
 
         return self.flat.pack(run_step(self.plan, operands, self.flat.unpack(h), product)[0])
 
@@ -51,8 +56,8 @@ class Transition:
 
         def product(number, operand, addends):
             kernel = operands.kernels[number]
-            parts = products_.multiply_over_time(plan.products[number], operand, kernel)
-            return products_.add_parts(parts, addends)
+            parts = multiply_over_time(plan.products[number], operand, kernel)
+            return add_parts(parts, addends)
 
         def piece(piece, _):
             over_time(piece, once, stacked)

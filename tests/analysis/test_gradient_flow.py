@@ -1,4 +1,4 @@
-"""The sizes of Jacobian products: against NumPy, finite differences, and closed forms."""
+"""Norms of Jacobian products, against NumPy, finite differences and closed forms."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from jaxrnn.analysis import gradient_flow
 
 
 def random_params(cell, input_size, seed=0, scale=0.4):
-    """Parameters that are random everywhere, biases included."""
+    """Random parameters, biases included."""
     params = cell.init(jax.random.key(seed), input_size)
     random = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: leaf + scale * random.normal(size=leaf.shape), params)
@@ -27,7 +27,7 @@ def log_sizes(jacobian):
     return rms, np.log(np.linalg.norm(jacobian, 2))
 
 
-def test_elman_is_the_product_of_its_kernel_and_its_slopes():
+def test_elman_agrees_with_products_of_jacobians_in_numpy():
     cell, time, rows = rnn.Elman(4), 7, 2
     params, xs = random_params(cell, 3), inputs(time, rows, 3)
     flow = gradient_flow(cell, params, xs)
@@ -66,7 +66,7 @@ def test_lstm_agrees_with_finite_differences():
         np.testing.assert_allclose(flow.log_largest[lag], expected[1], atol=1e-7)
 
 
-def test_the_real_and_imaginary_parts_of_a_complex_state_turn_and_shrink():
+def test_complex_diagonal_states_decay_by_the_moduli_of_their_eigenvalues():
     cell = rnn.LRU(5)
     params = random_params(cell, 3, scale=0.1)
     flow = gradient_flow(cell, params, inputs(9, 2, 3))
@@ -93,7 +93,7 @@ def linear(x):
     return x
 
 
-def test_a_derivative_that_is_zero_has_the_logarithm_minus_infinity():
+def test_the_logarithm_of_a_zero_derivative_is_minus_infinity():
     cell = rnn.IRNN(3)
     params = cell.init(jax.random.key(0), 1)._replace(bias=-jnp.ones(3))
     flow = gradient_flow(cell, params, jnp.zeros((4, 1)))
@@ -120,7 +120,7 @@ class Counted(NamedTuple):
     level: jax.Array
 
 
-def test_counters_have_no_derivative_and_states_and_any_inputs_are_taken():
+def test_integer_leaves_are_excluded_and_inputs_may_be_pytrees():
     def leaky(rate, state, x):
         level = rate * state.level + jnp.where(state.steps[..., None] < 2, x["in"], 0)
         return Counted(state.steps + 1, level), level
@@ -136,7 +136,7 @@ def test_counters_have_no_derivative_and_states_and_any_inputs_are_taken():
     np.testing.assert_allclose(flow.log_largest[:, 0, 0], [e[1] for e in expected], atol=1e-12)
 
 
-def test_the_state_to_begin_with_counts():
+def test_the_initial_state_is_used():
     cell = rnn.Elman(3)
     params, xs = random_params(cell, 2), inputs(4, 2)
     state = rnn.ElmanState(inputs(3, seed=5))
@@ -164,7 +164,7 @@ def test_the_state_to_begin_with_counts():
          , ValueError, "state of FunctionCell must hold floating-point numbers"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(changes, kind, message):
+def test_errors_name_the_argument(changes, kind, message):
     cell = rnn.Elman(3)
     arguments = dict(cell=cell, params=cell.init(jax.random.key(0), 2), xs=np.zeros((3, 2)))
     with pytest.raises(kind, match=message):

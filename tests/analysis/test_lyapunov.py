@@ -11,7 +11,7 @@ from tests.support.cases import CELLS, random_inputs, random_params, random_stat
 
 
 def from_map(function, size):
-    """A cell that iterates a map and looks at no input."""
+    """A cell that iterates a map and ignores its input."""
     return rnn.from_step(
         lambda params, h, x: (function(params, h),) * 2,
         init_state=lambda params, batch: jnp.full((*batch, size), 0.1),
@@ -23,12 +23,12 @@ def nothing(time, *batch):
 
 
 def with_eigenvalues(eigenvalues):
-    """A matrix, far from normal, that has them."""
+    """A non-normal matrix with these eigenvalues."""
     basis = np.random.default_rng(0).normal(size=(len(eigenvalues),) * 2)
     return jnp.asarray(basis @ np.diag(eigenvalues) @ np.linalg.inv(basis))
 
 
-def test_of_a_linear_map_they_are_the_logarithms_of_its_eigenvalues():
+def test_linear_map():
     eigenvalues = np.array([1.3, -0.9, 0.4, 0.05])
     cell = from_map(lambda kernel, h: h @ kernel.T, 4)
     kernel = with_eigenvalues(eigenvalues)
@@ -36,7 +36,7 @@ def test_of_a_linear_map_they_are_the_logarithms_of_its_eigenvalues():
     np.testing.assert_allclose(got, np.log(np.abs(eigenvalues)), rtol=0, atol=1e-10)
 
 
-def test_of_a_rotation_that_shrinks():
+def test_contracting_rotation():
     angle, shrink = 0.7, 0.8
     turn = shrink * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     cell = from_map(lambda kernel, h: h @ kernel.T, 2)
@@ -44,14 +44,14 @@ def test_of_a_rotation_that_shrinks():
     np.testing.assert_allclose(got, [np.log(shrink)] * 2, atol=1e-12)
 
 
-def test_of_the_logistic_map():
+def test_logistic_map():
     """Exactly log 2 for r = 4."""
     cell = from_map(lambda r, h: r * h * (1 - h), 1)
     got = lyapunov_exponents(cell, jnp.array(4.0), nothing(20_000), burn_in=100)
     np.testing.assert_allclose(got, [np.log(2)], atol=0.01)
 
 
-def test_of_the_henon_map():
+def test_henon_map():
     """The sum is log |det J| = log 0.3 everywhere; the largest is 0.419 (Wolf et al., 1985)."""
 
     def henon(params, h):
@@ -64,8 +64,8 @@ def test_of_the_henon_map():
     np.testing.assert_allclose(got[0], 0.419, atol=0.02)
 
 
-def test_of_a_complex_state():
-    """The logarithm of the absolute value, twice: a complex number is a plane."""
+def test_complex_state():
+    """The logarithm of each modulus, twice: a complex number has two real dimensions."""
     case = next(case for case in CELLS if isinstance(case.cell, rnn.LRU))
     params = random_params(case)
     got = lyapunov_exponents(case.cell, params, random_inputs(case, (300,)), count=8, burn_in=100)
@@ -74,8 +74,8 @@ def test_of_a_complex_state():
     np.testing.assert_allclose(got[0], np.log(absolute).max(), atol=0.05)
 
 
-def test_of_a_network_they_sum_to_the_mean_logarithm_of_the_determinant():
-    """Of Elman's network, J = diag(1 - h²) Uᵀ; each row of a batch has its own trajectory."""
+def test_the_sum_is_the_mean_logarithm_of_the_determinant():
+    """For Elman's network, J = diag(1 - h²) Uᵀ; each row of a batch has its own trajectory."""
     case = next(case for case in CELLS if isinstance(case.cell, rnn.Elman))
     params, xs = random_params(case), random_inputs(case, (30, 3))
     got = lyapunov_exponents(case.cell, params, xs, random_state(case, (3,)), count=4)
@@ -86,7 +86,7 @@ def test_of_a_network_they_sum_to_the_mean_logarithm_of_the_determinant():
     np.testing.assert_allclose(got.sum(axis=-1), volume, atol=1e-10)
 
 
-def test_rows_are_apart_and_integers_go_along():
+def test_rows_are_independent_and_states_may_hold_integers():
     case = next(case for case in CELLS if isinstance(case.cell, rnn.ClockworkRNN))
     params, xs, state = random_params(case), random_inputs(case, (20, 2)), random_state(case, (2,))
     key = jax.random.key(3)
@@ -107,7 +107,7 @@ def test_rows_are_apart_and_integers_go_along():
         ({"key": 0}, "key must be one JAX random key"),
     ],
 )
-def test_refuses(options, message):
+def test_errors_name_the_argument(options, message):
     cell = rnn.Elman(4)
     params = cell.init(jax.random.key(0), 3, jnp.float64)
     with pytest.raises((TypeError, ValueError), match=message):

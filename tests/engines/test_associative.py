@@ -201,7 +201,7 @@ def test_chunks_under_a_mask_agree_with_the_recurrence(case, masked):
     assert_near(got, want, 1e-10)
 
 
-def test_chunks_of_rows_with_nothing_valid_hold_the_state():
+def test_chunks_hold_the_state_of_rows_without_valid_steps():
     case = CHUNKED_ONLY[0]
     params, state = random_params(case), random_state(case, (3,))
     xs = random_inputs(case, (7, 3)).at[:, 1].set(jnp.nan)
@@ -241,7 +241,7 @@ def test_outputs_are_independent_of_the_stabilizer():
         ({"axis_name": "t", "chunk_size": 2}, ValueError, "omit chunk_size"),
     ],
 )
-def test_options_of_the_wrong_kind(options, error, message):
+def test_invalid_options(options, error, message):
     with pytest.raises(error, match=message):
         Associative(**options)
 
@@ -280,7 +280,7 @@ def test_time_sharded_over_devices(arguments):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the rule for CPUs")
-def test_auto_chooses_it_where_it_has_been_measured_to_win():
+def test_auto_chooses_it_where_it_is_faster():
     def chosen(cell, time, start=None):
         params = jax.eval_shape(functools.partial(cell.init, input_size=8), jax.random.key(0))
         state = jax.eval_shape(functools.partial(cell.init_state, batch_shape=(4,)), params)

@@ -294,7 +294,7 @@ def test_a_long_chaotic_trajectory_obeys_the_cell():
 
 
 def test_iterates_that_overflow_restart():
-    """At the guess, zero, J is 3, and 3^300 is no float32; at the solution it is 0.03."""
+    """At the guess, zero, J is 3, and 3^300 overflows float32; at the solution it is 0.03."""
     cell = rnn.from_step(
         lambda params, h, x: (3 * jnp.tanh(h) + x,) * 2,
         init_state=lambda params, batch: jnp.zeros((*batch, 2), jnp.float32),
@@ -348,7 +348,7 @@ def equations(jaxpr, inside=()):
             yield from equations(inner, (*inside, eqn.primitive.name))
 
 
-def test_the_loop_is_not_run_where_it_is_not_needed():
+def test_the_loop_does_not_run_after_convergence():
     """Under two vmaps, forwards and backwards, every scan is in a branch that is not taken."""
     params, state, xs = work(GRU, 9)
 
@@ -470,7 +470,7 @@ def test_converges_over_4096_steps(cell, steps):
         ({"rtol": "small"}, "rtol must be a number, got 'small'"),
     ],
 )
-def test_options_that_are_wrong(options, message):
+def test_invalid_options(options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Newton(**options)
 
@@ -500,7 +500,7 @@ def test_explains_why_it_cannot_run():
             rnn.unroll(cell, (), xs, engine=Newton())
 
 
-def test_guesses_of_the_wrong_structure_or_shape():
+def test_guesses_of_a_wrong_structure_or_shape():
     params, state, xs = work(GRU, 3)
     with pytest.raises(TypeError, match="guess must have the structure of the state"):
         Newton().solve(GRU.cell, params, state, xs, guess=jnp.zeros((3, 2, 4)))

@@ -54,7 +54,7 @@ def test_chunk_sizes_give_the_same_result(cell, reverse, steps, monkeypatch):
 
 
 def steps_at_a_time(cell, time, batch, *x_shape):
-    """The rule, for shapes that are never allocated."""
+    """The number of steps per chunk, for shapes that are never allocated."""
 
     def traced(params, state, x):
         step = canonical_step(cell.step, params, state, x, separate=True)
@@ -82,5 +82,5 @@ def steps_at_a_time(cell, time, batch, *x_shape):
     ],
     ids=lambda value: str(value) if isinstance(value, tuple) else type(value).__name__,
 )
-def test_the_rule(cell, shape, wanted):
+def test_steps_per_chunk(cell, shape, wanted):
     assert steps_at_a_time(cell, *shape) in wanted

@@ -49,11 +49,11 @@ def check(seed):
 
 
 @pytest.mark.parametrize("seed", range(FAST))
-def test_some(seed):
+def test_random_steps(seed):
     check(seed)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(FAST, FAST + 300))
-def test_many(seed):
+def test_many_random_steps(seed):
     check(seed)

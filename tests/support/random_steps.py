@@ -1,8 +1,8 @@
-"""Steps put together at random, of operations that a schedule treats in different ways.
+"""Random steps, composed of operations that a schedule treats differently.
 
-A step is a list of operations on what it has so far: vectors and matrices that may or may not have
-batch axes and may or may not depend on the state, one number a row, and square kernels that depend
-on parameters only.
+A step is a list of operations on its previous results: vectors and matrices with or without batch
+axes, dependent on the state or not, scalars for each row, and square kernels that depend on
+parameters only.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def ruled(x):
 
 
 @ruled.defjvp
-def _ruled_jvp(primals, tangents):  # NOT the derivative of sin: the rule must be kept
+def _ruled_jvp(primals, tangents):  # not the derivative of sin: the rule must be used
     return jnp.sin(primals[0]), 2.0 * jnp.cos(primals[0]) * tangents[0]
 
 
@@ -54,7 +54,7 @@ def by_heads(u, k):
 
 
 def convolved(u, k):
-    """Along the features, with a kernel of three and two channels."""
+    """A convolution along the features, with a kernel of width three and two channels."""
     dimensions = ("NWC", "WIO", "NWC")
     rows = jnp.stack([u, -2 * u], axis=-1).reshape(-1, N, 2)
     kernel = k[:3].reshape(3, 2, 2)
@@ -120,14 +120,14 @@ OPERATIONS: tuple[tuple[str, str, Callable], ...] = (
 
 
 class Line(NamedTuple):
-    """One operation, and the numbers of its operands among what there is of their kinds."""
+    """One operation, and the indices of its operands among the values of their kinds."""
 
     operation: int
     operands: tuple[int, ...]
 
 
 def random_step(seed: int) -> Case:
-    """The step of a seed, as a case."""
+    """The random step of a seed."""
     rng = np.random.default_rng(seed)
     counts = {"v": 4, "s": 1, "m": 1, "k": 3}
 

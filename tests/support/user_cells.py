@@ -1,6 +1,6 @@
-"""Odd cells such as users write: what a schedule must run as the plain scan does, whatever it cuts.
+"""Unusual user-defined cells, whose results must not depend on the schedule.
 
-Each row is one way in which an analysis of the step could go wrong.
+Each cell is one way in which the analysis of a step could go wrong.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ def user(
     tolerance: float = 0.0,
     tangents: bool = True,
 ) -> Case:
-    """A row: parameters and states are given by the shapes of their leaves."""
+    """A case whose parameters and state are given by the shapes of their leaves."""
 
     def init(key, input_size, dtype):
         return {leaf: jnp.zeros(shape, dtype) for leaf, shape in shapes.items()}
@@ -70,7 +70,7 @@ def steep(x):
 
 
 @steep.defjvp
-def _steep_jvp(primals, tangents):  # NOT the derivative of tanh: the rule must be kept
+def _steep_jvp(primals, tangents):  # not the derivative of tanh: the rule must be used
     return steep(*primals), 3 * tangents[0] * jnp.cos(primals[0])
 
 
@@ -133,13 +133,13 @@ def two_products(p, h, x):
     return h, h
 
 
-def put_together(p, h, x):  # as papers write it: σ([x, h] W), tanh([r h, x] V)
+def concatenated(p, h, x):  # as papers write it: σ([x, h] W), tanh([r h, x] V)
     r = jax.nn.sigmoid(jnp.concatenate([x, h], axis=-1) @ p["W"])
     n = jnp.tanh(jnp.concatenate([r * h, x], axis=-1) @ p["V"] + p["b"])
     return h + r * (n - h), n
 
 
-def put_together_row_by_row(p, h, x):  # K [1, h, x, h²], where the kernel is the left operand
+def concatenated_row_by_row(p, h, x):  # K [1, h, x, h²], where the kernel is the left operand
     def one(h, x):
         return jnp.tanh(p["K"] @ jnp.concatenate([jnp.ones(1), h, x, h * h]))
 
@@ -236,7 +236,7 @@ def read_out(p, h, x):
 
 
 def idle_parts(p, state, x):
-    """One part of the state never moves, one is only counted, one output sees no state."""
+    """A constant part of the state, an output independent of the state, and a constant output."""
     still, h = state
     h = h * p["b"] + still
     return (still, h), (x @ p["W"], h, jnp.ones_like(h))
@@ -268,7 +268,9 @@ def norms(p, h, x):
     return h, h
 
 
-def spread_for_both(p, h, x):  # the mean is read by a product before the loop, and within the loop
+def broadcast_for_both(
+    p, h, x
+):  # the mean is read by a product before the loop, and within the loop
     mean = jnp.broadcast_to(x.mean(axis=-1, keepdims=True), h.shape)
     h = jnp.tanh(dense(p, h, x) + mean @ p["V"]) + mean * h
     return h, h
@@ -286,7 +288,7 @@ def checkpointed(p, h, x):
 
 @dataclasses.dataclass(frozen=True)
 class Noisy:
-    """Draws inside the step, one mask of the state and one of the input."""
+    """Draws random numbers in the step, for the state and for the input."""
 
     stochastic = True
     output_size = H
@@ -308,7 +310,7 @@ class Noisy:
 
 @dataclasses.dataclass(frozen=True)
 class Bound(Noisy):
-    """Draws once a sequence, in ``bind``: the recurrent kernel loses half of its weights."""
+    """Draws once per sequence, in ``bind``: half of the recurrent weights are dropped."""
 
     stochastic = False
 
@@ -333,8 +335,8 @@ USER_CELLS = (
     user("both_sides", both_sides, {"A": (N, N), "B": (N, N)}, MATRIX),
     user("two_products", two_products, DENSE | {"V": (H, H)}),
     user("products_add", products_add),
-    user("put_together", put_together, {"W": (N + H, H), "V": (H + N, H), "b": (H,)}),
-    user("put_together_row_by_row", put_together_row_by_row, {"K": (H, 1 + N + 2 * H)}),
+    user("concatenated", concatenated, {"W": (N + H, H), "V": (H + N, H), "b": (H,)}),
+    user("concatenated_row_by_row", concatenated_row_by_row, {"K": (H, 1 + N + 2 * H)}),
     user(
         "coverage",
         coverage,
@@ -364,7 +366,7 @@ USER_CELLS = (
     ),
     user("rotation", rotation, DENSE | {"theta": (H,)}, ((H,), "complex128")),
     user("norms", norms),
-    user("spread_for_both", spread_for_both, DENSE | {"V": (H, H)}),
+    user("broadcast_for_both", broadcast_for_both, DENSE | {"V": (H, H)}),
     user("stopped", stopped),
     user("checkpointed", checkpointed),
     user(
