@@ -1,4 +1,4 @@
-"""Exported models compute what the network computes, where there is no jaxrnn."""
+"""Exported models against the network."""
 
 import warnings
 
@@ -82,7 +82,7 @@ def test_onnxruntime_gives_equal_outputs_with_state_and_lengths(kind, form):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_is_read_back_bit_for_bit(kind, tmp_path):
+def test_a_round_trip_through_a_file_is_exact(kind, tmp_path):
     onnx = peer("onnx")
     net = network(kind, "stack")
     params = random_params(net)
@@ -143,7 +143,7 @@ def test_a_step_in_stablehlo_survives_its_file_and_takes_any_batch():
     assert "stablehlo.dot_general" in exported.mlir_module()
 
 
-def test_a_network_without_step_is_refused():
+def test_a_network_without_a_step_function_is_refused():
     net = network("gru", "bidirectional")
     with pytest.raises(TypeError, match="needs the whole sequence"):
         rnn.export.to_stablehlo(net, random_params(net), jnp.ones((3, 2)))

@@ -1,4 +1,4 @@
-"""docs/coming_from.md: every line runs, and both frameworks agree."""
+"""The code in docs/coming_from.md runs, and both frameworks agree."""
 
 import importlib
 import os

@@ -46,7 +46,7 @@ class LanguageModel(NamedTuple):
 def ctc_greedy(logits: Any, *, lengths: Any = None, blank: int = 0) -> Decoded:
     """Decodes the most probable path: merges repeats, then removes blanks (best path decoding).
 
-        labelling = collapse(argmax logits_1, argmax logits_2, ...)
+        labeling = collapse(argmax logits_1, argmax logits_2, ...)
 
     Args:
         logits: the logits or log-probabilities of the labels of each frame.

@@ -1,4 +1,4 @@
-"""Flax' cells in jaxrnn's RNN: the values, gradients and parameters of Flax' own RNN."""
+"""Flax's cells in jaxrnn's RNN against Flax's own RNN: values, gradients and parameters."""
 
 import functools
 
@@ -53,12 +53,12 @@ def results(apply, weights, xs, calls, zero_padding=True):
 
         return jax.value_and_grad(total, (0, 1), has_aux=True)(weights, xs)
 
-    with jax.numpy_dtype_promotion("standard"):  # which Flax' own layers ask for
+    with jax.numpy_dtype_promotion("standard"):  # Flax's own layers need it
         return run(weights, xs)
 
 
 @pytest.mark.parametrize("kind", ["simple", "lstm", "optimized", "gru", "mgu"])
-def test_values_and_gradients_are_those_of_flax(flax, kind):
+def test_values_and_gradients_equal_flax(flax, kind):
     if kind not in flax.kinds:
         pytest.skip("nnx has no such cell")
     theirs, weights = flax.split(flax.RNN(flax.cell(kind)))
@@ -77,7 +77,7 @@ def test_float32(flax):
     assert_near(results(ours, weights, xs, calls), results(theirs, weights, xs, calls), 1e-5)
 
 
-def test_run_padding_keeps_flaxs_way_past_a_rows_length(flax):
+def test_run_padding_computes_padded_outputs_as_flax_does(flax):
     theirs, weights = flax.split(flax.RNN(flax.cell("gru")))
     ours, _ = flax.split(flax.ours(flax.cell("gru"), run_padding=True))
     xs = inputs()
@@ -99,7 +99,7 @@ def test_padding_changes_nothing_by_default(flax):
     assert (got["lengths"][1][0, 2:] == 0).all()
 
 
-def test_a_row_of_length_zero_gives_its_carry_back(flax):
+def test_a_row_of_length_zero_returns_its_carry(flax):
     ours, weights = flax.split(flax.ours(flax.cell("gru"), return_carry=True))
     carry = jnp.asarray(np.random.default_rng(1).normal(size=(BATCH, 4)))
     lengths = jnp.array([0, 5, 0])
@@ -154,7 +154,7 @@ def test_one_cell_shared_by_both_directions(flax):
     np.testing.assert_allclose(ys[..., :4], turned[:, ::-1, 4:], atol=1e-14)
 
 
-def test_options_of_the_call_stand_before_those_of_the_layer(flax):
+def test_call_arguments_override_attributes(flax):
     options = {"time_major": True, "return_carry": True, "reverse": True, "keep_order": True}
     by_layer, weights = flax.split(flax.ours(flax.cell("gru"), **options))
     by_call, _ = flax.split(flax.ours(flax.cell("gru")))
@@ -175,7 +175,7 @@ def test_every_engine_gives_the_same(flax, options):
     assert_near(chosen(weights, inputs()), apply(weights, inputs()), 1e-14)
 
 
-def test_linen_draws_the_parameters_that_flax_draws():
+def test_linen_initializes_the_same_parameters_as_flax():
     xs = inputs(dtype="float32")
     for kind in ("lstm", "gru"):
         cell = FLAVOURS["linen"].cell(kind, "float32")
@@ -183,7 +183,7 @@ def test_linen_draws_the_parameters_that_flax_draws():
         assert_near(rnn.linen.RNN(cell).init(key, xs), linen.RNN(cell).init(key, xs), 0)
 
 
-def test_linens_convolutional_cell():
+def test_the_convolutional_cell_of_linen():
     cell = linen.ConvLSTMCell(2, (3,), param_dtype="float64", dtype="float64")
     xs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 1)))  # [batch, time, space, 1]
     theirs, ours = linen.RNN(cell, return_carry=True), rnn.linen.RNN(cell, return_carry=True)
@@ -193,7 +193,7 @@ def test_linens_convolutional_cell():
 
 
 class LinenNoise(linen.RNNCellBase):
-    """Draws one number a step, whatever comes in."""
+    """Returns noise, whatever the input."""
 
     @linen.compact
     def __call__(self, carry, x):
@@ -209,7 +209,7 @@ class LinenNoise(linen.RNNCellBase):
 
 
 @pytest.mark.parametrize("split", [True, False])
-def test_linens_keys_are_split_over_time_or_not(split):
+def test_linen_rngs_are_split_over_time_or_not(split):
     layer = rnn.linen.RNN(LinenNoise(), split_rngs={"params": False, "noise": split})
     draw = functools.partial(layer.apply, {}, inputs())
     ys = draw(rngs={"noise": jax.random.key(0)})
@@ -220,7 +220,7 @@ def test_linens_keys_are_split_over_time_or_not(split):
 
 
 class NNXNoise(nnx.Module):
-    """Drops half of its input; not derived from Flax' base class."""
+    """A cell with dropout that is not a subclass of Flax's base class."""
 
     num_feature_axes = 1
 
@@ -235,7 +235,7 @@ class NNXNoise(nnx.Module):
 
 
 @pytest.mark.parametrize("broadcast", [None, "noise"])
-def test_nnxs_keys_are_broadcast_over_time_or_not_and_move_on(broadcast):
+def test_nnx_rngs_are_broadcast_over_time_or_not_and_advance(broadcast):
     layer = rnn.nnx.RNN(NNXNoise(nnx.Rngs(0, noise=1)), broadcast_rngs=broadcast)
     xs = jnp.ones((2, 20, 8))
     first, second = layer(xs), layer(xs)
@@ -247,7 +247,7 @@ def test_nnxs_keys_are_broadcast_over_time_or_not_and_move_on(broadcast):
     assert (layer(xs) == xs).all() and layer.cell.drop.rngs.count[...] == 2
 
 
-def test_integers_and_narrow_inputs_are_widened_as_flax_widens_them(flax):
+def test_integer_and_low_precision_inputs_are_promoted_as_in_flax(flax):
     theirs, weights = flax.split(flax.RNN(flax.cell("gru", None)), "float32")
     ours, _ = flax.split(flax.ours(flax.cell("gru", None)), "float32")
     carry = jnp.zeros((BATCH, 4), "float32")

@@ -90,7 +90,7 @@ def inputs(*batch):
     return jnp.asarray(np.random.default_rng(0).normal(size=(TIME, *batch, INPUT)))
 
 
-def test_every_engine_gives_the_frameworks_values_and_gradients(foreign):
+def test_every_engine_equals_the_framework(foreign):
     xs = inputs(BATCH)
     state = noisy(foreign.cell.init_state(foreign.params, (BATCH,)))
 
@@ -118,7 +118,7 @@ def test_every_engine_gives_the_frameworks_values_and_gradients(foreign):
 
         return [value_and_gradients(run) for run in (loop, *map(ours, ENGINES))]
 
-    if isinstance(foreign.params, nnx.State):  # its module is not to be changed under a trace
+    if isinstance(foreign.params, nnx.State):  # the module must not change during a trace
         want = rnn.unroll(foreign.cell, foreign.params, xs, state, engine=ENGINES[0])
         assert_near(want, loop(foreign.params, state, xs), 1e-12)
         foreign = dataclasses.replace(foreign, step=foreign.cell.step)
@@ -127,7 +127,7 @@ def test_every_engine_gives_the_frameworks_values_and_gradients(foreign):
         assert_near(got, want, 1e-10)
 
 
-def test_lengths_starts_and_batch_axes_are_those_of_the_contract(foreign):
+def test_lengths_starts_and_batch_axes_follow_the_contract(foreign):
     cell, params = foreign.cell, foreign.params
     rows = inputs(2, BATCH)
     lengths = jnp.array([[5, 2, 0], [1, 5, 3]])
@@ -146,7 +146,7 @@ def test_lengths_starts_and_batch_axes_are_those_of_the_contract(foreign):
     np.testing.assert_allclose(cut[2:], fresh, atol=1e-14)
 
 
-def test_they_stack_with_our_cells():
+def test_foreign_cells_stack_with_jaxrnn_cells():
     cell = from_linen_cell(linen.GRUCell(HIDDEN, **F64))
     network = rnn.layers.Stack((rnn.LSTM(2), rnn.layers.Bidirectional(cell, cell)))
     params = network.init(jax.random.key(0), INPUT)
@@ -157,7 +157,7 @@ def test_they_stack_with_our_cells():
     assert network.output_size == 2 * HIDDEN
 
 
-def test_init_draws_in_the_dtype_asked_for():
+def test_init_has_the_requested_dtype():
     cell = from_linen_cell(linen.GRUCell(HIDDEN))
     for dtype in ("float32", "float64"):
         params = cell.init(jax.random.key(0), INPUT, dtype)
@@ -165,7 +165,7 @@ def test_init_draws_in_the_dtype_asked_for():
         assert ys.dtype == dtype and all(p.dtype == dtype for p in jax.tree.leaves(params))
 
 
-def test_an_nnx_cell_that_draws_wants_a_key_or_eval():
+def test_a_stochastic_nnx_cell_needs_a_key_or_eval():
     class Drops(nnx.GRUCell):
         def __init__(self, rngs):
             super().__init__(INPUT, HIDDEN, **F64, rngs=rngs)
@@ -205,7 +205,7 @@ def test_a_class_of_a_haiku_core_makes_cores():
     assert_near(params[0], params[1], 0)
 
 
-def test_what_is_no_cell_is_refused():
+def test_other_objects_are_refused():
     with pytest.raises(TypeError, match="cell must be a Flax linen cell"):
         from_linen_cell(linen.Dense(3))
     with pytest.raises(TypeError, match="cell must be a Flax nnx cell"):

@@ -29,7 +29,7 @@ def flax_(request):
 
 
 def own_params(cell, weights):
-    """The cell's parameters, found among a Flax model's weights by their names alone."""
+    """The cell's parameters in a Flax model's weights, found by name."""
     like = jax.eval_shape(lambda key: cell.init(key, INPUT), jax.random.key(0))
     found = {
         field: leaf
@@ -65,7 +65,7 @@ def test_the_layer_computes_what_unroll_computes(flax_, cell):
     np.testing.assert_array_equal(through[0, :2], want[1::-1, 0])
 
 
-def test_flaxs_own_rnn_runs_our_cells(flax_):
+def test_flax_rnn_runs_jaxrnn_cells(flax_):
     apply, weights = flax_.split(flax_.around(rnn.GRU(4), return_carry=True))
     if flax_ is FLAVOURS["linen"]:
         theirs = flax.linen.RNN(rnn.linen.Cell(rnn.GRU(4)), return_carry=True)
@@ -77,7 +77,7 @@ def test_flaxs_own_rnn_runs_our_cells(flax_):
     assert_near(run(weights, XS.swapaxes(0, 1)), apply(weights, XS.swapaxes(0, 1)), 1e-14)
 
 
-def test_run_padding_runs_our_cells_through_it(flax_):
+def test_run_padding_with_jaxrnn_cells(flax_):
     apply, weights = flax_.split(flax_.around(rnn.GRU(4), return_carry=True, run_padding=True))
     plain, _ = flax_.split(flax_.around(rnn.GRU(4)))
     carry, ys = apply(weights, XS.swapaxes(0, 1), seq_lengths=LENGTHS)
@@ -108,7 +108,7 @@ def test_both_directions_inside_a_model():
             return both(xs, seq_lengths=LENGTHS)
 
     ys, variables = Model().init_with_output(jax.random.key(0), XS.swapaxes(0, 1))
-    weights = variables["params"]  # of the model that made the two layers, as Flax has it
+    weights = variables["params"]  # Flax keeps them in the module that creates the layers
     params = rnn.layers.BidirectionalParams(
         rnn.cells.GRUParams(**weights["RNN_0"]["cell"]),
         rnn.cells.LSTMParams(**weights["RNN_1"]["cell"]),
@@ -124,7 +124,7 @@ def test_an_nnx_layer_may_be_closed_over():
     np.testing.assert_allclose(jax.jit(lambda xs: layer(xs))(xs), layer(xs), atol=1e-14)
 
 
-def test_tokens_need_their_number():
+def test_tokens_need_in_features():
     def step(params, state, token):
         h = jnp.tanh(params["embedding"][token] + state)
         return h, h
@@ -146,7 +146,7 @@ def test_tokens_need_their_number():
         rnn.linen.RNN(cell).init(jax.random.key(0), tokens)
 
 
-def test_cells_that_draw_do_so_with_a_key_alone():
+def test_stochastic_cells_need_a_key():
     cell = rnn.wrappers.Zoneout(rnn.GRU(4), 0.5)
     xs = XS.swapaxes(0, 1)
     layer = rnn.linen.RNN(cell)
@@ -163,7 +163,7 @@ def test_cells_that_draw_do_so_with_a_key_alone():
     assert (module(xs) != first).any()
 
 
-def test_a_learned_initial_state_is_the_learned_one(flax_):
+def test_a_learned_initial_state_is_used_and_trained(flax_):
     cell = rnn.wrappers.LearnedInitialState(rnn.GRU(4))
     apply, weights = flax_.split(flax_.around(cell))
     ys = apply(weights, XS[:1].swapaxes(0, 1))
@@ -173,7 +173,7 @@ def test_a_learned_initial_state_is_the_learned_one(flax_):
     assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
 
 
-def test_names_suit_masks_of_optax():
+def test_parameter_names_work_with_optax_masks():
     layer = rnn.linen.RNN(rnn.LSTM(4))
     variables = layer.init(jax.random.key(0), XS.swapaxes(0, 1))
 
@@ -182,7 +182,7 @@ def test_names_suit_masks_of_optax():
 
     optimiser = optax.adamw(1e-3, weight_decay=1.0, mask=decayed)
     zeros = jax.tree.map(jnp.zeros_like, variables["params"])
-    with jax.numpy_dtype_promotion("standard"):  # which optax asks for
+    with jax.numpy_dtype_promotion("standard"):  # Optax needs it
         updates, _ = optimiser.update(zeros, optimiser.init(zeros), variables["params"])
     assert not updates["cell"]["bias"].any() and updates["cell"]["input_kernel"].any()
 
@@ -209,12 +209,12 @@ def test_an_nnx_model_trains():
         optimiser.update(model, gradient)
         return value
 
-    with jax.numpy_dtype_promotion("standard"):  # which optax asks for
+    with jax.numpy_dtype_promotion("standard"):  # Optax needs it
         losses = [step(model, optimiser) for _ in range(60)]
     assert losses[-1] < losses[0] / 10
 
 
-def test_what_does_not_fit_is_named(flax_):
+def test_invalid_arguments_are_named(flax_):
     cell = flax_.cell("gru")
     with pytest.raises(ValueError, match="engine and unroll were both given"):
         apply, weights = flax_.split(

@@ -1,4 +1,4 @@
-"""Modules, layers and files of the frameworks themselves, and back into them."""
+"""Conversion of the frameworks' modules, layers and files, in both directions."""
 
 import os
 import pickle
@@ -78,7 +78,7 @@ def test_bfloat16_tensors_keep_their_bits():
 
 
 class Touch:
-    """A pickle that would make a file when it is read."""
+    """A pickle that creates a directory when it is loaded."""
 
     def __init__(self, path):
         self.path = path
@@ -161,7 +161,7 @@ def test_a_keras_gru_without_biases_keeps_its_form(reset_after):
     layers = keras_layers()
     xs = XS.astype("float32").swapaxes(0, 1)
     layer = layers.GRU(3, return_sequences=True, use_bias=False, reset_after=reset_after)
-    with jax.enable_x64(False):  # without biases Keras' loop would change its dtype
+    with jax.enable_x64(False):  # without biases the dtype of Keras's loop would change
         wanted = keras_call(layer, xs).swapaxes(0, 1)
     net, params = convert.from_keras(layer)
     arrays = layer.get_weights()
@@ -169,7 +169,7 @@ def test_a_keras_gru_without_biases_keeps_its_form(reset_after):
     np.testing.assert_allclose(run(net, params, XS.astype("float32")), wanted, atol=1e-5)
 
 
-def test_keras_layers_that_jaxrnn_has_not():
+def test_keras_layers_without_a_counterpart():
     layers = keras_layers()
     for layer, words in (
         (layers.Dense(3), "must be one of SimpleRNN, .* got Dense"),

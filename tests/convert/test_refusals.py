@@ -1,4 +1,4 @@
-"""What does not fit is answered by an error that names it, what came and what was wanted."""
+"""Malformed weights: errors that name the array, what it is and what was expected."""
 
 import re
 
@@ -268,7 +268,7 @@ def test_cells_without_counterpart(to, kind, words):
     assert re.search(words, str(caught.value), re.DOTALL), caught.value
 
 
-def test_own_activations_residual_sums_merges_and_reversed_layers_are_refused():
+def test_custom_activations_residuals_merges_and_reversed_layers_are_refused():
     cell = rnn.LSTM(2)
     for net, words in (
         (rnn.Elman(2, activation=jax.nn.silu), "activation=<"),

@@ -1,4 +1,4 @@
-"""Out and back in again: the same bits, wherever a layout only permutes."""
+"""Round trips through other frameworks: exact where a layout only permutes."""
 
 import functools
 import subprocess
@@ -77,7 +77,7 @@ ROUTES = {
 @pytest.mark.parametrize(
     "route, kind", [(route, kind) for route, (_, kinds) in ROUTES.items() for kind in kinds]
 )
-def test_out_and_back_gives_the_same_bits(route, kind, form):
+def test_a_round_trip_is_exact(route, kind, form):
     net = network(kind, form)
     params = random_params(net)
     net_back, params_back = ROUTES[route][0](kind, form, net, params)
@@ -92,7 +92,7 @@ def test_a_gru_without_candidate_bias_goes_through_nnx():
     assert_same_bits(convert.from_nnx(convert.to_nnx(net, params))[1], params)
 
 
-def test_haikus_lstm_comes_back_but_for_the_rounding_of_its_forget_bias():
+def test_haiku_lstm_round_trip_up_to_rounding_of_the_forget_bias():
     net = network("lstm", "stack")
     params = random_params(net)
     _, back = through_haiku("lstm", "stack", net, params)
@@ -105,14 +105,14 @@ def weights_of(name):
 
 
 @pytest.mark.parametrize("name", ["linen_gru", "linen_lstm_bidirectional_lengths", "linen_simple"])
-def test_linens_weights_come_back_as_they_were(name):
+def test_linen_weights_survive_a_round_trip(name):
     weights = nest(weights_of(name))
     weights = weights.get("cell", weights)
     assert_same_bits(convert.to_linen(*convert.from_linen(weights)), weights)
 
 
 @pytest.mark.parametrize("name", ["nnx_gru", "nnx_optimized_lstm_bidirectional_lengths"])
-def test_nnxs_weights_come_back_as_they_were(name):
+def test_nnx_weights_survive_a_round_trip(name):
     weights = nest(weights_of(name))
     weights = weights.get("cell", weights)
     assert_same_bits(convert.to_nnx(*convert.from_nnx(weights)), weights)
@@ -121,12 +121,12 @@ def test_nnxs_weights_come_back_as_they_were(name):
 @pytest.mark.parametrize(
     "name", ["keras_simple", "keras_lstm_two_layers", "keras_gru_reset_before"]
 )
-def test_keras_weights_come_back_as_they_were(name):
+def test_keras_weights_survive_a_round_trip(name):
     weights = [array for _, array in sorted(weights_of(name).items())]
     assert_same_bits(convert.to_keras(*convert.from_keras(weights)), weights)
 
 
-def test_haikus_gru_comes_back_as_it_was():
+def test_haiku_gru_weights_survive_a_round_trip():
     weights = haiku.by_module(weights_of("haiku_gru"))
     assert_same_bits(convert.to_haiku(*convert.from_haiku(weights), ["gru"]), weights)
 

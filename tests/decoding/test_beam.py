@@ -20,7 +20,7 @@ def normalised(h, first, tokens, penalty):
 
 @pytest.mark.parametrize("end", [None, END])
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
-def test_a_beam_as_wide_as_there_are_sequences_finds_all_in_order(end, penalty):
+def test_exhaustive_beams_rank_all_sequences(end, penalty):
     length, batch = 4, (2, 2)
     state = models.states(batch, H)
     first = np.random.default_rng(2).integers(0, V, batch)
@@ -75,7 +75,7 @@ def search(h, first, length, width, end, penalty):
 
 
 @pytest.mark.parametrize("width", [2, 4])
-def test_narrow_beams_keep_what_a_plain_loop_keeps(width):
+def test_narrow_beams_match_a_plain_loop(width):
     state, first = models.states((6,), H), np.arange(6) % V
     beams = decoding.beam_search(
         models.step, PARAMS, state, first, length=5, width=width, end=END, length_penalty=0.6
@@ -91,7 +91,7 @@ def test_narrow_beams_keep_what_a_plain_loop_keeps(width):
     assert (np.diff(beams.scores, axis=-1) <= 0).all()
 
 
-def test_a_penalty_turns_to_longer_sequences():
+def test_a_length_penalty_favors_longer_sequences():
     table = jnp.log(jnp.array([[0.5, 0.0, 0.5], [0.1, 0.1, 0.8], [1, 1, 1]]) + 1e-9)
 
     def step(table, state, token):
@@ -108,8 +108,8 @@ def test_a_penalty_turns_to_longer_sequences():
     assert best(3.0) == 6
 
 
-def test_steps_see_the_batch_and_what_it_closes_over_but_no_beams():
-    """As an attention does: rows of a memory, in params, beside rows of the state."""
+def test_a_step_sees_its_batch_axes_without_beams():
+    """As in attention: rows of a memory in params, and rows of the state."""
     memory = np.random.default_rng(4).normal(size=(3, 7, H))  # [batch, time, features]
 
     def step(params, state, token):
@@ -138,7 +138,7 @@ def test_steps_see_the_batch_and_what_it_closes_over_but_no_beams():
         np.testing.assert_allclose(alone.scores[0], together.scores[row], rtol=1e-9)
 
 
-def test_no_rows_at_all():
+def test_an_empty_batch():
     state = models.states((0,), H)
     beams = decoding.beam_search(
         models.step, PARAMS, state, np.zeros(0, int), length=3, width=2, end=END

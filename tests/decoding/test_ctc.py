@@ -16,12 +16,12 @@ LABELS, TIME = 3, 5
 
 
 def collapse(path, blank):
-    """What a path of labels says."""
+    """The labeling of a path."""
     return tuple(label for label, _ in itertools.groupby(path) if label != blank)
 
 
-def labellings(probabilities, blank):
-    """The probability of everything that can be said, over all paths ``[time, labels]``."""
+def labelings(probabilities, blank):
+    """The probability of every labeling, summed over all paths ``[time, labels]``."""
     totals = collections.Counter()
     for path in itertools.product(range(probabilities.shape[1]), repeat=len(probabilities)):
         probability = np.prod([p[label] for p, label in zip(probabilities, path, strict=True)])
@@ -35,7 +35,7 @@ def draw(shape, seed=0):
 
 
 @pytest.mark.parametrize("blank", [0, 2])
-def test_a_wide_beam_knows_the_probability_of_every_labelling(blank):
+def test_a_wide_beam_has_the_exact_probability_of_every_labeling(blank):
     batch, width = (2, 2), 70
     logits, probabilities = draw((TIME, *batch, LABELS))
     lengths = np.array([[5, 3], [1, 0]])
@@ -43,7 +43,7 @@ def test_a_wide_beam_knows_the_probability_of_every_labelling(blank):
     beams = decoding.ctc_beam_search(logits, width=width, lengths=lengths, blank=blank)
     assert beams.tokens.shape == (TIME, *batch, width)
     for row in np.ndindex(batch):
-        want = labellings(probabilities[(slice(lengths[row]), *row)], blank)
+        want = labelings(probabilities[(slice(lengths[row]), *row)], blank)
         best = sorted(want, key=lambda said: -want[said])
         assert len(best) < width
         for number, said in enumerate(best):
@@ -55,7 +55,7 @@ def test_a_wide_beam_knows_the_probability_of_every_labelling(blank):
 
 
 def of_labels(params, state, label):
-    """A model of language whose every probability depends on all that was read."""
+    """A language model whose probabilities depend on the whole prefix."""
     state = jnp.tanh(state @ params["again"] + params["label"][label])
     return state, state @ params["logits"]
 
@@ -68,7 +68,7 @@ def draw_model(seed, weight, bonus):
 
 
 def likely(model, said, blank):
-    """The probability of labels and their end by the model."""
+    """The model's probability of labels and their end."""
     state, probability = model.state, 1.0
     for label, following in itertools.pairwise((blank, *said, blank)):
         state, logits = of_labels(model.params, state, label)
@@ -77,7 +77,7 @@ def likely(model, said, blank):
 
 
 @pytest.mark.parametrize("blank", [0, 2])
-def test_with_a_language_model_a_wide_beam_knows_the_score_of_every_labelling(blank):
+def test_shallow_fusion_in_a_wide_beam_is_exact(blank):
     logits, probabilities = draw((TIME, 2, LABELS), seed=5)
     model = draw_model(6, weight=0.7, bonus=0.4)
     lengths = np.array([5, 2])
@@ -85,7 +85,7 @@ def test_with_a_language_model_a_wide_beam_knows_the_score_of_every_labelling(bl
         logits, width=70, lengths=lengths, blank=blank, language_model=model
     )
     for row in range(2):
-        paths = labellings(probabilities[: lengths[row], row], blank)
+        paths = labelings(probabilities[: lengths[row], row], blank)
         want = {
             said: p * likely(model, said, blank) ** 0.7 * np.exp(0.4 * len(said))
             for said, p in paths.items()
@@ -98,14 +98,14 @@ def test_with_a_language_model_a_wide_beam_knows_the_score_of_every_labelling(bl
         assert (beams.scores[row, len(best) :] == -np.inf).all()
 
 
-def test_a_cell_is_a_language_model_and_one_that_knows_nothing_changes_nothing():
+def test_a_cell_is_a_language_model_and_a_uniform_one_changes_nothing():
     logits, _ = draw((6, 3, LABELS), seed=7)
     plain = decoding.ctc_beam_search(logits, width=4)
 
     def even(state, label):
         return state, jnp.zeros((*label.shape, LABELS))
 
-    # Every label costs log 3, which the bonus gives back; so does the end, to all alike.
+    # The bonus cancels the log 3 that every label costs; the end costs log 3 in all beams.
     model = decoding.LanguageModel(even, None, jnp.zeros(()), 1.0, np.log(3.0))
     advised = decoding.ctc_beam_search(logits, width=4, language_model=model)
     np.testing.assert_array_equal(advised.tokens, plain.tokens)
@@ -123,13 +123,13 @@ def test_a_cell_is_a_language_model_and_one_that_knows_nothing_changes_nothing()
     assert not np.allclose(found.scores, plain.scores)
 
 
-def test_narrow_beams_never_claim_more_than_there_is():
+def test_narrow_beams_are_lower_bounds():
     logits, probabilities = draw((6, 8, LABELS), seed=3)
     for width in (1, 2, 5):
         beams = decoding.ctc_beam_search(logits, width=width)
         assert (np.diff(beams.scores, axis=-1) <= 0).all()
         for row in range(8):
-            want = labellings(probabilities[:, row], 0)
+            want = labelings(probabilities[:, row], 0)
             seen = set()
             for number in range(width):
                 n = int(beams.lengths[row, number])
@@ -139,10 +139,10 @@ def test_narrow_beams_never_claim_more_than_there_is():
                 assert np.exp(beams.scores[row, number]) <= want[said] * (1 + 1e-9)
 
 
-def test_a_limit_of_labels_leaves_the_short_ones():
+def test_a_maximum_length_keeps_the_short_labelings():
     logits, probabilities = draw((TIME, LABELS))
     beams = decoding.ctc_beam_search(logits, width=20, length=2)
-    want = {said: p for said, p in labellings(probabilities, 0).items() if len(said) <= 2}
+    want = {said: p for said, p in labelings(probabilities, 0).items() if len(said) <= 2}
     assert beams.tokens.shape == (2, 20)
     found = {
         tuple(int(t) for t in beams.tokens[: int(n), number]): np.exp(score)
@@ -155,7 +155,7 @@ def test_a_limit_of_labels_leaves_the_short_ones():
 
 
 @pytest.mark.parametrize("blank", [0, 1])
-def test_greedy_collapses_the_likeliest_path(blank):
+def test_greedy_collapses_the_most_probable_path(blank):
     logits, probabilities = draw((9, 4, 3, LABELS), seed=1)
     lengths = np.random.default_rng(2).integers(0, 10, (4, 3))
     decoded = decoding.ctc_greedy(logits, lengths=lengths, blank=blank)
@@ -170,7 +170,7 @@ def test_greedy_collapses_the_likeliest_path(blank):
 
 
 @pytest.mark.parametrize("shape", [(0, 2, LABELS), (4, 0, LABELS)])
-def test_no_frames_and_no_rows(shape):
+def test_no_frames_and_an_empty_batch(shape):
     greedy = decoding.ctc_greedy(np.zeros(shape))
     beams = decoding.ctc_beam_search(np.zeros(shape), width=2)
     assert greedy.tokens.shape == shape[:2] and beams.tokens.shape == (*shape[:2], 2)

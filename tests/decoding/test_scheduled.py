@@ -1,4 +1,4 @@
-"""Scheduled sampling: teacher forcing, the model's own words, their rate, and gradients."""
+"""Scheduled sampling: teacher forcing, the rate of samples, and gradients."""
 
 import re
 
@@ -32,7 +32,7 @@ def test_without_a_rate_or_a_key_it_is_teacher_forcing(rate, key):
     assert_near(got, work(lambda p: scan(p, TOKENS)), 1e-11)
 
 
-def test_at_rate_one_a_cold_model_reads_its_greedy_self():
+def test_at_rate_one_and_low_temperature_the_inputs_are_the_greedy_tokens():
     final, logits = decoding.scheduled_sampling(
         models.step, PARAMS, STATE, TOKENS, KEY, rate=1.0, temperature=1e-6
     )
@@ -42,11 +42,11 @@ def test_at_rate_one_a_cold_model_reads_its_greedy_self():
     assert_near((final, logits), scan(PARAMS, read), 1e-11)
 
 
-def test_inputs_are_replaced_at_the_rate_by_draws_from_the_model():
+def test_inputs_are_replaced_at_the_rate_by_samples_of_the_model():
     rows, rate = 4000, 0.3
     table = jnp.log(jnp.asarray(np.random.default_rng(1).dirichlet(np.ones(V), V)))
 
-    def step(table, state, token):  # the state remembers what was read
+    def step(table, state, token):  # the state is the last input
         return token, table[token]
 
     tokens = jnp.full((3, rows), 3)
@@ -66,8 +66,8 @@ def test_inputs_are_replaced_at_the_rate_by_draws_from_the_model():
     assert chi2 < (V - 1) + 5 * np.sqrt(2 * (V - 1))
 
 
-def test_the_gradient_is_that_of_reading_what_was_read():
-    """Draws are constants: finite differences move the parameters without moving the draws."""
+def test_samples_are_constants_of_the_gradient():
+    """Against finite differences that do not change the samples."""
 
     def run(params):
         return decoding.scheduled_sampling(models.step, params, STATE, TOKENS, KEY, rate=0.5)[1]

@@ -27,7 +27,7 @@ def likeliest(h, first, length, end):
 
 
 @pytest.mark.parametrize("end", [None, END])
-def test_greedy_takes_the_likeliest_token_of_each_row_until_it_ends(end):
+def test_greedy_takes_the_most_probable_token_of_each_row_until_it_ends(end):
     batch, length = (3, 4), 6
     state = models.states(batch, H)
     first = np.random.default_rng(2).integers(0, V, batch)
@@ -61,7 +61,7 @@ def test_decoding_stops_when_all_rows_have_ended():
 
 
 def test_a_stack_decodes_as_one_cell():
-    """Embedding and read-out as cells of a stack, against the same stack unrolled."""
+    """Embedding and output layer as cells of a stack, against the same stack unrolled."""
 
     def stateless(function, size, rank, features):
         return rnn.from_step(
@@ -110,7 +110,7 @@ def test_bfloat16_logits_are_scored_in_float32():
 
 
 def kept(probabilities, top_k, top_p):
-    """The distribution that is left, by sorting in NumPy."""
+    """The truncated distribution, by sorting in NumPy."""
     order = np.argsort(-probabilities, kind="stable")
     left = np.zeros_like(probabilities)
     chosen = order[:top_k]
@@ -188,7 +188,7 @@ def test_each_row_may_have_its_own_temperature():
     assert len(set(cold)) == 1 and len(set(hot)) == V
 
 
-def test_a_drawn_end_is_an_end():
+def test_a_sampled_end_token_ends_the_row():
     state, first = models.states((200,), H), np.zeros(200, int)
     drawn = decoding.sample(
         models.step, PARAMS, state, first, jax.random.key(1), length=4, end=END, temperature=2.0
@@ -202,7 +202,7 @@ def test_a_drawn_end_is_an_end():
     assert set(np.asarray(drawn.lengths)) == {0, 1, 2, 3, 4}
 
 
-def test_no_rows_at_all():
+def test_an_empty_batch():
     state, first = models.states((0,), H), np.zeros(0, int)
     for decoded in (
         decoding.greedy(models.step, PARAMS, state, first, length=3, end=END),
@@ -265,7 +265,7 @@ class Unhashable:
         ),
     ],
 )
-def test_errors_of_all_ways_to_decode(change, error, message):
+def test_errors_of_all_decoders(change, error, message):
     arguments = {"step": models.step, "params": PARAMS, "state": STATE, "token": FIRST, "length": 2}
     with pytest.raises(error, match=re.escape(message)):
         decoding.greedy(**(arguments | change))

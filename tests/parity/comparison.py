@@ -1,14 +1,14 @@
-"""What a comparison with another framework is, run live or kept in a golden file.
+"""Comparisons with another framework, run live or stored in a golden file.
 
-A peer states each comparison once: the shapes of its weights under the peer's own names, the
+A peer defines each comparison once: the shapes of its weights under the peer's own names, the
 inputs, how the peer computes, and how jaxrnn computes from the same weights by `jaxrnn.convert`.
-The peer's side gives a record, a flat mapping of arrays
+The peer's side returns a record, a flat mapping of arrays
 
     weights/...  inputs/...  cotangents/...  outputs/...
     gradients/weights/...  gradients/inputs/...
 
 which is either checked at once or read back from a file. Gradients are those of the sum of
-outputs * cotangents; conversions are differentiated too, so that all of them stand under the
+outputs * cotangents; conversions are differentiated too, so all gradients have the
 peer's names. Weights, biases included, and initial states are random.
 """
 

@@ -1,4 +1,4 @@
-"""Makes the golden files from the peers, or says which would come out different.
+"""Creates the golden files from the peers, or reports which of them would differ.
 
     python -m tests.parity.make_golden            writes all files
     python -m tests.parity.make_golden --check    writes nothing, compares them bit for bit

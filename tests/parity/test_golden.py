@@ -13,7 +13,7 @@ def test_values_and_gradients(case):
 
 
 @pytest.mark.parametrize("case", COMPARISONS, ids=lambda case: case.name)
-def test_the_file_holds_the_weights_and_inputs_of_its_comparison(case):
+def test_a_file_holds_the_weights_and_inputs_of_its_comparison(case):
     kept = golden.read(case.name)
     for name, array in parity.draw(case, "float64").items():
         assert (kept[name] == array).all(), name

@@ -1,4 +1,4 @@
-"""Small language models with random weights, in JAX and as a loop in NumPy, and all sequences."""
+"""Small language models with random weights, in JAX and in NumPy, and all their sequences."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def draw(vocabulary, hidden, seed=0):
 
 
 def step(params, state, token):
-    """An Elman network around an embedding and a read-out; it counts its steps, too."""
+    """An Elman network with an embedding, an output layer and a step counter."""
     embedding, kernel, bias, readout, offset = params
     h, count = state
     h = jnp.tanh(jnp.asarray(embedding)[token] + h @ kernel + bias)
@@ -48,7 +48,7 @@ def score(params, h, first, tokens):
 
 
 def sequences(vocabulary, length, end):
-    """All that can be decoded: what ends with its first ``end``, and what is too long to end."""
+    """All sequences that can be decoded: those with an end token, and unfinished ones."""
     for n in range(1, length + 1):
         for tokens in itertools.product(range(vocabulary), repeat=n):
             ended = tokens[-1] == end

@@ -1,7 +1,7 @@
-"""Linen and nnx behind one face, so that a test states a property once.
+"""Linen and nnx behind one interface.
 
 ``network(kind, RNN, ...)`` gives a function ``apply(weights, xs, **call)`` and its weights, all of
-them random, biases included; given Flax' own RNN or jaxrnn's, the weights are the same.
+them random, biases included; given Flax's own RNN or jaxrnn's, the weights are the same.
 """
 
 import jax

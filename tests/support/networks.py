@@ -1,4 +1,4 @@
-"""Networks with random parameters, biases included, for every cell that a framework may know."""
+"""Networks with random parameters and biases for every cell with a counterpart in a framework."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ FORMS = ("cell", "bidirectional", "stack")
 
 
 def random_params(net: Any, input_size: int = 2, dtype: Any = "float64") -> Any:
-    """Parameters all of which are random numbers."""
+    """Random parameters, biases included."""
     rng = np.random.default_rng(3)
     shapes = jax.eval_shape(lambda key: net.init(key, input_size, dtype), jax.random.key(0))
     return jax.tree.map(lambda s: jax.numpy.asarray(rng.normal(size=s.shape), s.dtype), shapes)

@@ -1,4 +1,4 @@
-"""The peers, and the list of all comparisons with them."""
+"""All comparisons with peers."""
 
 from tests.parity.peers import cudnn, equinox, haiku, keras, linen, nnx, onnx, pytorch
 

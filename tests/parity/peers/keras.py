@@ -75,7 +75,7 @@ def weight_shapes(config):
 
 @functools.cache
 def tanh():
-    """Keras' own tanh narrows float64 to float32 on every backend but TensorFlow's."""
+    """Keras's own tanh narrows float64 to float32 on every backend but TensorFlow's."""
     import keras
 
     @keras.saving.register_keras_serializable("parity", "tanh")
@@ -114,9 +114,11 @@ def theirs(config):
             finals += final
         if mask is not None:
             valid = mask[:, ::-1] if config.go_backwards else mask
-            ys = ys * valid[..., None]  # Keras repeats outputs at skipped steps; ours are zero
+            ys = (
+                ys * valid[..., None]
+            )  # Keras repeats outputs at skipped steps
         if config.go_backwards:
-            ys = ys[:, ::-1]  # Keras leaves them in reversed order
+            ys = ys[:, ::-1]  # Keras returns them in reversed order
         outputs = dict(zip(config.names, finals, strict=True))
         return {"ys": jnp.swapaxes(ys, 0, 1), **outputs}
 

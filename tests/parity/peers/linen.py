@@ -78,7 +78,7 @@ def carries(config, inputs):
 
 
 def outputs(config, carry, ys):
-    """Flax' outputs past a row's length are what the padding gives; they are not compared."""
+    """Flax's outputs past a row's length are what the padding gives; they are not compared."""
     states = carry if config.bidirectional else (carry,)
     leaves = [leaf for s in states for leaf in ((s[1], s[0]) if "LSTM" in config.cell else (s,))]
     ys = jnp.swapaxes(ys, 0, 1)

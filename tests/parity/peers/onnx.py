@@ -1,4 +1,4 @@
-"""ONNX' reference evaluator: RNN, LSTM with peepholes, GRU of both reset forms. Values only."""
+"""ONNX's reference evaluator: RNN, LSTM with peepholes, GRU of both reset forms. Values only."""
 
 import dataclasses
 
