@@ -57,23 +57,39 @@ def results(apply, weights, xs, calls, zero_padding=True):
         return run(weights, xs)
 
 
-@pytest.mark.parametrize("kind", ["simple", "lstm", "optimized", "gru", "mgu"])
-def test_values_and_gradients_equal_flax(flax, kind):
-    if kind not in flax.kinds:
-        pytest.skip("nnx has no such cell")
+def check_values_and_gradients(flax, kind, calls):
     theirs, weights = flax.split(flax.RNN(flax.cell(kind)))
     ours, same = flax.split(flax.ours(flax.cell(kind)))
     assert_near(same, weights, 0)
     xs = inputs()
-    calls = CALLS if kind in ("optimized", "gru") else {"lengths": CALLS["lengths"]}
     assert_near(results(ours, weights, xs, calls), results(theirs, weights, xs, calls), 1e-10)
+
+
+@pytest.mark.parametrize("kind", ["simple", "lstm", "optimized", "gru", "mgu"])
+def test_values_and_gradients_equal_flax(flax, kind):
+    if kind not in flax.kinds:
+        pytest.skip("nnx has no such cell")
+    check_values_and_gradients(flax, kind, {"lengths": CALLS["lengths"]})
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("linen", "gru"),
+        ("nnx", "optimized"),
+        pytest.param("linen", "optimized", marks=pytest.mark.thorough),
+        pytest.param("nnx", "gru", marks=pytest.mark.thorough),
+    ],
+)
+def test_every_call_equals_flax(name, kind):
+    check_values_and_gradients(FLAVOURS[name], kind, CALLS)
 
 
 def test_float32(flax):
     theirs, weights = flax.split(flax.RNN(flax.cell("lstm", "float32")), "float32")
     ours, _ = flax.split(flax.ours(flax.cell("lstm", "float32")), "float32")
     xs = inputs(dtype="float32")
-    calls = {name: CALLS[name] for name in ("lengths", "in order")}
+    calls = {"in order": CALLS["in order"]}
     assert_near(results(ours, weights, xs, calls), results(theirs, weights, xs, calls), 1e-5)
 
 
@@ -81,7 +97,8 @@ def test_run_padding_computes_padded_outputs_as_flax_does(flax):
     theirs, weights = flax.split(flax.RNN(flax.cell("gru")))
     ours, _ = flax.split(flax.ours(flax.cell("gru"), run_padding=True))
     xs = inputs()
-    got, want = (results(f, weights, xs, CALLS, zero_padding=False) for f in (ours, theirs))
+    calls = {name: CALLS[name] for name in ("reversed lengths", "in order")}
+    got, want = (results(f, weights, xs, calls, zero_padding=False) for f in (ours, theirs))
     assert_near(got, want, 1e-10)
     ys = got[0][1]["in order"][1]
     assert (ys[0, 2:] != 0).any()

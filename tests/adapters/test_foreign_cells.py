@@ -21,7 +21,6 @@ from tests.support.helpers import assert_near, quick_jit, weighted_sum
 TIME, BATCH = 5, 3
 ENGINES = (
     rnn.engines.Sequential(),
-    rnn.engines.Hoisted(),
     rnn.engines.Hoisted(unroll=2, checkpoint_every=2),
 )
 F64 = {"dtype": "float64", "param_dtype": "float64"}

@@ -12,7 +12,7 @@ from jaxrnn import convert
 from tests.parity import golden
 from tests.parity.comparison import nest, under
 from tests.parity.peers import haiku
-from tests.support.networks import FORMS, network, random_params
+from tests.support.networks import network, random_params
 
 NAMES = {"cell": ["a"], "bidirectional": [("a", "b")], "stack": [("a", "b"), ("c", "d")]}
 
@@ -73,7 +73,9 @@ ROUTES = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", ["cell", pytest.param("bidirectional", marks=pytest.mark.thorough), "stack"]
+)
 @pytest.mark.parametrize(
     "route, kind", [(route, kind) for route, (_, kinds) in ROUTES.items() for kind in kinds]
 )
@@ -163,9 +165,10 @@ def test_conversions_differentiate():
         np.testing.assert_allclose(g, 2 * p)
 
 
-def test_importing_convert_imports_no_framework():
+def test_imports_no_framework():
     peers = ("torch", "keras", "flax", "haiku", "equinox", "onnx", "safetensors")
-    code = f"import sys, jaxrnn.convert; print([m for m in {peers} if m in sys.modules])"
+    code = "import sys, jaxrnn, jaxrnn.convert, jaxrnn.haiku\n"
+    code += f"print([m for m in {peers} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

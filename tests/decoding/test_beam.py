@@ -18,8 +18,15 @@ def normalised(h, first, tokens, penalty):
     return models.score(PARAMS, h, first, tokens) / len(tokens) ** penalty
 
 
-@pytest.mark.parametrize("end", [None, END])
-@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize(
+    "end, penalty",
+    [
+        (None, 0.0),
+        (END, 0.7),
+        (END, 1.0),
+        *(pytest.param(*case, marks=pytest.mark.thorough) for case in ((None, 0.7), (END, 0.0))),
+    ],
+)
 def test_exhaustive_beams_rank_all_sequences(end, penalty):
     length, batch = 4, (2, 2)
     state = models.states(batch, H)

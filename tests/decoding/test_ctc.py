@@ -76,7 +76,7 @@ def likely(model, said, blank):
     return probability
 
 
-@pytest.mark.parametrize("blank", [0, 2])
+@pytest.mark.parametrize("blank", [pytest.param(0, marks=pytest.mark.thorough), 2])
 def test_shallow_fusion_in_a_wide_beam_is_exact(blank):
     logits, probabilities = draw((TIME, 2, LABELS), seed=5)
     model = draw_model(6, weight=0.7, bonus=0.4)
@@ -125,7 +125,7 @@ def test_a_cell_is_a_language_model_and_a_uniform_one_changes_nothing():
 
 def test_narrow_beams_are_lower_bounds():
     logits, probabilities = draw((6, 8, LABELS), seed=3)
-    for width in (1, 2, 5):
+    for width in (1, 3):
         beams = decoding.ctc_beam_search(logits, width=width)
         assert (np.diff(beams.scores, axis=-1) <= 0).all()
         for row in range(8):

@@ -122,8 +122,14 @@ def kept(probabilities, top_k, top_p):
     return left / left.sum()
 
 
-@pytest.mark.parametrize("temperature", [0.6, 1.7])
-@pytest.mark.parametrize(("top_k", "top_p"), [(None, None), (3, None), (None, 0.7), (4, 0.8)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [(0.6, None, None), (1.7, 3, None), (0.6, None, 0.7), (1.7, 4, 0.8)]
+    + [
+        pytest.param(*case, marks=pytest.mark.thorough)
+        for case in ((1.7, None, None), (0.6, 3, None), (1.7, None, 0.7), (0.6, 4, 0.8))
+    ],
+)
 def test_samples_follow_their_distribution(temperature, top_k, top_p):
     rows = 20_000
     h = np.random.default_rng(6).normal(size=H) * 0.5

@@ -114,9 +114,7 @@ def theirs(config):
             finals += final
         if mask is not None:
             valid = mask[:, ::-1] if config.go_backwards else mask
-            ys = (
-                ys * valid[..., None]
-            )  # Keras repeats outputs at skipped steps
+            ys = ys * valid[..., None]  # Keras repeats outputs at skipped steps
         if config.go_backwards:
             ys = ys[:, ::-1]  # Keras returns them in reversed order
         outputs = dict(zip(config.names, finals, strict=True))
