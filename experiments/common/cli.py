@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 
 class UserError(Exception):
@@ -25,20 +25,16 @@ def parse(
 ) -> Any:
     """Parses command-line arguments into a configuration.
 
-    Args:
-        config: the class of the configuration, a dataclass.
-        arguments: the arguments. The first may name a preset.
-        description: a module docstring. `--help` prints its first paragraph and its indented lines,
-            the commands.
-        presets: configurations that replace the defaults, by name.
+    The first argument may name a preset, a configuration that replaces the defaults. `--help`
+    prints the first paragraph and the commands of the description, a module docstring.
     """
     settings: dict[str, Any] = {}
     if presets and arguments and arguments[0] in presets:
         settings["default"], arguments = presets[arguments[0]], arguments[1:]
     if description:
-        paragraphs = inspect.cleandoc(description).split("\n\n")
-        commands = [text for text in paragraphs[1:] if text.startswith("    python -m")]
-        settings["description"] = "\n\n".join([paragraphs[0], *commands])
+        first, *rest = inspect.cleandoc(description).split("\n\n")
+        commands = [paragraph for paragraph in rest if paragraph.startswith("    python -m")]
+        settings["description"] = "\n\n".join([first, *commands])
     return tyro.cli(config, args=arguments, config=(tyro.conf.OmitArgPrefixes,), **settings)
 
 
@@ -48,16 +44,14 @@ def command(
     description: str | None,
     presets: Mapping[str, Any] | None = None,
 ) -> None:
-    """Runs `main` on the configuration that `parse` returns.
+    """Runs `main` on the configuration of the command line, and exits as a shell command does.
 
-    The process exits with status 1 after a `UserError`, and with 128 plus the signal's number
-    after a signal stopped the run, as a shell does.
+    The status is 1 after a `UserError`, and 128 plus the number of a signal that stopped the run.
     """
     try:
         result = main(parse(config, sys.argv[1:], description, presets))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"error: {error}")
     if result.outcome.signal is not None:
         sys.exit(128 + result.outcome.signal)
 
@@ -65,27 +59,21 @@ def command(
 class ProgressBar(Progress):
     """A progress bar with the loss, the rate and the time left."""
 
-    def __init__(self, name: str, unit: str, step: int, steps: int, console: Console):
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("{task.fields[rate]} " + unit + "/s"),
-            TimeRemainingColumn(),
-        )
-        # Few refreshes: the drawing thread takes its time from the training.
-        super().__init__(*columns, console=console, refresh_per_second=2)
-        self._bar = self.add_task(name, completed=step, total=steps, loss="-", rate="-")
+    def __init__(self, name: str, unit: str, steps: int, console: Console):
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn())
+        columns += ("loss {task.fields[loss]}", "{task.fields[rate]} " + unit + "/s")
+        # Few refreshes, because the drawing thread takes its time from the training.
+        super().__init__(*columns, TimeRemainingColumn(), console=console, refresh_per_second=2)
+        self._bar = self.add_task(name, total=steps, loss="-", rate="-")
 
-    def advance_to(self, step: int, loss: float, rate: float) -> None:
+    def advance_to(self, step: int, loss: str = "-", rate: str = "-") -> None:
         """Shows the progress at a step."""
-        self.update(self._bar, completed=step, loss=f"{loss:.3f}", rate=f"{rate:,.0f}")
+        self.update(self._bar, completed=step, loss=loss, rate=rate)
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Yields a list that gets the first Ctrl-C or SIGTERM; a second one acts as usual."""
+    """Yields a list that receives the first Ctrl-C or SIGTERM; a second one acts as usual."""
     received, handlers = [], {}
 
     def restore():
@@ -96,10 +84,8 @@ def stop_signals() -> Iterator[list[signal.Signals]]:
         received.append(signal.Signals(number))
         restore()
 
-    # Python handles signals only in the main thread.
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handlers[number] = signal.signal(number, handle)
+    if threading.current_thread() is threading.main_thread():  # Python refuses in others
+        handlers |= {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

@@ -12,26 +12,20 @@ from experiments.common.checkpoint import replace_file
 
 @dataclass(frozen=True)
 class Log:
-    """A file of JSON lines, each an object with its `step`.
-
-    Args:
-        path: the file.
-    """
+    """A file of JSON lines, each an object with its `step`."""
 
     path: Path
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a line."""
-        line = json.dumps({"step": step, **values}, allow_nan=False)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
 
     def read(self) -> list[dict[str, float]]:
         """Reads all complete lines; a killed process may leave an incomplete last line."""
         if not self.path.exists():
             return []
-        complete = self.path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in complete]
+        return [json.loads(line) for line in self.path.read_text("utf-8").split("\n")[:-1]]
 
     def truncate(self, step: int) -> None:
         """Removes the lines after a step, which a resumed run writes again."""
@@ -40,7 +34,7 @@ class Log:
 
 
 def plot_curves(path: Path, lines: list[dict[str, float]], title: str, unit: str) -> None:
-    """Plots the training and validation losses in `lines`, from `Log.read`, as a PNG."""
+    """Plots the training and validation losses of `Log.read` as a PNG."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(title=title, xlabel="step", ylabel=f"loss, {unit}")
     axes.spines[["top", "right"]].set_visible(False)

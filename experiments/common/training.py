@@ -1,12 +1,9 @@
 """The training loop that the experiments share.
 
-An experiment gives a loss, the batch of every step, and a validation. The loop adds one jitted step
-with donated state, a progress bar, metrics, curves, checkpoints, and a clean end on Ctrl-C, on
-SIGTERM, and on a loss that is not finite.
-
-A resumed run equals an uninterrupted one bit for bit (same machine, same number of threads): all
-that a step depends on is in the checkpoint or follows from the step number. Its batch is
-`batch(step)`, its randomness `fold_in(key(seed), step)`.
+An experiment gives a loss, the batch of every step, and a validation. A resumed run equals an
+uninterrupted one bit for bit (same machine, same number of threads): all that a step depends on is
+in the checkpoint or follows from the step number. Its batch is `batch(step)`, its randomness
+`fold_in(key(seed), step)`.
 """
 
 import json
@@ -26,10 +23,10 @@ import safetensors.numpy
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from rich.console import Console
 
-from experiments.common.checkpoint import Checkpoints, flatten, replace_file
+from experiments.common.checkpoint import Checkpoints, flatten, replace_file, unflatten
 from experiments.common.cli import ProgressBar, UserError, stop_signals
 from experiments.common.metrics import Log, plot_curves
-from experiments.common.options import Options, Precision, make_optimizer
+from experiments.common.options import Options, make_optimizer
 
 PyTree = Any
 Loss = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]]
@@ -48,9 +45,9 @@ class Task:
         units: the number of units in one batch, for the rate.
         unit: the name of these units.
         loss_unit: the unit of the loss, for the curves.
-        batch_axes: the axis of the batch's leaves that devices share, or a tree of such axes.
+        batch_axes: the axis of a batch that devices share, or a tree prefix of axes, see `shard`.
         carry_axes: the same for the carry.
-        monitor: the metric by which the best parameters are chosen, the least is best.
+        monitor: the metric whose minimum chooses the best parameters.
     """
 
     name: str
@@ -72,7 +69,7 @@ class Outcome(NamedTuple):
         params: the best parameters by validation (their EMA with `--average`).
         best: their metrics, and their `step`.
         step: the number of steps done.
-        seconds: training, validations and checkpoints over all resumed parts.
+        seconds: training, validations and checkpoints, over all resumed parts.
         compile_seconds: compilation and first validation of this part.
         signal: the signal that stopped the run, or None.
     """
@@ -103,10 +100,10 @@ def fit(
         params: the initial parameters.
         carry: the carry of the first batch.
         options: how to train.
-        folder: the folder of checkpoints, metrics and curves.
+        folder: the output folder.
         identity: all that decides what the run computes, as JSON values.
         console: where to print.
-        seeds: seeds to train side by side, see `fit_seeds`. None: `options.seed` alone.
+        seeds: seeds to train side by side, see `fit_seeds`; None trains `options.seed`.
 
     Raises:
         UserError: the folder holds a run with another identity; or the loss or its gradient is not
@@ -116,18 +113,8 @@ def fit(
     return _Run(task, options, folder, identity, console).train(init(params, carry), step)
 
 
-# One step -----------------------------------------------------------------------------------------
-
-
 class State(NamedTuple):
-    """All that changes from step to step.
-
-    Attributes:
-        params: the parameters.
-        opt_state: the state of the optimizer.
-        carry: the carry that the next batch gets.
-        ema: the exponential moving average (EMA) of the parameters, or None.
-    """
+    """All that changes from step to step; `ema` is None without `--average`."""
 
     params: PyTree
     opt_state: optax.OptState
@@ -143,25 +130,22 @@ class State(NamedTuple):
 def make_step(
     loss: Loss, options: Options, seeds: Sequence[int] | None = None
 ) -> tuple[Callable, Callable]:
-    """Returns `init` and `step`.
+    """Returns `init(params, carry) -> state` and `step(state, batch, number) -> (state, results)`.
 
-    `init(params, carry) -> state`, and `step(state, batch, number) -> (state, (loss, norm))` with
-    the norm of the gradient before clipping. With `seeds`, states, losses and norms have a leading
-    axis of seeds.
+    The results are the loss and the norm of its gradient. With `seeds`, states and results have a
+    leading axis of seeds.
     """
     optimizer = make_optimizer(options)
     value_and_grad = jax.value_and_grad(in_precision(loss, options.precision), has_aux=True)
 
     def init(params, carry):
-        ema = params if options.average else None
-        return State(params, optimizer.init(params), carry, ema)
+        return State(params, optimizer.init(params), carry, params if options.average else None)
 
     def step(state, batch, number, key):
         key = jax.random.fold_in(key, number)
         (value, carry), gradient = value_and_grad(state.params, state.carry, batch, key)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = state.ema
+        params, ema = optax.apply_updates(state.params, updates), state.ema
         if options.average:
             ema = update_ema(ema, params, options.average, number)
         return State(params, opt_state, carry, ema), (value, optax.tree.norm(gradient))
@@ -174,11 +158,11 @@ def make_step(
     return init, lambda state, batch, number: step(state, batch, number, key)
 
 
-def in_precision(loss: Loss, precision: Precision) -> Loss:
-    """Casts parameters and batch to a precision, and the gradient and the carry back.
+def in_precision(loss: Loss, precision: str) -> Loss:
+    """Casts the parameters and the batch of a loss to a precision.
 
-    The carry is not cast: recurrent states are float32 for bfloat16 parameters. The loss should
-    cast the model's outputs to float32 before it sums over them.
+    The gradient and the loss come back in float32, the carry in its own dtype. The loss should cast
+    the outputs of the model to float32 before it sums over them.
     """
     if precision == "float32":
         return loss
@@ -189,29 +173,22 @@ def in_precision(loss: Loss, precision: Precision) -> Loss:
 
     def low_precision_loss(params, carry, batch, key):
         value, after = loss(jax.tree.map(cast, params), carry, jax.tree.map(cast, batch), key)
-        after = jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), after, carry)
-        return value.astype("float32"), after
+        return value.astype("float32"), optax.tree.cast_like(after, carry)
 
     return low_precision_loss
 
 
 def update_ema(ema: PyTree, params: PyTree, decay: float, number: jax.Array) -> PyTree:
-    """Updates a bias-corrected exponential moving average (EMA) of the parameters.
+    """Updates the bias-corrected exponential moving average (EMA) after step `number`.
 
-        ema_n = Σ_k decay^(n - k) params_k / Σ_k decay^(n - k),   k = 0, ..., n
-
-    Args:
-        ema: the average before; it has no weight at step 0.
-        params: the parameters after step `number`.
-        decay: in (0, 1).
-        number: the step number, from 0 on.
+    ema_n = Σ_k decay^(n - k) params_k / Σ_k decay^(n - k),   k = 0, ..., n
     """
     # The weight of the newest, 1 / Σ_k decay^(n - k), accurate where decay is close to 1.
     weight = (1 - decay) / -jnp.expm1((number + 1) * math.log(decay))
     return optax.incremental_update(params, ema, weight)
 
 
-def make_shardings(
+def shard(
     count: int, batch_axes: PyTree, carry_axes: PyTree
 ) -> tuple[State, PyTree, NamedSharding]:
     """Returns the shardings of the state, of a batch, and of a replicated array.
@@ -227,16 +204,14 @@ def make_shardings(
         raise UserError(f"devices: this process has {len(devices)}, and --devices is {count}")
     mesh = jax.make_mesh((count,), ("rows",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
-    def shard(axis: int | None) -> NamedSharding:
-        sharded = () if axis is None else (*[None] * axis, "rows")
-        return NamedSharding(mesh, PartitionSpec(*sharded))
+    def sharding(axis: int | None) -> NamedSharding:
+        names = () if axis is None else (*[None] * axis, "rows")
+        return NamedSharding(mesh, PartitionSpec(*names))
 
-    batch, carry = jax.tree.map(shard, (batch_axes, carry_axes), is_leaf=lambda axis: axis is None)
-    replicated = shard(None)
+    batch, carry, replicated = jax.tree.map(
+        sharding, (batch_axes, carry_axes, None), is_leaf=lambda axis: axis is None
+    )
     return State(replicated, replicated, carry, replicated), batch, replicated
-
-
-# The run ------------------------------------------------------------------------------------------
 
 
 class _Run:
@@ -268,8 +243,8 @@ class _Run:
                 self._record_validation(step, state, metrics)
             try:
                 step, state, received = self._loop(train_step, step, state)
-            finally:
                 seconds = self._seconds()
+            finally:
                 lines, name = self.log.read(), self.task.name
                 plot_curves(self.folder / "curves.png", lines, name, self.task.loss_unit)
         shown = ", ".join(f"{k} {v:.4f}" for k, v in self.best.items() if k != "step")
@@ -282,15 +257,14 @@ class _Run:
         return Outcome(self.best_params, self.best, step, seconds, compile_seconds, received)
 
     def _resume(self, state: State) -> tuple[int, State]:
-        """Returns the step and the state to start from."""
-        # Copies, because the step donates its state.
-        state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+        """Returns the step and the state to start from; copies, because steps donate the state."""
         self.best_params = jax.tree.map(np.array, state.eval_params)
         found = self.checkpoints.load(self._print)
         if found is None:
             self.log.truncate(-1)
-            return 0, state
-        before = found.header["identity"]
+            return 0, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+        step, arrays, header = found
+        before = header["identity"]
         for name in sorted(before.keys() | self.identity.keys()):
             then, now = before.get(name), self.identity.get(name)
             if then != now:
@@ -298,9 +272,8 @@ class _Run:
                     f"out: {self.folder} holds a run with {name}={then!r}, and this one has "
                     f"{now!r}; name another folder with --out, or start from scratch with --fresh"
                 )
-        step, self.best = found.header["step"], found.header["best"]
-        self.seconds_before = found.header["seconds"]
-        content = found.restore({**state._asdict(), "best": self.best_params})
+        self.best, self.seconds_before = header["best"], header["seconds"]
+        content = unflatten(arrays, {**state._asdict(), "best": self.best_params})
         self.best_params = content.pop("best")
         self._write_best()
         self.log.truncate(step)
@@ -310,7 +283,7 @@ class _Run:
     def _compile(self, step_function: Callable, state: State) -> tuple[Callable, State]:
         task, batch, shardings = self.task, self.task.batch(0), {}
         if self.options.devices != 1:
-            places = make_shardings(self.options.devices, task.batch_axes, task.carry_axes)
+            places = shard(self.options.devices, task.batch_axes, task.carry_axes)
             try:
                 state, batch = jax.device_put((state, batch), places[:2])
             except ValueError as error:
@@ -324,14 +297,16 @@ class _Run:
     ) -> tuple[int, State, signal.Signals | None]:
         task, options = self.task, self.options
         window, window_began, stop = [], time.perf_counter(), False
-        bar = ProgressBar(task.name, task.unit, step, options.steps, self.console)
+        bar = ProgressBar(task.name, task.unit, options.steps, self.console)
         with stop_signals() as received, bar:
+            bar.advance_to(step)
             while step < options.steps and not stop:
                 state, result = train_step(state, task.batch(step), np.int32(step))
                 step += 1
                 window.append(result)
                 last = step == options.steps
-                stop = bool(received) or self._is_out_of_time()
+                minutes = math.inf if options.minutes is None else options.minutes
+                stop = bool(received) or self._seconds() >= 60 * minutes
                 validates = last or step % options.validate_every == 0
                 saves = last or stop or step % options.checkpoint_every == 0
                 # What is saved has been logged, so a resumed run writes the same lines.
@@ -345,18 +320,20 @@ class _Run:
                         stop = saves = logs = True
                 if logs:
                     rate = len(window) * task.units / (time.perf_counter() - window_began)
-                    bar.advance_to(step, losses.mean(), rate)
+                    bar.advance_to(step, f"{losses.mean():.3f}", f"{rate:,.0f}")
                     metrics = {"loss": losses.mean(), "gradient_norm": norms.mean()}
                     metrics |= {f"{task.unit}_per_second": rate, "seconds": self._seconds()}
                     self.log.append(step, metrics)
                 if saves:
-                    self._save(step, state)
+                    content = {**state._asdict(), "best": self.best_params}
+                    header = {"identity": self.identity, "best": self.best}
+                    self.checkpoints.save(step, content, header | {"seconds": self._seconds()})
                 if logs:
                     window, window_began = [], time.perf_counter()
         return step, state, received[0] if received else None
 
     def _read_finite(self, step: int, window: list) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the losses and gradient norms of the steps before `step`, `[steps, seeds]`.
+        """The losses and gradient norms of the last steps, `[steps, seeds]`, if all are finite.
 
         A finite gradient leaves finite parameters, so a checkpoint saved after this is sound.
         """
@@ -387,16 +364,8 @@ class _Run:
             self._write_best()
 
     def _write_best(self) -> None:
-        arrays, metadata = flatten({"params": self.best_params}), {"header": json.dumps(self.best)}
+        arrays, metadata = flatten({"params": self.best_params}), {"best": json.dumps(self.best)}
         replace_file(self.folder / "best.safetensors", safetensors.numpy.save(arrays, metadata))
-
-    def _save(self, step: int, state: State) -> None:
-        content = {**state._asdict(), "best": self.best_params}
-        header = {"identity": self.identity, "seconds": self._seconds(), "best": self.best}
-        self.checkpoints.save(step, content, header)
-
-    def _is_out_of_time(self) -> bool:
-        return self.options.minutes is not None and self._seconds() >= 60 * self.options.minutes
 
     def _is_stale(self, step: int) -> bool:
         """Whether the last `patience` validations brought no improvement."""

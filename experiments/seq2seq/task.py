@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -45,7 +45,6 @@ class Seq2SeqConfig:
     def __post_init__(self):
         _options.check_at_least(1, self, "layers", "hidden", "embed", "batch", "width")
         _options.check_rate(self, "dropout", "smoothing")
-        _options.check_one_of(get_args(AttentionName), self, "attention")
 
 
 def make_seq2seq(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.common.cli import UserError
-from experiments.common.training import make_shardings
+from experiments.common.training import shard
 from tests.experiments.common.test_seeds import side_by_side
 from tests.support import toy
 
@@ -56,7 +56,7 @@ def main():
     print("seeds")
 
     batch = {"rows": np.zeros((8, 3)), "all": np.zeros(3), "two": (np.zeros((2, 4)), np.zeros(()))}
-    state, places, _ = make_shardings(2, {"rows": 0, "all": None, "two": (1, None)}, 0)
+    state, places, _ = shard(2, {"rows": 0, "all": None, "two": (1, None)}, 0)
     placed = jax.device_put(batch, places)
     shapes = jax.tree.map(lambda leaf: leaf.sharding.shard_shape(leaf.shape), placed)
     assert shapes == {"rows": (4, 3), "all": (3,), "two": ((2, 2), ())}

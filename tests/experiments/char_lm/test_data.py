@@ -39,9 +39,8 @@ def test_every_target_counts_once_and_follows_its_input(size, rows, time):
     tokens = np.random.default_rng(0).permutation(size)
     successor = dict(zip(tokens, tokens[1:], strict=False))
     streams = parallel_rows(tokens, rows, time)
-    assert streams.inputs.shape[1:] == (time, rows)
-    counted = streams.mask.astype(bool)
-    assert sorted(streams.targets[counted]) == sorted(tokens[1:])
+    assert streams[0].shape[1:] == (time, rows)
+    assert sorted(streams[1][streams[2].astype(bool)]) == sorted(tokens[1:])
     for row in range(rows):
         inputs, targets, counts = (part[..., row].reshape(-1) for part in streams)
         n = int(counts.sum())

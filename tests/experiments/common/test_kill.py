@@ -94,7 +94,9 @@ def reported(folder: Path) -> tuple[dict, list, str]:
     return best, lines, (folder / "samples.txt").read_text()
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(3, 0), pytest.param(22, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(3, 0), pytest.param(20, 1, marks=pytest.mark.thorough)]
+)
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(
     tmp_path, environment, kills, seed
 ):

@@ -84,7 +84,7 @@ def test_a_source_distribution_is_never_built(index, tmp_path):
     with tarfile.open(index / "tinyplays-1.0.tar.gz", "w:gz") as archive:
         archive.add(script, "tinyplays-1.0/setup.py")
     wheel = Wheel("tinyplays", "1.0", "0" * 64, "small plays", "none")
-    with pytest.raises(FetchError, match="could not download"):
+    with pytest.raises(FetchError, match="cannot fetch"):
         _fetch.fetch(wheel, option="--data")
     assert not mark.exists()
 
