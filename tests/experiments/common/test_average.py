@@ -77,10 +77,9 @@ def test_validation_and_the_best_parameters_are_of_the_average(whole):
     assert {name for name in best} == {"params/matrix", "params/bias"}
 
 
-@pytest.mark.parametrize("crash", [1, 7, 13])
-def test_a_resumed_run_equals_an_uninterrupted_one(whole, tmp_path, crash):
+def test_a_resumed_run_equals_an_uninterrupted_one(whole, tmp_path):
     def crash_or_batch(step):
-        if step == crash:
+        if step == 13:
             raise KeyboardInterrupt
         return batch(step)
 

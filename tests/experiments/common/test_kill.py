@@ -16,7 +16,7 @@ from tests.support.toy import assert_same_state, final_state
 
 CHECKPOINT_EVERY = 3
 # No life sees more than this many checkpoints, so a run of `steps` outlasts the kills.
-MOST_CHECKPOINTS = 6
+MOST_CHECKPOINTS = 4
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +94,12 @@ def reported(folder: Path) -> tuple[dict, list, str]:
     return best, lines, (folder / "samples.txt").read_text()
 
 
-@pytest.mark.parametrize(
-    ("kills", "seed"), [(3, 0), pytest.param(20, 1, marks=pytest.mark.thorough)]
-)
-def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(
-    tmp_path, environment, kills, seed
-):
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.thorough)])
+def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, environment, kills):
     # Twice what the lives should see: on a busy machine some checkpoints come and go unseen.
     steps = 2 * CHECKPOINT_EVERY * MOST_CHECKPOINTS * (kills + 1)
     finish(tmp_path / "whole", steps, environment)
-    chance = random.Random(seed)
+    chance = random.Random(kills)
     for _ in range(kills):
         live_and_die(tmp_path / "killed", steps, environment, chance)
     output = finish(tmp_path / "killed", steps, environment)
@@ -112,7 +108,9 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(
     assert reported(tmp_path / "killed") == reported(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_a_signal_ends_it_with_a_checkpoint_and_the_exit_status_of_a_shell(
     tmp_path, environment, number
 ):
@@ -125,12 +123,4 @@ def test_a_signal_ends_it_with_a_checkpoint_and_the_exit_status_of_a_shell(
     assert f"stopped by {number.name}" in output
     step, _ = final_state(folder)
     assert f"{step} steps in " in output
-    assert "Traceback" not in output
-
-
-def test_a_run_that_diverges_ends_with_advice_and_no_traceback(tmp_path, environment):
-    process = start(tmp_path / "diverged", 60, environment, learning_rate=1e38)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1, output
-    assert "error: step " in output and "--learning-rate (now 1e+38)" in output
     assert "Traceback" not in output

@@ -142,7 +142,7 @@ def crashing(at_step):
     return make_task(batch=crash_or_batch)
 
 
-@pytest.mark.parametrize("crash", [1, 6, 7, 13, 23])
+@pytest.mark.parametrize("crash", [1, 6, 13])
 def test_a_resumed_run_equals_an_uninterrupted_one(whole, tmp_path, crash):
     with pytest.raises(Stop):
         run(tmp_path, crashing(crash))
@@ -274,8 +274,7 @@ def test_minutes_end_the_run_early_and_it_goes_on_from_there(whole, tmp_path):
     assert_same_state(final_state(tmp_path), final_state(whole[0]))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("step", [0, 5, 9, 23])
+@pytest.mark.parametrize(("step", "bad"), [(0, np.nan), (9, np.inf), (23, np.nan)])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good(tmp_path, bad, step):
     def poisoned(number):
         values = batch(number)

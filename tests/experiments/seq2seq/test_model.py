@@ -207,7 +207,6 @@ def test_invalid_options_are_refused(kind):
     for name, value, message in (
         ("layers", 0, "layers must be at least 1, got 0"),
         ("dropout", 1.0, r"dropout must be in \[0, 1\), got 1.0"),
-        ("attention", "both", "attention must be one of .*, got 'both'"),
     ):
         with pytest.raises(ValueError, match=message):
             kind(**{name: value})

@@ -1,0 +1,61 @@
+"""The command line: what a command prints, and its exit status."""
+
+import signal
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from experiments.common.cli import UserError, command, parse
+
+
+@dataclass(frozen=True)
+class Config:
+    """The options."""
+
+    size: int = 1
+    """A size."""
+
+
+DOCS = """A first paragraph
+of two lines.
+
+A history that `--help` leaves out.
+
+    python -m experiments.one
+"""
+
+
+def run(monkeypatch, main, *arguments):
+    monkeypatch.setattr(sys, "argv", ["one", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        command(main, Config, DOCS)
+    return caught.value.code
+
+
+def test_an_error_of_the_user_is_the_message_alone(monkeypatch):
+    def main(config):
+        raise UserError(f"no such size: {config.size}")
+
+    assert run(monkeypatch, main, "--size", "3") == "error: no such size: 3"
+
+
+def test_the_status_after_a_signal_is_that_of_a_shell(monkeypatch):
+    outcome = SimpleNamespace(signal=signal.SIGTERM)
+    assert run(monkeypatch, lambda config: SimpleNamespace(outcome=outcome)) == 128 + 15
+    command(lambda config: SimpleNamespace(outcome=SimpleNamespace(signal=None)), Config, DOCS)
+
+
+def test_help_has_the_first_paragraph_and_the_commands(monkeypatch, capsys):
+    assert run(monkeypatch, lambda config: None, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "A first paragraph" in shown and "python -m experiments.one" in shown
+    assert "A size." in shown and "A history" not in shown
+
+
+def test_a_preset_replaces_the_defaults():
+    presets = {"large": Config(9)}
+    assert parse(Config, ["large"], DOCS, presets) == Config(9)
+    assert parse(Config, ["large", "--size", "2"], DOCS, presets) == Config(2)
+    assert parse(Config, [], DOCS, presets) == Config(1)
