@@ -11,6 +11,7 @@ import jaxrnn as rnn
 from experiments.benchmark import by_hand, cells_by_hand
 from experiments.benchmark.by_hand import ByHand, diagonal, one_product
 from experiments.benchmark.peers.two_speed import two_speed_cell
+from experiments.benchmark.timing import Comparison
 from tests.support.helpers import assert_near, quick_jit
 
 SMALL = {"time": 4, "batch": 3, "inputs": 5, "hidden": 4}
@@ -54,11 +55,17 @@ def test_three_of_each_kind_are_timed():
 
 
 def test_the_ratio_is_that_of_hoisted_to_by_hand(monkeypatch):
-    programs = iter(("Hoisted", "by hand"))
-    monkeypatch.setattr(cells_by_hand, "compile_program", lambda *_, **__: next(programs))
-    monkeypatch.setattr(cells_by_hand, "compare", lambda first, second, **_: (first, second))
-    line = cells_by_hand.measure(cells_by_hand.Config(**SMALL), "BRC", CELLS["BRC"], "forward")
-    assert line.times == ("Hoisted", "by hand")
+    def compare(first, second, **options):
+        assert first.__name__ == "hoisted" and second is diagonal.brc
+        return Comparison(0.002, 0.001, 2.0)
+
+    monkeypatch.setattr(cells_by_hand, "compile_program", lambda function, *_, **__: function)
+    monkeypatch.setattr(cells_by_hand, "compare", compare)
+    monkeypatch.setattr(cells_by_hand, "PASSES", ("forward",))
+    console = Console(file=io.StringIO(), width=120)
+    cells_by_hand.main(cells_by_hand.Config(cells=("BRC",), **SMALL), console)
+    columns = console.file.getvalue().split("BRC")[1].splitlines()[0].split("│")
+    assert [column.strip() for column in columns[1:-1]] == ["forward", "1.00", "2.00", "2.00"]
 
 
 def test_a_wrong_gradient_is_not_timed():

@@ -95,7 +95,11 @@ def stubs(monkeypatch):
         newton = function.args[1] == rnn.engines.Newton()
         return Program(lambda: None, exhausted if newton else lambda: [np.ones(2)], 0.1, 10, 20)
 
+    def interleave(runs, **options):
+        return {title: [1.0, 2.0, 9.0] for title in runs}
+
     monkeypatch.setattr(parallel_in_time, "compile_program", compile_program)
+    monkeypatch.setattr(parallel_in_time, "interleave", interleave)
 
 
 def test_an_engine_that_runs_out_of_memory_is_left_out(tmp_path, stubs):
@@ -106,6 +110,7 @@ def test_an_engine_that_runs_out_of_memory_is_left_out(tmp_path, stubs):
     for row in parallel_in_time.main(config, console).rows:
         titles = [entry.title for entry in row.entries]
         assert "Sequential(unroll=8)" in titles and "Newton" not in titles
+        assert all(entry.milliseconds == 2000 for entry in row.entries), "medians"
         assert row.refused["Newton"] == f"5×1×8×8, {row.which}: out of memory"
     assert "Newton: 5×1×8×8, forward: out of memory" in console.file.getvalue()
 
