@@ -14,7 +14,6 @@ from jaxrnn.convert._network import (
     Level,
     Part,
     activation_name,
-    assemble,
     check_attributes,
     gru_part,
     known_activation,
@@ -63,8 +62,7 @@ def from_nnx(source: Any, *, activation: str | None = None) -> tuple[Any, PyTree
         from flax import nnx
 
         if isinstance(source, nnx.Module):
-            layers = _read_module(source, activation)
-            return assemble([x.parts for x in layers], reverse=[x.reverse for x in layers])
+            return _flax.build(_read_module(source, activation))
         if not isinstance(source, nnx.State):
             raise TypeError(
                 "source must be an nnx module or a mapping of its parameters, got "
@@ -111,14 +109,8 @@ def _read_module(module: Any, activation: str | None) -> list[Level]:
     attributes = vars(module) if isinstance(module, nnx.Module) else {}
     if isinstance(module, nnx.Bidirectional):
         check_attributes(module, attributes, _RUNTIME)
-        levels = [_read_module(m, activation) for m in (module.forward_rnn, module.backward_rnn)]
-        if any(len(one) != 1 or len(one[0].parts) != 1 for one in levels):
-            raise ValueError(
-                "forward_rnn and backward_rnn must each hold one cell, got "
-                f"{type(module.forward_rnn).__name__} and {type(module.backward_rnn).__name__}; "
-                "convert them separately"
-            )
-        return [Level([one[0].parts[0] for one in levels])]
+        modules = (module.forward_rnn, module.backward_rnn)
+        return [_flax.bidirectional(*(_read_module(m, activation) for m in modules))]
     if {"cell", "reverse", "keep_order"} <= attributes.keys():  # flax.nnx.RNN or jaxrnn.nnx.RNN
         check_attributes(module, attributes, _RUNTIME)
         (level,) = _read_module(attributes["cell"], activation)

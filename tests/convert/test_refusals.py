@@ -163,6 +163,19 @@ MALFORMED = {
         lambda: convert.from_linen({"i": {"kernel": ones(2, 3)}, "h": {"kernel": ones(3, 3)}}),
         r"must hold i/bias \[3\]",
     ),
+    "linen: a layer without parameters": (
+        lambda: convert.from_linen({f"layers_{i}": {"cell": linen_gru()} for i in (0, 2)}),
+        r"layers of source must be numbered from 0 without gaps, got \[0, 2\]",
+    ),
+    "linen: two layers in one direction": (
+        lambda: convert.from_linen(
+            {
+                "forward_rnn": {"layers_0": linen_gru(), "layers_1": linen_gru()},
+                "backward_rnn": {"cell": linen_gru()},
+            }
+        ),
+        r"forward_rnn and backward_rnn must each hold one cell",
+    ),
     "linen: empty": (lambda: convert.from_linen({}), r"mapping of linen parameters.*nothing"),
     "nnx: bias missing": (
         lambda: convert.from_nnx(NNX | {"dense_h": {"kernel": ones(3, 12)}}),
