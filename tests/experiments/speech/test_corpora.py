@@ -48,10 +48,10 @@ def test_tones_silences_and_comments_are_skipped():
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_waves_of_several_widths_are_read(tmp_path, width):
     samples = np.sin(np.linspace(0, 30, 200))
-    write_wave(tmp_path / "a.wav", samples, width=width)
+    write_wave(tmp_path / "a.wav", samples, rate=11025, width=width)
     found = corpora.load_wave("a", "a", tmp_path / "a.wav")
     np.testing.assert_allclose(found.samples, samples, atol=2 / 2 ** (8 * width - 1))
-    assert (found.rate, found.seconds) == (8000, 200 / 8000)
+    assert (found.rate, found.seconds) == (11025, 200 / 11025)
 
 
 def test_channels_become_their_mean_and_damage_is_named(tmp_path):

@@ -59,6 +59,12 @@ def test_frames_are_stacked_with_their_neighbours():
     np.testing.assert_array_equal(stacked[2], [12, 13, 12, 13, 12, 13])
 
 
+def test_features_use_the_sampling_rate_of_the_utterance():
+    (one,) = utterances(1)
+    frames = stack_frames(log_mel(one.samples, 16000, 4), 2)
+    np.testing.assert_array_equal(Frontend(4, 2).features(one._replace(rate=16000)), frames)
+
+
 def test_features_are_standardized_by_the_training_data():
     every = utterances(12)
     frontend = Frontend.fit(4, 2, every)

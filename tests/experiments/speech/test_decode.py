@@ -27,6 +27,20 @@ def test_character_error_rates_are_edits_per_reference_letter():
     assert character_error_rate(["hallo", "abcdef"], references) == 4 / 8
 
 
+def test_transcripts_collapse_repeats_and_blanks_and_keep_the_order():
+    """Two batches of one utterance each, with certain labels; padding is not decoded."""
+    paths, emissions = ["hhe|l|lo", "  a'bbb-"], []
+    for index, path in ((1, paths[1]), (0, paths[0])):
+        labels = [f"|{LETTERS}".find(letter) for letter in path.replace("-", "z")]
+        log_probs = np.log(np.eye(len(LETTERS) + 1, dtype=np.float32)[labels] + 1e-9)
+        lengths = np.array([len(path.rstrip("-"))], np.int32)
+        emissions.append(
+            decode.Emissions(np.array([index]), jnp.asarray(log_probs)[:, None], lengths)
+        )
+    for width in (None, 2):
+        assert decode.transcribe(emissions, width) == ["hello", " a'b"]
+
+
 def train(phrases, valid, folder, steps=300):
     return train_language_model(
         CharLM(rnn.GRU(24)),

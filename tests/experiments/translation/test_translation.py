@@ -29,6 +29,7 @@ def test_no_training_pair_shares_a_side_with_a_held_out_sentence():
     pairs = [
         *PAIRS,
         *((de + " !", en.upper()) for de, en in PAIRS),
+        *(("Ja, " + de, en) for de, en in PAIRS),
         ("Hund", "dog"),
         ("der Hund", "the dog"),
     ]
