@@ -36,7 +36,7 @@ class Config(Seq2SeqConfig):
     """Pronunciation of words, by an encoder-decoder with attention."""
 
     data: Path | None = None
-    """Wheel of the CMU dictionary, or a file in its format. None downloads it once."""
+    """Wheel of the CMU dictionary, or its text. None downloads it."""
     words: int = 0
     """Number of words to use; 0 is all."""
     training: Options = Options(

@@ -18,19 +18,17 @@ memory, the embeddings' part of the cell's product and V a_t out of the loop; `j
 runs the same step in beam search.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 import jaxrnn as rnn
 from experiments.common.data import batching
-from experiments.common.data.batching import BEGIN, END, PAD, UNKNOWN, Chunk, Pairs, Size
+from experiments.common.data.batching import BEGIN, END, PAD, UNKNOWN, Pairs, Size
 from experiments.seq2seq.attention import DecoderOutput, Memory, copy_log_probs, cross_entropy
 from jaxrnn.decoding import Decoded, beam_search
 from jaxrnn.layers import Stack
@@ -250,20 +248,6 @@ class Seq2Seq:
         losses = [partial(cut_loss, size) for size in sizes]
         index = batching.bucket_index(sizes, lengths, jnp)
         return batching.bucketed_loss(index, losses, params, source, target, key)
-
-
-@partial(jax.jit, static_argnums=0)
-def summed_loss(model: Seq2Seq, params: Params, pairs: Pairs) -> tuple[Array, Array]:
-    """The summed loss of a batch, and the number of its target symbols."""
-    return model.loss(params, pairs)
-
-
-def mean_loss(model: Seq2Seq, params: Params, held_out: Sequence[Chunk], batch_size: int) -> float:
-    """The mean loss of a symbol over all full chunks, or over the last one if none is full."""
-    full = [chunk.pairs for chunk in held_out if len(chunk.indices) == batch_size]
-    results = [summed_loss(model, params, pairs) for pairs in full or [held_out[-1].pairs]]
-    total, count = np.sum(results, axis=0)
-    return float(total / count)
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))

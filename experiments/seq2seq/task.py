@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import numpy as np
 
 from experiments.common import options as _options
@@ -11,7 +12,7 @@ from experiments.common.data.batching import Batches, Size, Tokens, chunks
 from experiments.common.options import CellName, EngineName, make_cell, make_engine
 from experiments.common.training import Task
 from experiments.seq2seq.attention import Additive, Multiplicative
-from experiments.seq2seq.model import Decoder, Params, Seq2Seq, beam_decode, mean_loss
+from experiments.seq2seq.model import Decoder, Params, Seq2Seq, beam_decode
 from jaxrnn.layers import Bidirectional, Recurrent, Stack
 
 AttentionName = Literal["additive", "multiplicative"]
@@ -30,15 +31,15 @@ class Seq2SeqConfig:
     layers: int = 1
     """Recurrent layers of encoder and decoder."""
     hidden: int = 256
-    """Hidden size of each layer, and in each direction of the encoder."""
+    """Hidden size of each layer and direction."""
     embed: int = 64
     """Embedding size."""
     dropout: float = 0.1
-    """Dropout rate of embeddings, encoder outputs and attentional vectors."""
+    """Dropout rate of embeddings, memory and outputs."""
     smoothing: float = 0.0
-    """Label smoothing in training: weight of the uniform distribution over all symbols."""
+    """Label smoothing: weight of the uniform distribution."""
     batch: int = 64
-    """Batch size; the pairs of a batch have similar lengths."""
+    """Pairs of a batch, of similar lengths."""
     width: int = 5
     """Beam width on the held-out data."""
 
@@ -84,17 +85,25 @@ def make_task(
     loss_unit: str,
 ) -> Task:
     """Training on `batches`, validated on the sources and targets of `valid`."""
-    sizes, batch_size = batches.sizes, batches.batch_size
-    held_out = list(chunks(*valid, batch_size, sizes))
+    held_out = list(chunks(*valid, batches.batch_size, batches.sizes))
+    full = [chunk for chunk in held_out if len(chunk.indices) == batches.batch_size]
+    summed_loss = jax.jit(model.loss)
+
+    def loss(params, carry, pairs, key):
+        return model.bucketed_loss(params, pairs, key, batches.sizes), carry
+
+    def validate(params):
+        """The mean loss of a symbol over all full chunks, or over the last one if none is full."""
+        losses = [summed_loss(params, chunk.pairs) for chunk in full or held_out[-1:]]
+        total, count = np.sum(losses, axis=0)
+        return {"loss": float(total / count)}
+
     return Task(
         name=name,
-        loss=lambda params, carry, pairs, key: (
-            model.bucketed_loss(params, pairs, key, sizes),
-            carry,
-        ),
+        loss=loss,
         batch=batches,
-        validate=lambda params: {"loss": mean_loss(model, params, held_out, batch_size)},
-        units=batch_size,
+        validate=validate,
+        units=batches.batch_size,
         unit=unit,
         loss_unit=loss_unit,
     )

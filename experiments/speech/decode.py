@@ -17,7 +17,6 @@ import numpy as np
 import optax
 from flax import linen as nn
 from rapidfuzz.distance import Levenshtein
-from rich.console import Console
 from scipy import ndimage
 
 import jaxrnn as rnn
@@ -133,13 +132,11 @@ def train_language_model(
     valid: Sequence[str],
     *,
     options: Options,
-    folder: Path,
-    identity: dict[str, Any],
-    console: Console,
+    **run: Any,
 ) -> Outcome:
     """Trains on texts, and on phrases if there are any, which then make three quarters of a batch.
 
-    The best parameters are those for the texts of `valid`.
+    The best parameters are those for the texts of `valid`; `run` are further arguments of `fit`.
     """
     steps, average = (3000, 0.99) if phrases else (600, 0.95)
     changes = dict(steps=min(steps, options.steps), learning_rate=4e-3, weight_decay=0.1)
@@ -177,7 +174,7 @@ def train_language_model(
         loss_unit="nats per letter",
     )
     params = jax.jit(model.init)(jax.random.key(options.seed))
-    return fit(task, params, (), options=options, folder=folder, identity=identity, console=console)
+    return fit(task, params, (), options=options, **run)
 
 
 def _join(texts: Sequence[str], order: Iterable[int]) -> np.ndarray:

@@ -150,12 +150,6 @@ def spec_augment(key: jax.Array, xs: jax.Array, bands: int, lengths: jax.Array) 
 
 
 @partial(jax.jit, static_argnums=0)
-def validation_loss(model: Model, params: Params, batch: Batch) -> jax.Array:
-    """The CTC loss of a batch, per letter."""
-    return model.loss(params, batch)
-
-
-@partial(jax.jit, static_argnums=0)
 def log_probabilities(model: Model, params: Params, batch: Batch) -> jax.Array:
     """Log-probabilities of the letters at every time step, `[time, batch, labels]`."""
     features: Any = batch.features

@@ -32,7 +32,7 @@ from experiments.common.training import Outcome, Task, fit
 from experiments.speech import data, decode
 from experiments.speech.corpora import Utterance, load_asterisk, load_ljspeech
 from experiments.speech.data import Frontend, Labels, Parts, evaluation_batches
-from experiments.speech.model import Model, Params, log_probabilities, validation_loss
+from experiments.speech.model import Model, Params, log_probabilities
 from experiments.speech.plots import plot_alignment, plot_learning_curve
 from jaxrnn.decoding import LanguageModel
 from jaxrnn.layers import Bidirectional, Recurrent, Stack
@@ -51,34 +51,34 @@ class Config:
     hidden: int = 160
     """Hidden size of each layer in each direction."""
     dropout: float = 0.5
-    """Dropout rate between layers and before the output layers."""
+    """Dropout rate between layers and before the outputs."""
     phonemes: float = 0.5
-    """Weight of the loss of the phonemes, predicted below the last layer; 0 disables it."""
+    """Weight of the phoneme loss below the last layer; 0 disables it."""
     pronunciations: Path | None = None
-    """Wheel of the CMU dictionary, which lists the phonemes. None downloads it once."""
+    """Wheel of the CMU dictionary. None downloads it."""
     bands: int = 40
     """Number of mel bands."""
     stacked: int = 3
     """Frames of 10 milliseconds per time step."""
     speeds: tuple[float, ...] = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
-    """Speed perturbation: the factors to draw from in training."""
+    """Factors of the speed perturbation in training."""
     batch: int = 16
-    """Batch size; the utterances of a batch have similar lengths."""
+    """Utterances of a batch, of similar lengths."""
     longest: float = 32.0
     """Longer utterances, in seconds, are left out."""
     width: int = 16
     """Width of the prefix beam search."""
     letters: int = 256
-    """Hidden size of a character language model for shallow fusion; 0 disables it."""
+    """Hidden size of the character language model; 0 disables it."""
     english: bool = True
-    """Whether the language model is also trained on the English side of a dictionary."""
+    """Train the language model on a dictionary, too."""
     dictionary: Path | None = None
-    """Debian package of that dictionary, or the file de-en inside it. None downloads it once."""
+    """Debian package of that dictionary, or its de-en. None downloads it."""
     amounts: tuple[float, ...] = (1.0,)
-    """Shares of the training speech; one model is trained on each, for a learning curve."""
+    """Shares of the training speech, a model for each."""
     data: Path | None = None
-    """A folder with metadata.csv (lines id|text) and wavs/, or a folder with the two Debian
-    packages of the prompts. None downloads the prompts once."""
+    """Folder with metadata.csv (id|text) and wavs/, or with the two Debian packages of the prompts.
+    None downloads the prompts."""
     training: Options = Options(
         steps=2500,
         learning_rate=3e-3,
@@ -133,14 +133,9 @@ def make_model(config: Config) -> Model:
     )
 
 
-def make_task(
-    config: Config,
-    model: Model,
-    frontend: Frontend,
-    train: list[Utterance],
-    valid: list[Utterance],
-) -> Task:
+def make_task(config: Config, model: Model, frontend: Frontend, parts: Parts) -> Task:
     """Training with speed perturbation, validated by loss and character error rate."""
+    train, valid, _ = parts
     features = [[frontend.features(each, speed) for speed in config.speeds] for each in train]
     phonemes = {}
     if config.phonemes:
@@ -151,14 +146,14 @@ def make_task(
         for each in train
     ]
     batches = data.training_batches(features, labels, config.batch, config.training.seed)
-    held_out = evaluation_batches(frontend, valid, config.batch)
+    held_out, batch_loss = evaluation_batches(frontend, valid, config.batch), jax.jit(model.loss)
 
     def loss(params, carry, batch, key):
         return model.bucketed_loss(params, batch, key, batches.sizes), carry
 
     def validate(params):
         texts = decode.transcribe(decode.compute_emissions(model, params, held_out))
-        losses = [float(validation_loss(model, params, batch)) for _, batch in held_out]
+        losses = [float(batch_loss(params, batch)) for _, batch in held_out]
         return {"loss": float(np.mean(losses)), "errors": decode.character_error_rate(texts, valid)}
 
     return Task(
@@ -305,7 +300,7 @@ def train_and_test(
 ) -> tuple[Outcome, Metrics | None]:
     """Trains, decodes and reports one model; no metrics if a signal stopped the training."""
     model, frontend = make_model(config), Frontend.fit(config.bands, config.stacked, parts.train)
-    task = make_task(config, model, frontend, parts.train, parts.valid)
+    task = make_task(config, model, frontend, parts)
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
     outcome = fit(task, params, (), options=config.training, **run._asdict())
     if outcome.signal is not None:

@@ -50,23 +50,22 @@ class Config(Seq2SeqConfig):
     merges: int = 6000
     """Number of byte-pair merges of the subword tokenizer."""
     gloss: bool = True
-    """Whether each source word is followed by its gloss, which the decoder may copy: its most
-    probable translation by IBM Model 1."""
+    """Add the gloss of IBM Model 1, to copy, to each source word."""
     coverage: bool = True
-    """Whether attention depends on the sum of the previous attention weights."""
+    """Attention depends on the sum of its past weights."""
     dropout: float = 0.2
-    """Dropout rate of embeddings, encoder outputs and attentional vectors."""
+    """Dropout rate of embeddings, memory and outputs."""
     smoothing: float = 0.1
-    """Label smoothing in training: weight of the uniform distribution over all symbols."""
+    """Label smoothing: weight of the uniform distribution."""
     longest: int = 44
-    """Pairs with more subword units on a side are left out of training."""
+    """Most subword units of a side in training."""
     repeat: int = 4
-    """How often an epoch repeats each sentence; phrases occur once."""
+    """Repeats of each sentence (not phrase) in an epoch."""
     penalty: float = 1.3
-    """Length penalty: the exponent of the length that divides a log-probability in beam search."""
+    """Length penalty of beam search, an exponent."""
     data: Path | None = None
-    """Tab-separated pairs, or the Debian package of the dictionary, or the file de-en inside it.
-    None downloads the dictionary once."""
+    """Tab-separated pairs, or the Debian package of the dictionary, or its file de-en. None
+    downloads the dictionary."""
     pairs: int = 0
     """Number of pairs to use; 0 is all."""
     training: Options = Options(
@@ -184,31 +183,30 @@ def main(config: Config) -> Result:
     )
     if outcome.signal is not None:
         return Result(outcome)
-    sources, references = map(list, zip(*parts.test, strict=True))
     greedy, beams = (
         translate(config, tokenizer, model, outcome.params, parts.test, width)
         for width in (1, config.width)
     )
     systems = {
-        "word by word (IBM Model 1)": [baseline.translate(text) for text in sources],
+        "word by word (IBM Model 1)": [baseline.translate(source) for source, _ in parts.test],
         "greedy decoding": [best for best, *_ in greedy],
         f"beam search, {config.width}": [best for best, *_ in beams],
         f"minimum Bayes risk of {config.width}": [minimum_bayes_risk(beam) for beam in beams],
     }
-    return report(outcome, tokenizer, model, sources, references, systems, folder, console)
+    return report(outcome, tokenizer, model, parts.test, systems, folder, console)
 
 
 def report(
     outcome: Outcome,
     tokenizer: Tokenizer,
     model: Seq2Seq,
-    sources: list[str],
-    references: list[str],
+    test: list[Pair],
     systems: dict[str, list[str]],
     folder: Path,
     console: Console,
 ) -> Result:
     """Reports BLEU and chrF of each system, samples, and attention weights."""
+    sources, references = map(list, zip(*test, strict=True))
     results = [evaluate(outputs, references) for outputs in systems.values()]
     for name, (bleu, chrf) in zip(systems, results, strict=True):
         console.print(
