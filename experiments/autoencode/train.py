@@ -29,15 +29,8 @@ from flax import linen as nn
 
 from experiments.autoencode.data import Weeks, make_weeks, mean_week, reconstruct_pca
 from experiments.autoencode.report import Metrics, evaluate, format_table, plot_weeks
+from experiments.common import options
 from experiments.common.data.series import load_series
-from experiments.common.options import (
-    CellName,
-    EngineName,
-    Options,
-    check_at_least,
-    make_cell,
-    make_engine,
-)
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Recurrent
@@ -47,9 +40,9 @@ from jaxrnn.layers import Recurrent
 class Config:
     """Data, model and training."""
 
-    cell: CellName = "gru"
+    cell: options.CellName = "gru"
     """Recurrent cell."""
-    engine: EngineName = "auto"
+    engine: options.EngineName = "auto"
     """Engine that runs the cell over time."""
     hidden: int = 64
     """Hidden size of the encoder and of the decoder."""
@@ -66,12 +59,12 @@ class Config:
     """Steps of the test part, at the end."""
     seeds: int = 1
     """Networks to train side by side from different seeds, for error bars."""
-    training: Options = Options(
+    training: options.Options = options.Options(
         steps=1000, learning_rate=4e-3, average=0.99, validate_every=100, checkpoint_every=100
     )
 
     def __post_init__(self):
-        check_at_least(1, self, "hidden", "code", "batch", "test", "seeds")
+        options.check_at_least(1, self, "hidden", "code", "batch", "test", "seeds")
 
 
 # Model --------------------------------------------------------------------------------------------
@@ -91,13 +84,8 @@ class Model:
     """An encoder and a decoder with a short code between them.
 
     The code is a linear function of the encoder's outputs averaged over the week: its last state
-    remembers little of Monday. The decoder reads the code, and its output layer also weights the
-    code at every step, as principal components do.
-
-    Args:
-        encoder: the layer that reads the week and the calendar.
-        decoder: the layer that reads the code and the calendar at every step.
-        code: the size of the code.
+    remembers little of Monday. The decoder reads the code and the calendar at every step, and its
+    output layer also weights the code at every step, as principal components do.
     """
 
     encoder: Recurrent
@@ -131,7 +119,7 @@ class Model:
 
 def make_model(config: Config) -> Model:
     """Builds the model."""
-    layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
+    layer = options.make_layer(config)
     return Model(layer, layer, config.code)
 
 
@@ -203,21 +191,17 @@ def main(config: Config) -> Result:
     )
     if outcome.signal is not None:
         return Result(outcome, {})
-    codes, networks = [], []
-    for seed in range(config.seeds):
-        params = one_seed(outcome.params, seed)
-        code, values = reconstruct(model, params, deviations.values, weeks.calendar)
-        codes.append(np.array(code))
-        networks.append(mean + np.array(values))
+    inputs = deviations.values, weeks.calendar
+    seeds = [reconstruct(model, one_seed(outcome.params, i), *inputs) for i in range(config.seeds)]
+    networks = [mean + np.array(values) for _, values in seeds]
     methods = {
         "mean week": [mean],
         f"{config.code} principal components": [reconstruct_pca(weeks, config.code)],
         f"network ({config.cell})": networks,
     }
     metrics = {
-        name: [evaluate(series, weeks, values) for values in seeds]
-        for name, seeds in methods.items()
+        name: [evaluate(series, weeks, values) for values in each] for name, each in methods.items()
     }
     run.write("test_metrics.txt", format_table(series, metrics))
-    plot_weeks(run.folder / "weeks.png", series, weeks, codes[0], networks[0])
+    plot_weeks(run.folder / "weeks.png", series, weeks, np.array(seeds[0][0]), networks[0])
     return Result(outcome, metrics)

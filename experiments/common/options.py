@@ -171,3 +171,9 @@ def make_cell(name: CellName, hidden_size: int) -> Any:
 def make_engine(name: EngineName) -> Any:
     """Returns the engine of a name, with its default options."""
     return _ENGINES[name]()
+
+
+def make_layer(config: Any) -> rnn.layers.Recurrent:
+    """Returns the recurrent layer of the options `cell`, `hidden` and `engine`."""
+    cell = make_cell(config.cell, config.hidden)
+    return rnn.layers.Recurrent(cell, engine=make_engine(config.engine))

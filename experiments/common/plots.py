@@ -8,17 +8,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from scipy.optimize import isotonic_regression
 
 # Distinct under the common forms of color blindness, and in print.
-COLORS = (
-    "#c1272d",
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#7b3294",
-    "#56b4e9",
-    "#8c510a",
-    "#d45087",
-    "#4d4d4d",
-)
+COLORS = "#c1272d #0072b2 #e69f00 #009e73 #7b3294 #56b4e9 #8c510a #d45087 #4d4d4d".split()
 
 
 class End(NamedTuple):
@@ -57,19 +47,11 @@ def label_curves(axes: Any, ends: Sequence[End], *, fontsize: float = 9, gap: fl
     wanted = [to_axes.transform((right, max(end.y, low)))[1] for end in ends]
     height = axes.get_window_extent().height * 72 / axes.figure.dpi
     placed = separate(np.clip(wanted, 0, 1), gap * fontsize / height)
-    for end, y, at in zip(ends, wanted, placed, strict=True):
-        axes.annotate(
-            end.text,
-            (1, min(max(y, 0), 1)),
-            (1.045, at),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            fontsize=fontsize,
-            color=end.color,
-            annotation_clip=False,
-            arrowprops=dict(arrowstyle="-", color=end.color, linewidth=0.7, shrinkA=1, shrinkB=0),
-        )
+    style = dict(xycoords="axes fraction", textcoords="axes fraction", annotation_clip=False)
+    style |= dict(va="center", fontsize=fontsize)
+    for end, y, at in zip(ends, np.clip(wanted, 0, 1), placed, strict=True):
+        line = dict(arrowstyle="-", color=end.color, linewidth=0.7, shrinkA=1, shrinkB=0)
+        axes.annotate(end.text, (1, y), (1.045, at), color=end.color, arrowprops=line, **style)
 
 
 def separate(positions: Any, gap: float) -> np.ndarray:

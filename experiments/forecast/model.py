@@ -63,13 +63,9 @@ class Model:
     ) -> jax.Array:
         """Predicts the mean and the quantiles, `[steps, rows, horizon, 1 + levels]`.
 
-        The quantiles cannot cross: each is a positive distance above the one before it.
-
-        Args:
-            params: the parameters.
-            xs: the features, `[time, rows, features]`.
-            at: the steps to forecast from. A forecast costs more than a step of the recurrence.
-            key: for dropout, in training only.
+        It reads features `[time, rows, features]`, and predicts only at some steps: a forecast
+        costs more than a step of the recurrence. The quantiles cannot cross: each is a positive
+        distance above the one before it.
         """
         stack_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         _, ys = self.stack.apply(params.stack, None, xs, key=stack_key)

@@ -25,18 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common import options
 from experiments.common.data.series import Series, load_series
 from experiments.common.ensemble import Ensemble
-from experiments.common.options import (
-    CellName,
-    EngineName,
-    Options,
-    check_at_least,
-    check_not_negative,
-    check_rate,
-    make_cell,
-    make_engine,
-)
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.forecast.conformal import calibrate
@@ -44,16 +35,16 @@ from experiments.forecast.features import Table, make_split, make_table, naive_f
 from experiments.forecast.linear import Linear, fit_linear
 from experiments.forecast.model import LEVELS, Forecast, Model, Params, losses
 from experiments.forecast.report import Metrics, evaluate, format_tables, plot_forecast
-from jaxrnn.layers import Recurrent, Stack
+from jaxrnn.layers import Stack
 
 
 @dataclass(frozen=True)
 class Config:
     """Data, model and training."""
 
-    cell: CellName = "gru"
+    cell: options.CellName = "gru"
     """Recurrent cell."""
-    engine: EngineName = "auto"
+    engine: options.EngineName = "auto"
     """Engine that runs the cell over time."""
     layers: int = 2
     """Recurrent layers."""
@@ -68,8 +59,7 @@ class Config:
     future: bool = False
     """Use the future of all covariates, as from a perfect weather forecast."""
     base: Literal["linear", "naive"] = "linear"
-    """Forecast that the network corrects: the linear autoregression, or the last value plus the
-    change one long season before."""
+    """Forecast that the network corrects: ridge regression, or the last value plus last season."""
     batch: int = 16
     """Windows in a batch."""
     time: int = 192
@@ -77,13 +67,11 @@ class Config:
     lead: int = 96
     """Steps before each window, in which the state warms up."""
     every: int | None = None
-    """Steps between the forecasts of a window that are trained on, since neighbors differ little.
-    None: horizon / 12, at least 1."""
+    """Steps between the forecasts of a window that are trained on. None: horizon / 12."""
     series: Literal["electricity", "sunspots"] = "electricity"
     """Series, unless --data names a CSV file."""
     data: Path | None = None
-    """CSV file (times in the first column), or a local copy of the data's wheel. None: download
-    the wheel once."""
+    """CSV file with times first, or a local copy of the data's wheel. None: download it once."""
     target: str | None = None
     """Column of the CSV file to forecast. None: the second."""
     test: int = 17520
@@ -92,7 +80,7 @@ class Config:
     """Steps of the validation part, before the test part."""
     seeds: int = 1
     """Ensembles to train side by side from different seeds, for error bars."""
-    training: Options = Options(
+    training: options.Options = options.Options(
         steps=500,
         learning_rate=3e-3,
         weight_decay=0.05,
@@ -102,10 +90,10 @@ class Config:
     )
 
     def __post_init__(self):
-        check_at_least(1, self, "layers", "hidden", "members", "horizon", "batch", "time")
-        check_at_least(1, self, "test", "valid", "seeds", "every")
-        check_rate(self, "dropout")
-        check_not_negative(self, "lead")
+        options.check_at_least(1, self, "layers", "hidden", "members", "horizon", "batch", "time")
+        options.check_at_least(1, self, "test", "valid", "seeds", "every")
+        options.check_rate(self, "dropout")
+        options.check_not_negative(self, "lead")
 
 
 def load(config: Config) -> tuple[Series, Table, Linear]:
@@ -124,8 +112,7 @@ def load(config: Config) -> tuple[Series, Table, Linear]:
 
 def make_model(config: Config) -> Ensemble:
     """Builds the ensemble."""
-    layer = Recurrent(make_cell(config.cell, config.hidden), engine=make_engine(config.engine))
-    stack = Stack((layer,) * config.layers, dropout=config.dropout)
+    stack = Stack((options.make_layer(config),) * config.layers, dropout=config.dropout)
     return Ensemble(Model(stack, config.horizon, config.dropout), config.members)
 
 
@@ -133,13 +120,9 @@ def make_model(config: Config) -> Ensemble:
 
 
 def windows(table: Table, origins: np.ndarray, lead: int) -> dict[str, np.ndarray]:
-    """Returns features `[lead + time, rows, ...]` and targets `[time, rows, ...]`.
+    """Returns features `[lead + time, rows, ...]` and targets `[time, rows, ...]` of the origins.
 
-    Args:
-        table: the features and targets of the series.
-        origins: consecutive origins, `[time, rows]`.
-        lead: how many steps before them to include; before the first origin of the table, its
-            features are repeated.
+    Before the first origin of the table, its features are repeated.
     """
     last = len(table.xs) - 1
     before = origins[:1] - np.arange(lead, 0, -1)[:, None]

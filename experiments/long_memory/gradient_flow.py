@@ -1,16 +1,11 @@
 """Gradient flow: how the gradient decays with the lag, for cells with and without gates.
 
-The gradient of the end of a sequence with respect to an earlier state is a product of Jacobians,
-whose norm decays or grows exponentially with the lag (Y. Bengio, P. Simard and P. Frasconi,
-"Learning long-term dependencies with gradient descent is difficult", 1994); an open gate keeps it
-near 1 (S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997).
-
-The experiment measures the size of ∂s_T/∂s_(T-k) by the lag k, at initialization and after training
-on the adding problem, for the simple recurrent network, LSTM with several forget biases and with
-chrono initialization, GRU, and cells designed against vanishing gradients. Theory predicts that at
-initialization it vanishes for the simple recurrent network and for LSTM without a forget bias
-(σ(0)^200 is 10⁻⁶⁰), follows σ(forget bias)^k for LSTM, and persists for LSTM with chrono
-initialization, LRU and the orthogonal network; and that the cells with gradients learn the task.
+The size of ∂s_T/∂s_(T-k) decays or grows exponentially with the lag k (Y. Bengio, P. Simard and P.
+Frasconi, "Learning long-term dependencies with gradient descent is difficult", 1994); an open gate
+keeps it near 1 (S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997). It is measured
+at initialization and after training on the adding problem. Theory predicts that it vanishes at
+first for the simple recurrent network, follows σ(forget bias)^k for LSTM, and persists for LSTM
+with chrono initialization, LRU and the orthogonal network; and that such cells learn the task.
 
     python -m experiments.gradient_flow
     python -m experiments.gradient_flow --length 100 --steps 300
@@ -27,14 +22,7 @@ import numpy as np
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments.common.options import (
-    EngineName,
-    Options,
-    check_at_least,
-    identity,
-    make_engine,
-    run_folder,
-)
+from experiments.common import options
 from experiments.common.training import Outcome, fit
 from experiments.long_memory import train
 from experiments.long_memory.gradient_flow_plot import plot_flows
@@ -53,19 +41,19 @@ class Config:
     """Hidden size."""
     rows: int = 32
     """Sequences in a batch."""
-    engine: EngineName = "auto"
+    engine: options.EngineName = "auto"
     """Engine that runs the cells over time."""
     measured: int = 16
     """Sequences along which gradients are measured; the plot shows their median."""
     forget_biases: tuple[float, ...] = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
     """Forget biases of the LSTMs that are measured at initialization only."""
-    training: Options = Options(
+    training: options.Options = options.Options(
         steps=800, learning_rate=1e-2, validate_every=50, checkpoint_every=100
     )
 
     def __post_init__(self):
-        check_at_least(3, self, "length")
-        check_at_least(1, self, "hidden", "rows", "measured")
+        options.check_at_least(3, self, "length")
+        options.check_at_least(1, self, "hidden", "rows", "measured")
 
 
 # The cells by name, for a hidden size and a longest lag.
@@ -82,14 +70,7 @@ CELLS: dict[str, Callable[[int, int], Any]] = {
 
 
 class Flow(NamedTuple):
-    """The result for one cell.
-
-    Attributes:
-        name: the name of the cell.
-        before: the logarithm of the gradient's size at initialization, `[lags]`.
-        after: the same after training, `[lags]`.
-        error: the mean squared error on new sequences.
-    """
+    """The logarithms of the gradient's size `[lags]` of one cell, and its error after training."""
 
     name: str
     before: np.ndarray
@@ -126,22 +107,17 @@ def measure_forget_biases(config: Config, inputs: Any) -> dict[str, np.ndarray]:
 def main(config: Config) -> Result:
     """Measures, trains, measures again, and reports."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    same = identity(config, reporting=("measured", "forget_biases"))
-    base = run_folder(config.training, "gradient_flow", same)
+    same = options.identity(config, reporting=("measured", "forget_biases"))
+    base = options.run_folder(config.training, "gradient_flow", same)
     console.print(f"adding problem over {config.length} steps; output folder {base}")
     inputs = Adding(config.length).batch(np.random.default_rng(7), config.measured).inputs
     key = jax.random.key(config.training.seed)
-    adding = train.Config(
-        "adding",
-        length=config.length,
-        hidden=config.hidden,
-        rows=config.rows,
-        training=config.training,
-    )
+    names = ("length", "hidden", "rows", "training")
+    adding = train.Config("adding", **{name: getattr(config, name) for name in names})
     flows, outcome = [], None
     for name, make_cell in CELLS.items():
         cell = make_cell(config.hidden, config.length)
-        model = Model(cell, 1, config.hidden, make_engine(config.engine))
+        model = Model(cell, 1, config.hidden, options.make_engine(config.engine))
         params = jax.jit(model.init, static_argnums=1)(key, 2)
         outcome = fit(
             replace(train.make_task(adding, model), name=name),
@@ -160,9 +136,8 @@ def main(config: Config) -> Result:
     assert outcome is not None
     by_bias = measure_forget_biases(config, inputs)
     console.print(format_table(flows, config.length))
-    lines = [flow._asdict() | {"before": list(flow.before), "after": list(flow.after)}
-             for flow in flows]  # fmt: skip
-    (base / "flows.json").write_text(json.dumps(lines, default=float) + "\n", encoding="utf-8")
+    written = json.dumps([flow._asdict() for flow in flows], default=np.ndarray.tolist)
+    (base / "flows.json").write_text(written + "\n", encoding="utf-8")
     plot_flows(base / "gradient_flow.png", flows, by_bias)
     return Result(outcome, tuple(flows), by_bias)
 

@@ -26,20 +26,14 @@ def plot_flows(path: Path, flows: Sequence[Any], by_bias: Mapping[str, np.ndarra
     colors = {flow.name: COLORS[i % len(COLORS)] for i, flow in enumerate(flows)}
     figure = Figure(figsize=(15, 10), layout="constrained")
     (first, trained), (biases, learned) = figure.subplots(2, 2)
-    for axes, when in ((first, "before"), (trained, "after")):
-        for flow in flows:
-            axes.plot(_size(getattr(flow, when)), color=colors[flow.name], linewidth=1.9)
-        title = "at initialization" if when == "before" else "after training on the adding problem"
-        _style_lags(axes, len(flows[0].before) - 1, title)
-        label_curves(axes, [_end(f.name, getattr(f, when)[-1], colors[f.name]) for f in flows])
+    before = {flow.name: flow.before for flow in flows}
+    after = {flow.name: flow.after for flow in flows}
+    _plot_sizes(first, before, colors, "at initialization")
+    _plot_sizes(trained, after, colors, "after training on the adding problem")
     _plot_forget_biases(biases, by_bias)
     _plot_errors(learned, flows, colors)
-    figure.suptitle(
-        "Gradient flow: the size of the gradient of the last state with respect to the state "
-        "$k$ steps before\n",
-        fontsize=15,
-        weight="bold",
-    )
+    title = "Gradient flow: the size of the gradient with respect to the state $k$ steps before\n"
+    figure.suptitle(title, fontsize=15, weight="bold")
     figure.supxlabel(
         "Size: root mean square of the factor by which $\\partial s_T / \\partial s_{T-k}$ "
         "scales a random direction; median over sequences of the adding problem. "
@@ -50,34 +44,34 @@ def plot_flows(path: Path, flows: Sequence[Any], by_bias: Mapping[str, np.ndarra
     figure.savefig(path, dpi=130)
 
 
-def _style_lags(axes: Any, longest: int, title: str) -> None:
+def _plot_sizes(axes: Any, logs: Mapping[str, np.ndarray], colors: Any, title: str) -> None:
+    """A curve for each cell, of its logarithms by lag."""
+    # Clipped just outside the axis, whose scale is logarithmic.
+    low, high = np.log(FLOOR) - 2, np.log(CEILING) + 2
+    sizes = {name: np.exp(np.clip(values, low, high)) for name, values in logs.items()}
+    for name, values in sizes.items():
+        axes.plot(values, color=colors[name], linewidth=1.9)
     axes.axhline(1, color="#222222", linewidth=0.9, linestyle=":")
-    style_axes(
-        axes,
-        yscale="log",
-        xlim=(0, longest),
-        ylim=(FLOOR, CEILING),
-        xlabel="lag $k$, steps",
-        ylabel="size of $\\partial s_T / \\partial s_{T-k}$",
-    )
+    longest = len(next(iter(sizes.values()))) - 1
+    style_axes(axes, yscale="log", xlim=(0, longest), ylim=(FLOOR, CEILING))
+    axes.set(xlabel="lag $k$, steps", ylabel="size of $\\partial s_T / \\partial s_{T-k}$")
     axes.set_title(title, loc="left", fontsize=12)
+    label_curves(axes, [End(values[-1], name, colors[name]) for name, values in sizes.items()])
 
 
 def _plot_forget_biases(axes: Any, by_bias: Mapping[str, np.ndarray]) -> None:
-    numbers = [name for name in by_bias if name != "chrono"]
-    shades = colormaps["viridis"](np.linspace(0.9, 0.1, max(1, len(numbers))))
-    colors = dict(zip(numbers, shades, strict=True)) | {"chrono": "#c1272d"}
-    ends, lag = [], np.arange(len(next(iter(by_bias.values()))))
-    for name, values in by_bias.items():
-        axes.plot(_size(values), color=colors[name], linewidth=2)
-        label = name
+    shades = iter(colormaps["viridis"](np.linspace(0.9, 0.1, len(by_bias))))
+    curves, colors = {}, {}
+    for name, logs in by_bias.items():
+        label, color = name, "#c1272d"
         if name != "chrono":
-            gate = 1 / (1 + np.exp(-float(name)))
-            axes.plot(gate ** lag.astype(float), color=colors[name], linewidth=0.9, linestyle="--")
+            gate, color = 1 / (1 + np.exp(-float(name))), next(shades)
             label = f"bias {name}, σ = {gate:.2f}"
-        ends.append(_end(label, values[-1], colors[name]))
-    _style_lags(axes, lag[-1], "LSTM at initialization, by forget bias $b$ (dashed: σ($b$)$^k$)")
-    label_curves(axes, ends)
+            powers = gate ** np.arange(len(logs), dtype=float)
+            axes.plot(powers, color=color, linewidth=0.9, linestyle="--")
+        curves[label], colors[label] = logs, color
+    title = "LSTM at initialization, by forget bias $b$ (dashed: σ($b$)$^k$)"
+    _plot_sizes(axes, curves, colors, title)
 
 
 def _plot_errors(axes: Any, flows: Sequence[Any], colors: Mapping[str, str]) -> None:
@@ -88,25 +82,11 @@ def _plot_errors(axes: Any, flows: Sequence[Any], colors: Mapping[str, str]) -> 
     for flow, size in zip(flows, sizes, strict=True):
         axes.scatter(size, flow.error, s=70, color=colors[flow.name], zorder=3, edgecolor="white")
     left = min(FLOOR, *sizes) / 100
-    style_axes(
-        axes,
-        xscale="log",
-        yscale="log",
-        xlim=(left, CEILING),
-        ylim=(min(1e-4, *(flow.error / 2 for flow in flows)), 1),
-        xlabel=f"size after training, lag {len(flows[0].before) - 1}",
-        ylabel="mean squared error after training",
-    )
+    low = min(1e-4, *(flow.error / 2 for flow in flows))
+    style_axes(axes, xscale="log", yscale="log", xlim=(left, CEILING), ylim=(low, 1))
+    axes.set(xlabel=f"size after training, lag {len(flows[0].before) - 1}")
+    axes.set(ylabel="mean squared error after training")
     axes.set_title("error after training, by the size of the gradient", loc="left", fontsize=12)
     axes.text(left * 10, chance * 1.08, "constant prediction 1", fontsize=9, color="#222222")
     axes.text(left * 10, SOLVED * 0.78, "solved", fontsize=9, color="#00734f")
     label_curves(axes, [End(flow.error, flow.name, colors[flow.name]) for flow in flows])
-
-
-def _end(name: str, log: float, color: Any) -> End:
-    return End(float(_size(log)), name, color)
-
-
-def _size(logs: Any) -> np.ndarray:
-    """Sizes from their logarithms, clipped just outside the axis, whose scale is logarithmic."""
-    return np.exp(np.clip(logs, np.log(FLOOR) - 2, np.log(CEILING) + 2))

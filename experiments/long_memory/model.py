@@ -21,12 +21,10 @@ _LONG_MEMORY: dict[str, Callable[[int], dict[str, Any]]] = {
     "peephole-lstm": lambda steps: {"bias_init": initializers.Chrono(steps)},
     "gru": lambda steps: {"bias_init": initializers.Chrono(steps, input_gate=None)},
     "lem": lambda steps: {"time_step": min(1.0, 48 / steps)},
-    "lru": lambda steps: {
-        # A slow decay, and at most one turn over the whole sequence.
-        "eigenvalue_init": initializers.UnitRing(
-            1 - 1 / steps, 1 - 0.1 / steps, 2 * math.pi / steps
-        )
-    },
+    # A slow decay, and at most one turn over the whole sequence.
+    "lru": lambda steps: dict(
+        eigenvalue_init=initializers.UnitRing(1 - 1 / steps, 1 - 0.1 / steps, 2 * math.pi / steps)
+    ),
 }
 
 
@@ -50,15 +48,8 @@ class Params(NamedTuple):
 class Model:
     """A cell and a linear output layer.
 
-    A linear recurrence with linear layers can neither multiply two inputs nor make a decision. In
-    their papers such cells are in blocks with nonlinear layers; here they get one before and one
-    after, which see each step alone.
-
-    Args:
-        cell: the cell.
-        outputs: the size of the output.
-        width: the size of the nonlinear layers.
-        engine: the engine that runs the cell.
+    A cell with a linear recurrence gets a nonlinear layer of size `width` before and after it, as in
+    the blocks of its paper: alone, it can neither multiply two inputs nor make a decision.
     """
 
     cell: Any

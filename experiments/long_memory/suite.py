@@ -31,13 +31,17 @@ class Row(NamedTuple):
     paper_start: bool = False
     engine: str = "sequential"
 
-    def config(self, options: Options) -> Config:
-        """The configuration of the row, in a folder of its own."""
-        folder = (options.out or Path("runs/long_memory/suite")) / f"{self.task}-{self.cell}"
-        training = replace(options, steps=self.steps, learning_rate=self.learning_rate, out=folder)
+    @property
+    def name(self) -> str:
+        """The name of the row's folder."""
+        return f"{self.task}-{self.cell}"
+
+    def config(self, folder: Path, options: Options) -> Config:
+        """The configuration of the row, in its own folder."""
+        changes = dict(steps=self.steps, learning_rate=self.learning_rate, out=folder / self.name)
         names = ("task", "cell", "length", "hidden", "paper_start", "engine")
         settings = {name: getattr(self, name) for name in names}
-        return Config(**settings, seeds=SEEDS, training=training)
+        return Config(**settings, seeds=SEEDS, training=replace(options, **changes))
 
 
 ROWS = (
@@ -84,16 +88,14 @@ class TrainedRow(NamedTuple):
 def main(config: Config) -> Result:
     """Trains all rows, of which a stopped suite resumes the next one, and reports."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    trained, outcome, folder = [], None, Path()
+    folder = config.training.out or Path("runs/long_memory/suite")
+    trained, outcome = [], None
     for row in ROWS:
         row = row._replace(steps=min(row.steps, config.suite_steps or row.steps))
-        own = row.config(config.training)
-        outcome, metrics = train.main(own)
+        outcome, metrics = train.main(row.config(folder, config.training))
         if outcome.signal is not None:
             return Result(outcome, metrics)
-        assert own.training.out is not None
-        trained.append(TrainedRow(row, metrics, own.training.out, outcome.seconds))
-        folder = own.training.out.parent
+        trained.append(TrainedRow(row, metrics, folder / row.name, outcome.seconds))
     assert outcome is not None
     table = format_table(trained)
     console.print(table)

@@ -16,17 +16,11 @@ Random = np.random.Generator
 
 
 class Batch(NamedTuple):
-    """A batch of sequences.
+    """A batch of sequences; the weights are 1 at the steps with a target, else 0."""
 
-    Attributes:
-        inputs: `[time, rows, features]`, float32.
-        targets: numbers or classes, `[time, rows]`.
-        weights: 1 at the steps with a target, else 0, `[time, rows]`, float32.
-    """
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
+    inputs: np.ndarray  # [time, rows, features]
+    targets: np.ndarray  # [time, rows], numbers or classes
+    weights: np.ndarray  # [time, rows]
 
 
 Predict = Callable[[Batch], np.ndarray]
@@ -45,8 +39,6 @@ class MemoryTask:
 class Adding(MemoryTask):
     """The sum of two marked numbers out of `length`, one in each half.
 
-    The constant prediction 1 has a mean squared error of 1/6.
-
     S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997, experiment 4; in the form of
     M. Arjovsky, A. Shah and Y. Bengio, "Unitary evolution recurrent neural networks", 2016.
     """
@@ -54,7 +46,7 @@ class Adding(MemoryTask):
     length: int = 500
     inputs = 2
     classes = None
-    chance = 1 / 6
+    chance = 1 / 6  # of the constant prediction 1
 
     def batch(self, random: Random, rows: int) -> Batch:
         """Draws a batch of `rows` sequences."""
@@ -71,9 +63,6 @@ class Adding(MemoryTask):
 class Copy(MemoryTask):
     """Ten symbols out of eight, `length` blanks of which the last is a cue, and the ten again.
 
-    A network that predicts the blanks and guesses the symbols has a loss of
-    10 ln 8 / (length + 20) nats a step.
-
     M. Arjovsky, A. Shah and Y. Bengio, 2016, section 4.1 (after experiment 5 of 1997).
     """
 
@@ -83,7 +72,7 @@ class Copy(MemoryTask):
 
     @property
     def chance(self) -> float:
-        """The loss of the best network without memory."""
+        """The loss of a network that predicts the blanks and guesses the symbols."""
         return 10 * np.log(8) / (self.length + 20)
 
     def batch(self, random: Random, rows: int) -> Batch:

@@ -3,14 +3,10 @@
 The tasks are adding, copy, selective copy, temporal order, parity, aⁿbⁿ and associative recall (S.
 Hochreiter and J. Schmidhuber, "Long short-term memory", 1997, and the papers cited in `tasks.py`).
 
-`--suite` tests claims of theory and papers with three seeds for each task and cell:
-
-- adding, 500 steps: LSTM with chrono initialization, LEM and LRU reach a mean squared error below
-  0.01; a simple recurrent network stays at that of the constant 1, 0.167;
-- copy, 200 steps: an orthogonal recurrent network gets below the chance level, 0.0945 nats a step;
-- parity: LSTM and GRU solve it and generalize beyond the 40 bits of training; cells that multiply
-  their state with positive numbers only (MinGRU, RG-LRU) do not;
-- aⁿbⁿ: LSTM counts far beyond the n of training, GRU hardly does.
+`--suite` tests claims of theory and papers with three seeds for each task and cell: LSTM with
+chrono initialization, LEM and LRU solve adding over 500 steps; an orthogonal recurrent network
+copies over 200; LSTM and GRU generalize parity beyond the 40 bits of training, cells that multiply
+their state with positive numbers only (MinGRU, RG-LRU) do not; LSTM counts far beyond its n.
 
     python -m experiments.long_memory
     python -m experiments.long_memory --task copy --cell orthogonal-rnn --length 200
@@ -26,22 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.options import (
-    CellName,
-    EngineName,
-    Options,
-    check_at_least,
-    make_engine,
-)
+from experiments.common import options
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
-from experiments.long_memory.model import (
-    Model,
-    Params,
-    make_memory_cell,
-    mean_loss,
-    weighted_mean,
-)
+from experiments.long_memory.model import Model, Params, make_memory_cell, mean_loss, weighted_mean
 from experiments.long_memory.tasks import TASKS, Batch
 
 
@@ -50,43 +34,34 @@ class Config:
     """Task, model and training."""
 
     task: Literal[
-        "adding",
-        "copy",
-        "selective-copy",
-        "temporal-order",
-        "parity",
-        "anbn",
-        "associative-recall",
+        "adding", "copy", "selective-copy", "temporal-order", "parity", "anbn", "associative-recall"
     ] = "adding"
     """Task."""
-    cell: CellName = "lstm"
+    cell: options.CellName = "lstm"
     """Recurrent cell."""
     length: int | None = None
-    """What has to be bridged: steps, n of the longest string, pairs to recall. None: the task's
-    default (500 for adding, 200 for copy)."""
+    """Steps, n of the longest string, or pairs to recall. None: the task's default."""
     hidden: int = 64
     """Hidden size."""
     rows: int = 32
     """Sequences in a batch."""
     paper_start: bool = True
-    """Initialize the cell for the steps of the task, if its paper says how: chrono biases (LSTM,
-    GRU), a ring of eigenvalues (LRU), a short time step (LEM)."""
-    engine: EngineName = "auto"
+    """Initialize the cell for the steps of the task as its paper recommends."""
+    engine: options.EngineName = "auto"
     """Engine that runs the cell over time."""
     seeds: int = 1
     """Seeds to train side by side."""
     suite: bool = False
-    """Train all tasks and cells of the suite with three seeds each; overrides the options above,
-    the steps and the learning rate."""
+    """Train all tasks and cells of the suite; overrides the options above, steps, learning rate."""
     suite_steps: int | None = None
     """Maximum steps for each row of the suite, for a quick trial."""
-    training: Options = Options(
+    training: options.Options = options.Options(
         steps=800, learning_rate=1e-2, validate_every=50, checkpoint_every=100
     )
 
     def __post_init__(self):
-        check_at_least(1, self, "hidden", "rows", "seeds")
-        check_at_least(3, self, "length")
+        options.check_at_least(1, self, "hidden", "rows", "seeds")
+        options.check_at_least(3, self, "length")
         self.make_memory_task()  # raises for a length that the task does not have
 
     def make_memory_task(self) -> Any:
@@ -102,7 +77,7 @@ def make_model(config: Config) -> Model:
     cell = make_memory_cell(
         config.cell, config.hidden, max(3, steps) if config.paper_start else None
     )
-    return Model(cell, task.classes or 1, config.hidden, make_engine(config.engine))
+    return Model(cell, task.classes or 1, config.hidden, options.make_engine(config.engine))
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -158,12 +133,7 @@ def _apply(model: Model, params: Params, inputs: jax.Array) -> jax.Array:
 
 
 class Result(NamedTuple):
-    """How a run ended.
-
-    Attributes:
-        outcome: the outcome of the last training.
-        metrics: the test metrics of each seed; of each row and seed for `--suite`.
-    """
+    """The outcome of the last training, and the test metrics of each seed (and row)."""
 
     outcome: Outcome
     metrics: tuple[dict[str, float], ...]

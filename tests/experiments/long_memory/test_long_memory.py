@@ -173,14 +173,14 @@ def test_the_suite_plots_every_task(tmp_path):
     assert (tmp_path / "suite.png").stat().st_size > 10_000
 
 
-def test_criteria_of_solved_tasks():
+def test_criteria_of_solved_tasks(tmp_path):
     solved = {name: criterion.solved for name, criterion in suite.CRITERIA.items()}
     assert solved["adding"]({"loss": 0.009}, 500) and not solved["adding"]({"loss": 0.01}, 500)
     parity = solved["parity"]
     assert parity({"accuracy_longer": 1.0}, 40) and not parity({"accuracy_longer": 0.98}, 40)
     assert {row.task for row in suite.ROWS} == set(suite.CRITERIA)
     for row in suite.ROWS:
-        assert row.config(Options()).training.steps == row.steps
+        assert row.config(tmp_path, Options()).training.steps == row.steps
 
 
 @pytest.mark.parametrize(

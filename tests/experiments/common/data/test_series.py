@@ -124,7 +124,7 @@ def test_other_errors_of_own_files(tmp_path):
     with pytest.raises(FetchError, match="cannot read .*absent.csv: No such file"):
         _series.load_csv(tmp_path / "absent.csv")
     (tmp_path / "own.csv").write_bytes(b"a,b\n\xff")
-    with pytest.raises(FetchError, match="is not UTF-8 text"):
+    with pytest.raises(FetchError, match="is not text in UTF-8"):
         _series.load_csv(tmp_path / "own.csv")
 
 
