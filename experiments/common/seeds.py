@@ -104,7 +104,7 @@ def fit_seeds(
         carry_axes=jax.tree.map(lambda axis: axis + 1, task.carry_axes),
     )
     own = {**identity, "seed": list(seeds)}
-    settings = dict(options=options, folder=folder, identity=own, console=console)
+    settings: dict[str, Any] = dict(options=options, folder=folder, identity=own, console=console)
     return fit(task, params, jax.vmap(carry)(params), seeds=seeds, **settings)
 
 

@@ -5,7 +5,7 @@ part; it is then fitted again on the training and validation parts together.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import Ridge
@@ -45,7 +45,7 @@ def fit_linear(table: Table, levels: Sequence[float]) -> Linear:
     valid = slice(split.valid, split.test - horizon)
     both = slice(first, split.test - horizon)
 
-    def fit(rows: slice, penalty: np.ndarray | float) -> Ridge:
+    def fit(rows: slice, penalty: Any) -> Ridge:
         return Ridge(penalty, solver="cholesky").fit(xs[rows], targets[rows])
 
     errors = [

@@ -15,7 +15,6 @@ squared error and the pinball loss; its intervals are calibrated on the validati
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,7 @@ from experiments.forecast.conformal import calibrate
 from experiments.forecast.features import Table, make_split, make_table, naive_forecasts
 from experiments.forecast.linear import Linear, fit_linear
 from experiments.forecast.model import LEVELS, Forecast, Model, Params, losses
-from experiments.forecast.report import Metrics, evaluate, format_tables, plot_forecast
+from experiments.forecast.report import Results, evaluate, format_tables, plot_forecast
 from jaxrnn.layers import Stack
 
 
@@ -203,7 +202,7 @@ class Result(NamedTuple):
     """The outcome of training, and the metrics of every method on the test part, by seed."""
 
     outcome: Outcome
-    metrics: Mapping[str, list[Metrics]]
+    metrics: Results
 
 
 def main(config: Config) -> Result:

@@ -48,8 +48,8 @@ class Params(NamedTuple):
 class Model:
     """A cell and a linear output layer.
 
-    A cell with a linear recurrence gets a nonlinear layer of size `width` before and after it, as in
-    the blocks of its paper: alone, it can neither multiply two inputs nor make a decision.
+    A cell with a linear recurrence gets a nonlinear layer of size `width` before and after it, as
+    in the blocks of its paper: alone, it can neither multiply two inputs nor make a decision.
     """
 
     cell: Any
