@@ -55,7 +55,7 @@ def make_weeks(series: Series, test: int) -> Weeks:
         series.times[steps[0]].astype(np.int64) // series.minutes % long,
         train=before_test & ~eighth.any(0),
         valid=before_test & eighth[0] & (days[steps[0]] % days_per_week == 0),
-        test=(steps >= begin).all(0),
+        test=np.asarray((steps >= begin).all(0)),
     )
 
 
