@@ -49,23 +49,18 @@ NEVER_OVER_TIME = frozenset(["cond", "while"])
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """Equations that are evaluated together: ``invars -> outvars``."""
+    """Equations that are evaluated together: ``reads -> outvars``."""
 
     jaxpr: jex.Jaxpr
     eqns: tuple[jex.JaxprEqn, ...]
-    invars: tuple[Any, ...]
+    reads: tuple[Any, ...]
     outvars: tuple[Any, ...]
 
     def __call__(self, env: dict[Any, Any]) -> None:
         """Reads the inputs from an environment and adds the outputs to it."""
-        args = [env[v] for v in self.invars]
-        results = evaluate(self.jaxpr, self.eqns, self.invars, self.outvars, args)
+        args = [env[v] for v in self.reads]
+        results = evaluate(self.jaxpr, self.eqns, self.reads, self.outvars, args)
         env.update(zip(self.outvars, results, strict=True))
-
-    @property
-    def reads(self) -> tuple[Any, ...]:
-        """The variables that are read, except kernels."""
-        return self.invars
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +93,7 @@ class Schedule:
     @property
     def pointwise_reads(self) -> set[Any]:
         """The variables that the pieces of the loop read."""
-        return {v for item in self.loop if isinstance(item, Piece) for v in item.invars}
+        return {v for item in self.loop if isinstance(item, Piece) for v in item.reads}
 
 
 def schedule_cell(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> Schedule:
@@ -141,7 +136,7 @@ def schedule(step: Step) -> Schedule:
     piece_inputs = _make_piece(jaxpr, inputs, needed)
     return Schedule(
         step=step,
-        before=_make_piece(jaxpr, before, {*needed, *piece_inputs.invars}),
+        before=_make_piece(jaxpr, before, {*needed, *piece_inputs.reads}),
         inputs=piece_inputs,
         loop=tuple(items),
         after=_make_piece(jaxpr, after, read_after),
@@ -168,9 +163,9 @@ def _make_piece(jaxpr: jex.Jaxpr, eqns, wanted: set[Any]) -> Piece:
     """The equations as one piece that returns the wanted results among its own."""
     wanted_eqns = live(eqns, wanted)
     made = {v for eqn in wanted_eqns for v in eqn.outvars}
-    invars = tuple(dict.fromkeys(v for v in read_by(wanted_eqns) if v not in made))
+    reads = tuple(dict.fromkeys(v for v in read_by(wanted_eqns) if v not in made))
     outvars = tuple(v for eqn in wanted_eqns for v in eqn.outvars if v in wanted)
-    return Piece(jaxpr, tuple(wanted_eqns), invars, outvars)
+    return Piece(jaxpr, tuple(wanted_eqns), reads, outvars)
 
 
 def _separate_products(jaxpr, eqns, kind: dict[Any, int], outside) -> list[Piece | Product]:

@@ -36,13 +36,6 @@ PARAMS, INPUTS, STATE = 0, 1, 2
 BROADCASTING = frozenset("add atan2 div max min mul nextafter pow rem sub".split())
 
 
-def is_jit(eqn: jex.JaxprEqn) -> bool:
-    """Whether an equation calls a plain jitted function, which can be inlined."""
-    return eqn.primitive.name in ("jit", "pjit") and isinstance(
-        eqn.params.get("jaxpr"), jex.ClosedJaxpr
-    )
-
-
 def is_literal(var: Any) -> bool:
     """Whether an operand is a literal."""
     return isinstance(var, jex.Literal)
@@ -128,8 +121,8 @@ def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
         name, source = eqn.primitive.name, next(iter(eqn.invars), None)
         free = list(dict.fromkeys(v for v in eqn.invars if not is_literal(v)))
         kind = max((env[v].kind for v in free), default=PARAMS)
-        if is_jit(eqn):
-            inner = eqn.params["jaxpr"]
+        inner = eqn.params.get("jaxpr")
+        if name in ("jit", "pjit") and isinstance(inner, jex.ClosedJaxpr):
             constants = [_concrete(PARAMS, c) for c in inner.consts]
             results = _rewrite(inner.jaxpr, constants + [read(v) for v in eqn.invars], separate)
         elif name == "add" and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact):

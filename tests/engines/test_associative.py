@@ -20,6 +20,8 @@ from tests.support.helpers import (
 )
 
 AFFINE = Case(rnn.MinGRU(4)), Case(rnn.LRU(3, output_size=2))
+# A start resets the state to values that are not zero.
+LEARNED = Case(rnn.wrappers.LearnedInitialState(rnn.MinGRU(4)), name="LearnedInitialState(MinGRU)")
 MATRIX = tuple(case for case in CELLS if rnn.is_chunked(case.cell))
 CHUNKED_ONLY = tuple(case for case in MATRIX if not rnn.is_affine(case.cell))
 
@@ -78,7 +80,7 @@ def test_agrees_with_sequential_at_any_length(case, time, engines):
 @pytest.mark.parametrize(
     ("case", "reverse", "engines"),
     [
-        (AFFINE[0], False, (CHUNKS,)),
+        (LEARNED, False, (CHUNKS,)),
         (AFFINE[1], True, (CHUNKS, TREE)),
         *(
             pytest.param(case, reverse, (CHUNKS, TREE), marks=pytest.mark.thorough)
