@@ -60,8 +60,8 @@ class Loop:
             return self._primal(operands, state, keep)
 
         def rule(primals, tangents):
-            # The residuals come from the differentiable function, not from the scan inside it: that
-            # makes the second and all further derivatives right.
+            # The residuals come from the differentiable function, not from the scan inside it, so
+            # that higher derivatives follow this rule again.
             (operands, state), (doperands, dstate) = primals, tangents
             residuals: Any
             final, emitted, residuals = self._differentiable(keep=True)(operands, state)
