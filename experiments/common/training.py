@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
         params: the best parameters by validation (their EMA with `--average`).
         best: their metrics, and their `step`.
         step: the number of steps done.
-        seconds: training, validations and checkpoints, over all resumed parts.
+        seconds: the time of all parts of the run.
         compile_seconds: compilation and first validation of this part.
         signal: the signal that stopped the run, or None.
     """
