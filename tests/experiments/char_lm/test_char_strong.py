@@ -1,4 +1,4 @@
-"""What the stronger character model adds: dropout of two kinds, a learned state, residual sums."""
+"""Options of the character language model: dropout, a learned initial state, residuals."""
 
 import dataclasses
 import itertools
@@ -50,7 +50,7 @@ def test_a_cell_without_recurrent_weights_is_named():
 def test_residual_layers_add_their_inputs_to_their_outputs():
     _, model, params = parts(layers=2, residual=True)
     tokens = jnp.asarray(CORPUS.train[:12].reshape(6, 2))
-    # A second LSTM whose output gates are shut gives nothing, so the sum is the first one's output.
+    # A second LSTM with closed output gates outputs zero, so the sum is the first one's output.
     first, second = params.stack
     shut = second._replace(bias=second.bias.at[-8:].set(-1e9))
     _, logits = model.apply(params._replace(stack=(first, shut)), (None, None), tokens)
@@ -64,11 +64,11 @@ def test_residual_layers_add_their_inputs_to_their_outputs():
 
 
 def losses_from(params, tokens, state):
-    """As `plain_losses`, from a state on, of a model whose state is learned."""
+    """`plain_losses` of a model with a learned initial state."""
     return plain_losses(params._replace(stack=(params.stack[0].cell,)), tokens, state)
 
 
-def test_rows_that_begin_anew_begin_in_the_learned_state():
+def test_reset_rows_start_in_the_learned_state():
     _, model, params = parts(learned_state=0.5)
     carried = jax.tree.map(lambda leaf: leaf + 0.7, model.init_state(params, 4))
     (own,) = params.stack
@@ -80,8 +80,8 @@ def test_rows_that_begin_anew_begin_in_the_learned_state():
         np.testing.assert_array_equal(leaf, np.where(rows[:, None], first, before))
 
 
-def test_in_training_each_row_goes_on_or_begins_anew_by_chance():
-    """The loss is always that of some rows anew and the others carried on, of 16 such choices."""
+def test_training_resets_each_row_at_random():
+    """The loss is that of one of the 16 choices of rows to reset."""
     task, model, params = parts(learned_state=0.5)
     (own,) = params.stack
     rows = np.random.default_rng(2).integers(len(CORPUS.vocabulary), size=(4, 7))
@@ -98,11 +98,11 @@ def test_in_training_each_row_goes_on_or_begins_anew_by_chance():
     loss = jax.jit(jax.vmap(lambda key: task.loss(params, carried, rows.T, key)[0]))(keys)
     distances = np.abs(np.asarray(loss)[:, None] - possible)
     assert distances.min(1).max() < 1e-5 < np.diff(np.sort(possible)).min() / 2
-    anew = [bin(choice).count("1") for choice in distances.argmin(1)]
-    assert abs(np.mean(anew) - 2) < 5 / np.sqrt(64)  # binomial of four, whose deviation is 1
+    resets = [bin(choice).count("1") for choice in distances.argmin(1)]
+    assert abs(np.mean(resets) - 2) < 5 / np.sqrt(64)  # binomial, of standard deviation 1
 
 
-def test_the_learned_state_has_a_gradient_from_the_rows_that_begin_in_it():
+def test_the_learned_state_has_a_gradient_from_reset_rows():
     def gradient(share):
         task, model, params = parts(learned_state=share)
         state = jax.tree.map(jnp.zeros_like, model.init_state(params, 4))
@@ -114,7 +114,7 @@ def test_the_learned_state_has_a_gradient_from_the_rows_that_begin_in_it():
     assert all(np.all(leaf == 0) for leaf in gradient(1e-9))
 
 
-def test_validation_begins_in_the_learned_state():
+def test_validation_starts_in_the_learned_state():
     task, _, params = parts(learned_state=0.1, batch=1)
     expected = losses_from(params, CORPUS.valid, params.stack[0].initial).mean()
     np.testing.assert_allclose(task.validate(params)["loss"], expected, rtol=1e-5)
@@ -123,7 +123,7 @@ def test_validation_begins_in_the_learned_state():
 # The configuration and its errors -----------------------------------------------------------------
 
 
-def test_the_word_strong_sets_what_nothing_else_does():
+def test_the_preset_strong():
     assert command_line() == char_lm.Config()
     assert command_line("strong") == char_lm.STRONG
     changed = command_line("strong", "--steps", "7", "--residual", "--variational", "0.5")
@@ -135,12 +135,12 @@ def test_the_word_strong_sets_what_nothing_else_does():
 
 @pytest.mark.parametrize("option", ["variational", "weight_drop", "learned_state"])
 @pytest.mark.parametrize("value", [-0.1, 1.0, float("nan")])
-def test_a_share_that_is_none_is_refused(option, value):
+def test_invalid_rates_are_refused(option, value):
     with pytest.raises(ValueError, match=rf"{option} must be in \[0, 1\), got {value}"):
         small(**{option: value})
 
 
-def test_it_has_fewer_parameters_than_the_transformer_beside_it():
+def test_strong_has_fewer_parameters_than_the_transformer():
     model = char_lm.make_model(char_lm.STRONG, Corpus.of("".join(map(chr, range(32, 97))) * 99))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))

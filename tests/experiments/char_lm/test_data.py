@@ -1,4 +1,4 @@
-"""Text for models of characters: every character is read once, in order, and guessed once."""
+"""Text for character models: every character is an input once and a target once, in order."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from experiments.char_lm.data import Corpus, chunk, longest_copy, parallel_rows
 
 
 @given(text=st.text(min_size=1, max_size=200))
-def test_numbers_and_text_are_the_same(text):
+def test_tokens_decode_to_the_text(text):
     if any("\ud800" <= c <= "\udfff" for c in text):
-        return  # half a character, which no file in UTF-8 holds
+        return  # a lone surrogate, which UTF-8 does not encode
     corpus = Corpus.of(text)
     assert corpus.decode(np.concatenate([corpus.train, corpus.valid])) == text
     assert len(corpus.train) == len(text) * 9 // 10
@@ -22,8 +22,8 @@ def test_numbers_and_text_are_the_same(text):
 @given(
     size=st.integers(2, 60), rows=st.integers(1, 6), time=st.integers(1, 9), steps=st.integers(1, 9)
 )
-def test_each_row_reads_on_without_a_gap(size, rows, time, steps):
-    """The steps' inputs, one after the other, are the text, and the targets are one further on."""
+def test_rows_continue_without_a_gap(size, rows, time, steps):
+    """The inputs of successive steps are the text, and the targets are one ahead."""
     tokens = np.arange(size)
     chunks = [chunk(tokens, step, rows, time) for step in range(steps)]
     inputs = np.concatenate([c[:-1] for c in chunks])
@@ -35,7 +35,7 @@ def test_each_row_reads_on_without_a_gap(size, rows, time, steps):
 
 
 @given(size=st.integers(2, 80), rows=st.integers(1, 7), time=st.integers(1, 9))
-def test_every_target_counts_once_and_follows_its_input(size, rows, time):
+def test_every_target_is_counted_once_and_follows_its_input(size, rows, time):
     tokens = np.random.default_rng(0).permutation(size)
     successor = dict(zip(tokens, tokens[1:], strict=False))
     streams = parallel_rows(tokens, rows, time)
@@ -44,7 +44,7 @@ def test_every_target_counts_once_and_follows_its_input(size, rows, time):
     for row in range(rows):
         inputs, targets, counts = (part[..., row].reshape(-1) for part in streams)
         n = int(counts.sum())
-        assert counts[:n].all()  # what counts comes first, so that padding spoils no state
+        assert counts[:n].all()  # padding comes last and does not change a state
         assert [successor[i] for i in inputs[:n]] == list(targets[:n])
         assert list(inputs[1:n]) == list(targets[: n - 1])[: max(n - 1, 0)]
 
@@ -57,5 +57,5 @@ def test_the_longest_copy_is_the_first_longest_of_all_runs(text, source):
 
 
 @pytest.mark.parametrize("text", ["", "a"])
-def test_the_longest_copy_out_of_nothing_is_nothing(text):
+def test_the_longest_copy_from_an_empty_source_is_empty(text):
     assert longest_copy(text, "") == ""

@@ -66,14 +66,14 @@ def test_any_play_keeps_its_speeches_and_nothing_else(speeches, heading):
     assert parse_play(markdown) == "\n".join(plain)
 
 
-def test_an_odd_underscore_costs_no_more_than_its_paragraph():
+def test_an_unpaired_underscore_affects_its_paragraph_only():
     markdown = "**A**  \nOne _two.\n\n**B**  \nThree_ four.\n"
     assert parse_play(markdown) == "A:\nOne _two.\n\nB:\nThree_ four.\n"
 
 
 @pytest.fixture
 def plays(tmp_path, monkeypatch):
-    """A wheel laid out as the real one, with the nine plays and one more, and its pin."""
+    """A wheel with the layout of the real one: the nine plays and one more."""
     files = {}
     for number, name in enumerate((*NINE_PLAYS, "hamlet")):
         end = "Whiles thou art waking.  \nAnd more.\n" if name == "the-tempest" else ""
@@ -84,7 +84,7 @@ def plays(tmp_path, monkeypatch):
     return tmp_path / wheel.filename
 
 
-def test_nine_plays_come_in_order_and_end_where_they_should(plays):
+def test_nine_plays_come_in_order_and_end_at_the_last_words(plays):
     text = load_plays(path=plays)
     assert re.findall("^(.+):$", text, re.MULTILINE) == list(NINE_PLAYS)
     assert text.endswith("\nthe-tempest:\nLine.\nWhiles thou art waking.\n")

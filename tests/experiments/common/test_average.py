@@ -1,4 +1,4 @@
-"""Averaged parameters: their values, where they are used, and that a resumed run keeps them."""
+"""The exponential moving average (EMA) of the parameters: its values, uses, and resuming."""
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ def states(**changes):
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.9, 0.9999])
-def test_the_average_weighs_every_step_by_its_age(decay):
+def test_the_ema_weights_decay_with_age(decay):
     plain, averaged = states(), states(average=decay)
     for name in ("matrix", "bias"):
         visited = np.stack([np.asarray(state.params[name], np.float64) for state in plain[1:]])
@@ -49,7 +49,7 @@ def test_the_average_weighs_every_step_by_its_age(decay):
     assert plain[-1].ema is None and plain[-1].eval_params is plain[-1].params
 
 
-def test_before_the_first_step_the_average_is_the_first_parameters():
+def test_before_the_first_step_the_ema_is_the_initial_parameters():
     first = states(steps=1, average=0.9)[0]
     for name, value in first_params().items():
         np.testing.assert_array_equal(first.ema[name], value)
@@ -57,7 +57,7 @@ def test_before_the_first_step_the_average_is_the_first_parameters():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run with averages: its folder, how it ended, and what was validated."""
+    """A run with an EMA: its folder, its outcome, and the validated parameters."""
     folder, seen = tmp_path_factory.mktemp("whole"), []
 
     def validate(params):
@@ -67,7 +67,7 @@ def whole(tmp_path_factory):
     return folder, run(folder, make_task(validate=validate), average=0.9), seen
 
 
-def test_validation_and_the_best_parameters_are_of_the_average(whole):
+def test_validation_and_the_best_parameters_use_the_ema(whole):
     folder, outcome, seen = whole
     _, tensors = final_state(folder)
     best = load_file(folder / "best.safetensors")
@@ -90,12 +90,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(whole, tmp_path):
     assert outcome.step == 24
 
 
-def test_without_it_the_checkpoint_holds_no_average(tmp_path):
+def test_without_average_the_checkpoint_holds_no_ema(tmp_path):
     run(tmp_path, steps=6)
     assert not [name for name in final_state(tmp_path)[1] if name.startswith("ema")]
 
 
-def test_the_report_says_so(tmp_path, capsys):
+def test_the_ema_is_printed(tmp_path, capsys):
     for decay, said in ((0.9, True), (0.0, False)):
         fit(
             make_task(),
@@ -109,7 +109,7 @@ def test_the_report_says_so(tmp_path, capsys):
         assert ("the EMA of the parameters, decay 0.9" in capsys.readouterr().out) is said
 
 
-def test_each_of_several_seeds_has_the_average_that_it_would_have_alone(tmp_path):
+def test_each_of_several_seeds_has_its_own_ema(tmp_path):
     side_by_side(tmp_path / "together", average=0.9)
     run(tmp_path / "alone", params=init(jax.random.key(SEEDS[1])), seed=SEEDS[1], average=0.9)
     own, others = final_state(tmp_path / "alone")[1], final_state(tmp_path / "together")[1]

@@ -1,4 +1,4 @@
-"""The command itself, killed at random moments: what it ends with is as if nothing had been."""
+"""The command, killed at random moments, ends as if it had not been killed."""
 
 import os
 import random
@@ -21,7 +21,7 @@ MOST_CHECKPOINTS = 4
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Compiled once for all processes; otherwise as a user's."""
+    """A compilation cache that all processes share."""
     cache = str(tmp_path_factory.mktemp("compiled"))
     return os.environ | {
         "JAX_COMPILATION_CACHE_DIR": cache,
@@ -66,7 +66,7 @@ def newest(folder: Path) -> str:
     return max((path.parent.name for path in found), default="")
 
 
-def live_and_die(folder: Path, steps: int, environment, chance: random.Random) -> None:
+def start_and_kill(folder: Path, steps: int, environment, chance: random.Random) -> None:
     """Starts the command and kills it: sometimes at once, mostly some checkpoints later."""
     process = start(folder, steps, environment)
     try:
@@ -95,13 +95,13 @@ def reported(folder: Path) -> tuple[dict, list, str]:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.thorough)])
-def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, environment, kills):
+def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, environment, kills):
     # Twice what the lives should see: on a busy machine some checkpoints come and go unseen.
     steps = 2 * CHECKPOINT_EVERY * MOST_CHECKPOINTS * (kills + 1)
     finish(tmp_path / "whole", steps, environment)
     chance = random.Random(kills)
     for _ in range(kills):
-        live_and_die(tmp_path / "killed", steps, environment, chance)
+        start_and_kill(tmp_path / "killed", steps, environment, chance)
     output = finish(tmp_path / "killed", steps, environment)
     assert "resumes from step" in output
     assert_same_state(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
@@ -111,9 +111,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, envir
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
 )
-def test_a_signal_ends_it_with_a_checkpoint_and_the_exit_status_of_a_shell(
-    tmp_path, environment, number
-):
+def test_a_signal_stops_it_with_a_checkpoint_and_an_exit_status(tmp_path, environment, number):
     folder = tmp_path / "stopped"
     process = start(folder, 100_000, environment)
     wait_until(lambda: newest(folder), process)

@@ -3,7 +3,7 @@
 from experiments.common.metrics import Log, plot_curves
 
 
-def test_half_a_line_is_skipped_and_rewound(tmp_path):
+def test_an_incomplete_line_is_skipped_and_truncated(tmp_path):
     log = Log(tmp_path / "metrics.jsonl")
     assert log.read() == []
     log.append(1, {"loss": 2.0})
@@ -16,6 +16,6 @@ def test_half_a_line_is_skipped_and_rewound(tmp_path):
     assert log.path.read_text() == '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.25}\n'
 
 
-def test_curves_without_anything_to_draw_are_drawn(tmp_path):
+def test_curves_of_no_lines_are_plotted(tmp_path):
     plot_curves(tmp_path / "a.png", [], "nothing", "nats")
     assert (tmp_path / "a.png").stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""Options: schedules, the optimizer, checks, and what identifies a run."""
+"""Options: schedules, the optimizer, checks, and the identity of a run."""
 
 import json
 from dataclasses import dataclass
@@ -47,13 +47,13 @@ def test_cosine_falls_to_zero():
     np.testing.assert_allclose(got[10:], half_cosine(0.5, 0, 30), atol=1e-5)
 
 
-def test_one_cycle_rises_for_three_tenths_and_falls_further_than_it_began():
+def test_one_cycle_rises_for_30_percent_and_falls_below_its_start():
     got = rates("one-cycle")
     np.testing.assert_allclose(got[:13], half_cosine(0.5 / 25, 0.5, 12), rtol=1e-5)
     np.testing.assert_allclose(got[12:], half_cosine(0.5, 0.5 / 25e4, 28), rtol=1e-4, atol=1e-7)
 
 
-def test_a_warm_up_takes_at_most_half():
+def test_the_warm_up_takes_at_most_half_of_the_steps():
     found = rates("constant", warmup=100, steps=8)[:5]
     np.testing.assert_allclose(found, np.arange(5) / 8, atol=1e-5)
 
@@ -61,7 +61,7 @@ def test_a_warm_up_takes_at_most_half():
 # The optimizer -----------------------------------------------------------------------------------
 
 
-def test_clipping_is_by_the_global_norm_and_decay_spares_vectors():
+def test_clipping_by_global_norm_and_weight_decay_of_matrices_only():
     options = Options(steps=10, learning_rate=0.1, warmup=0, clip=1.0, weight_decay=0.5)
     params = {"matrix": jnp.full((2, 2), 3.0), "vector": jnp.full(2, 3.0)}
     zero = jax.tree.map(jnp.zeros_like, params)
@@ -120,7 +120,7 @@ class Config:
         Config(training=Options(patience=3, devices=2)),
     ],
 )
-def test_what_only_reports_does_not_make_another_run(same):
+def test_reporting_options_keep_the_identity(same):
     assert identity(same, reporting=["samples"]) == identity(Config(), reporting=["samples"])
 
 
@@ -138,7 +138,7 @@ def test_what_only_reports_does_not_make_another_run(same):
         Config(training=Options(average=0.5)),
     ],
 )
-def test_what_decides_makes_another_run_with_a_folder_of_its_own(other):
+def test_other_options_change_the_identity_and_the_folder(other):
     one, another = identity(Config()), identity(other)
     assert one != another and one == json.loads(json.dumps(one))
     assert run_folder(Options(), "char_lm", one) != run_folder(Options(), "char_lm", another)

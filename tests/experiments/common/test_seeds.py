@@ -1,4 +1,4 @@
-"""Seeds side by side: each of them is what it would be alone."""
+"""Several seeds side by side: each equals a run of its own."""
 
 import os
 
@@ -44,7 +44,7 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_each_is_what_it_would_be_alone(together, tmp_path, index):
+def test_each_seed_equals_a_run_of_its_own(together, tmp_path, index):
     seed = SEEDS[index]
     alone = run(tmp_path, params=init(jax.random.key(seed)), seed=seed)
     tensors, own = final_state(together[0])[1], final_state(tmp_path)[1]
@@ -54,7 +54,7 @@ def test_each_is_what_it_would_be_alone(together, tmp_path, index):
     assert alone.step == together[1].step
 
 
-def test_they_differ_and_the_spread_is_their_standard_deviation(together):
+def test_seeds_differ_and_best_holds_their_standard_deviation(together):
     folder, outcome = together
     losses = [toy.validate(one_seed(outcome.params, index))["loss"] for index in range(3)]
     assert len(set(losses)) == 3
@@ -66,13 +66,13 @@ def test_they_differ_and_the_spread_is_their_standard_deviation(together):
     assert min(rates) > 0
 
 
-def test_stopped_and_resumed_it_is_the_same(together, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(together, tmp_path):
     side_by_side(tmp_path, minutes=1e-9)
     side_by_side(tmp_path)
     assert_same_state(final_state(tmp_path), final_state(together[0]))
 
 
-def test_one_seed_has_no_spread():
+def test_the_standard_deviation_of_one_seed_is_zero():
     values = over_seeds(toy.validate, jax.tree.map(lambda p: p[None], toy.first_params()), 1)
     assert values["loss_std"] == 0
     assert values["twice"] == pytest.approx(2 * values["loss"])

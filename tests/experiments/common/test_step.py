@@ -1,4 +1,4 @@
-"""What accumulation and precision change in a step, and what they leave alone."""
+"""One step: gradient accumulation and precision."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from tests.support.toy import assert_same_state, batch, final_state, first_param
 
 
 def plain_loss(params, carry, batch, key):
-    """Without what differs between one large batch and its parts: state and dropout."""
+    """No state and no dropout, which differ between a large batch and its parts."""
     errors = batch["xs"] @ params["matrix"] + params["bias"] - batch["ys"]
     return jnp.mean(errors**2), carry
 
@@ -35,7 +35,7 @@ def trained(options, batch_of):
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "one-cycle"])
-def test_four_quarters_accumulated_are_one_batch(schedule):
+def test_four_accumulated_quarters_equal_one_batch(schedule):
     common = dict(learning_rate=0.1, clip=0.5, weight_decay=0.1, schedule=schedule)
     once = trained(Options(steps=6, warmup=2, **common), lambda step: batch(step))
     parts = trained(Options(steps=24, warmup=8, accumulate=4, **common), quarter_of_a_batch)
@@ -75,7 +75,7 @@ def lstm():
     return params, LAYER.init_state(params, (4,)), work
 
 
-def test_bfloat16_reaches_the_layers_and_masters_stay_float32(lstm):
+def test_bfloat16_reaches_the_layers_and_the_state_stays_float32(lstm):
     params, carry, work = lstm
     seen.clear()
     init, step = make_step(lstm_loss, Options(steps=4, precision="bfloat16"))
@@ -86,7 +86,7 @@ def test_bfloat16_reaches_the_layers_and_masters_stay_float32(lstm):
     assert value.dtype == norm.dtype == np.float32
 
 
-def test_bfloat16_differs_from_float32_by_its_rounding_and_no_more(lstm):
+def test_bfloat16_differs_from_float32_by_rounding_only(lstm):
     params, carry, work = lstm
     key = jax.random.key(0)
     (exact, last), exact_gradient, (low, low_last), gradient = (
@@ -114,7 +114,7 @@ def test_a_loss_in_bfloat16_trains_as_far(tmp_path):
     assert lower.best["loss"] != exact.best["loss"]
 
 
-def test_a_scalar_that_is_no_array_is_rounded_too():
+def test_a_python_scalar_is_cast_too():
     def loss(params, carry, batch, key):
         return params * batch, carry
 

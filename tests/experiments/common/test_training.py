@@ -1,4 +1,4 @@
-"""The training loop: resumes exactly, stops cleanly, and says what is wrong."""
+"""The training loop: exact resuming, a clean end, and its errors."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ from tests.support.toy import (
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """An uninterrupted run's folder, and how it ended."""
+    """The folder and the outcome of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, run(folder)
 
@@ -40,7 +40,7 @@ def whole(tmp_path_factory):
 
 
 def test_steps_are_those_of_a_plain_loop(whole):
-    """Loss, state, keys and optimiser against the same written out by hand."""
+    """Loss, state, keys and optimizer against a loop written by hand."""
     options = Options(steps=24, learning_rate=0.1, warmup=4, seed=3)
     optimizer = make_optimizer(options)
     params, carry = first_params(), jnp.zeros((ROWS, SIZE))
@@ -64,7 +64,7 @@ def test_steps_are_those_of_a_plain_loop(whole):
 
 
 def test_the_best_parameters_are_those_of_the_best_validation(tmp_path):
-    """Validations fall, then rise: what comes back is from the middle."""
+    """The validation loss falls, then rises: the best is in the middle."""
     values = iter([5.0, 3.0, 1.0, 2.0])
     seen = []
 
@@ -78,7 +78,7 @@ def test_the_best_parameters_are_those_of_the_best_validation(tmp_path):
     assert not np.array_equal(seen[2], seen[3])
 
 
-def test_the_best_parameters_can_be_chosen_by_another_value(tmp_path):
+def test_the_best_parameters_can_be_chosen_by_another_metric(tmp_path):
     errors = iter([0.9, 0.5, 0.7, 0.2])
     losses = iter([5.0, 3.0, 1.0, 2.0])
     task = make_task(validate=lambda _: {"loss": next(losses), "errors": next(errors)})
@@ -86,7 +86,7 @@ def test_the_best_parameters_can_be_chosen_by_another_value(tmp_path):
     assert outcome.best == {"loss": 2.0, "errors": 0.2, "step": 24}
 
 
-def test_what_is_written(whole):
+def test_files_of_a_run(whole):
     folder, outcome = whole
     names = {path.name for path in folder.iterdir()}
     assert names == {"best.safetensors", "checkpoints", "curves.png", "metrics.jsonl"}
@@ -101,12 +101,12 @@ def test_what_is_written(whole):
 
 
 def validations_of(values):
-    """A validation that gives these losses one after another, whatever the parameters."""
+    """A validation that returns these losses in turn."""
     values = iter(values)
     return make_task(validate=lambda params: {"loss": next(values)})
 
 
-def test_patience_ends_the_run_when_nothing_is_better_and_again_when_resumed(tmp_path):
+def test_patience_stops_the_run_early_and_again_when_resumed(tmp_path):
     changes = dict(steps=80, validate_every=8, checkpoint_every=100, patience=2)
     outcome = run(tmp_path, validations_of([5, 3, 4, 2, 2, 3, 0]), **changes)
     assert (outcome.step, outcome.best) == (40, {"loss": 2, "step": 24})
@@ -121,7 +121,7 @@ def test_patience_ends_the_run_when_nothing_is_better_and_again_when_resumed(tmp
     assert (more.step, more.best) == (80, {"loss": 0, "step": 72})
 
 
-def test_a_run_that_patience_would_not_end_is_the_run_without(whole, tmp_path):
+def test_patience_does_not_change_a_run_that_improves(whole, tmp_path):
     run(tmp_path, patience=1)
     assert_same_state(final_state(tmp_path), final_state(whole[0]))
 
@@ -130,7 +130,7 @@ def test_a_run_that_patience_would_not_end_is_the_run_without(whole, tmp_path):
 
 
 class Stop(Exception):
-    """Stands for the end of a process, at a place that a test chooses."""
+    """Stands for the end of a process."""
 
 
 def crashing(at_step):
@@ -159,7 +159,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(whole, tmp_path, crash):
     assert outcome.step == 24
 
 
-def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(whole, tmp_path):
+def test_after_a_damaged_checkpoint_the_one_before_is_used(whole, tmp_path):
     with pytest.raises(Stop):
         run(tmp_path, crashing(13))
     latest = Checkpoints(tmp_path / "checkpoints").latest()
@@ -193,7 +193,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_finished_run_is_only_read(whole):
+def test_a_finished_run_is_not_changed(whole):
     def never(step):
         raise AssertionError("it trained again")
 
@@ -204,7 +204,7 @@ def test_a_finished_run_is_only_read(whole):
     assert before == contents(whole[0])
 
 
-def test_seeds_decide_and_nothing_else_does(whole, tmp_path):
+def test_runs_depend_on_the_seed_only(whole, tmp_path):
     run(tmp_path / "same")
     run(tmp_path / "other", seed=4)
     assert_same_state(final_state(tmp_path / "same"), final_state(whole[0]))
@@ -212,7 +212,7 @@ def test_seeds_decide_and_nothing_else_does(whole, tmp_path):
     assert not np.array_equal(other, final_state(whole[0])[1]["params/matrix"])
 
 
-def test_another_run_in_the_folder_is_refused_unless_begun_anew(whole, tmp_path):
+def test_another_run_in_the_folder_is_refused_without_fresh(whole, tmp_path):
     run(tmp_path, identity={"size": 7, "cell": "lstm"}, steps=6)
     with pytest.raises(
         UserError, match="run with cell='lstm', and this one has None.*--out.*--fresh"
@@ -248,14 +248,14 @@ def test_a_signal_ends_the_run_with_a_checkpoint(whole, tmp_path, number):
 
 @pytest.fixture
 def interrupts():
-    """A process that was begun in the background ignores interrupts from the start."""
+    """A process started in the background ignores interrupts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interrupts")
-def test_a_second_interrupt_acts_at_once(tmp_path):
+def test_a_second_interrupt_acts_as_usual(tmp_path):
     def impatient(step):
         if step == 9:
             for _ in range(2):  # each is handled before this returns; two pending ones are one
@@ -267,7 +267,7 @@ def test_a_second_interrupt_acts_at_once(tmp_path):
     assert final_state(tmp_path)[0] == 6
 
 
-def test_minutes_end_the_run_early_and_it_goes_on_from_there(whole, tmp_path):
+def test_minutes_stop_the_run_and_it_resumes(whole, tmp_path):
     outcome = run(tmp_path, minutes=1e-9)
     assert (outcome.step, outcome.signal) == (1, None)
     run(tmp_path)
@@ -275,7 +275,7 @@ def test_minutes_end_the_run_early_and_it_goes_on_from_there(whole, tmp_path):
 
 
 @pytest.mark.parametrize(("step", "bad"), [(0, np.nan), (9, np.inf), (23, np.nan)])
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good(tmp_path, bad, step):
+def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(tmp_path, bad, step):
     def poisoned(number):
         values = batch(number)
         if number == step:
@@ -297,7 +297,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good(tmp_pat
     assert (tmp_path / "curves.png").exists()
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_though_the_loss_is(tmp_path):
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path):
     def root(params, carry, batch, key):
         return jnp.sqrt(jnp.sum(params["bias"] ** 2)), carry  # finite at 0, its slope is not
 

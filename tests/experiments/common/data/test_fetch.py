@@ -13,7 +13,7 @@ from tests.support.wheels import build_wheel, needs_pip
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A folder that is all that pip knows of, and an empty cache."""
+    """The folder of packages that pip finds, with an empty cache."""
     index = tmp_path / "index"
     index.mkdir()
     for variable in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_REQUIRE_HASHES"):
