@@ -86,15 +86,15 @@ def make_task(
 ) -> Task:
     """Training on `batches`, validated on the sources and targets of `valid`."""
     held_out = list(chunks(*valid, batches.batch_size, batches.sizes))
-    full = [chunk for chunk in held_out if len(chunk.indices) == batches.batch_size]
+    full = [pairs for indices, pairs in held_out if len(indices) == batches.batch_size]
     summed_loss = jax.jit(model.loss)
 
     def loss(params, carry, pairs, key):
         return model.bucketed_loss(params, pairs, key, batches.sizes), carry
 
     def validate(params):
-        """The mean loss of a symbol over all full chunks, or over the last one if none is full."""
-        losses = [summed_loss(params, chunk.pairs) for chunk in full or held_out[-1:]]
+        """The mean loss of a symbol over all full batches, or over the last one if none is full."""
+        losses = [summed_loss(params, pairs) for pairs in full or [held_out[-1][1]]]
         total, count = np.sum(losses, axis=0)
         return {"loss": float(total / count)}
 

@@ -204,12 +204,8 @@ def tune_fusion(
     over the grid first.
     """
     grid = [[LanguageModel(model, params, None, w, bonus) for bonus in BONUSES] for w in WEIGHTS]
-    rates = np.array(
-        [
-            [character_error_rate(transcribe(emissions, width, each), utterances) for each in row]
-            for row in grid
-        ]
-    )
+    rate = lambda fusion: character_error_rate(transcribe(emissions, width, fusion), utterances)  # noqa: E731
+    rates = np.array([[rate(fusion) for fusion in row] for row in grid])
     row, column = smoothed_argmin(rates)
     return grid[row][column], float(rates[row, column])
 

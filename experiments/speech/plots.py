@@ -54,19 +54,18 @@ def plot_learning_curve(path: Path, results: Sequence[Any], baseline: float) -> 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     minutes = [each.minutes for each in results]
-    curves = (
-        ("greedy decoding", [each.greedy for each in results], "#9db8d2"),
-        ("beam search", [each.beam for each in results], "#4a7ba6"),
-        ("beam search with language model", [each.fused for each in results], "#b3362d"),
-    )
-    drawn = [curve for curve in curves if None not in curve[1]]
-    for label, rates, color in drawn:
-        axes.plot(minutes, 100 * np.array(rates), marker="o", color=color, label=label)
-    for x, rate in zip(minutes, drawn[-1][1], strict=True):
-        place = (x, 100 * rate), (0, -8)
-        axes.annotate(
-            f"{100 * rate:.1f}", *place, textcoords="offset points", ha="center", va="top"
-        )
+    rates = np.array([])
+    for field, label, color in (
+        ("greedy", "greedy decoding", "#9db8d2"),
+        ("beam", "beam search", "#4a7ba6"),
+        ("fused", "beam search with language model", "#b3362d"),
+    ):
+        if getattr(results[0], field) is not None:
+            rates = 100 * np.array([getattr(each, field) for each in results])
+            axes.plot(minutes, rates, marker="o", color=color, label=label)
+    for x, y in zip(minutes, rates, strict=True):
+        settings: Any = dict(textcoords="offset points", ha="center", va="top")
+        axes.annotate(f"{y:.1f}", (x, y), (0, -8), **settings)
     axes.axhline(100 * baseline, color="#777777", linestyle=":", label="most common text")
     axes.set_xscale("log")
     axes.set_xticks(minutes, [f"{each:.1f}" for each in minutes])

