@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -214,7 +214,7 @@ def main(config: Config) -> Result:
     console.print(f"{characters:,} characters, {distinct} distinct; results go to {folder}")
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
     task, carry = make_task(config, corpus, model), model.init_state(params, config.batch)
-    settings = dict(options=config.training, folder=folder, identity=same, console=console)
+    settings: Any = dict(options=config.training, folder=folder, identity=same, console=console)
     outcome = fit(task, params, carry, **settings)
     if outcome.signal is not None:
         return Result(outcome, [])

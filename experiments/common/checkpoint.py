@@ -51,12 +51,13 @@ class Checkpoints:
 
         Damaged checkpoints are reported and renamed.
         """
-        while path := self.latest():
-            digest, step = path / "sha256", self._manager.latest_step()
+        while (step := self._manager.latest_step()) is not None:
+            path = self._path(step)
+            digest = path / "sha256"
             if digest.exists() and digest.read_bytes() == _sha256(path):
                 arrays, header = self._args.StandardRestore(), self._args.JsonRestore()
                 content = self._args.Composite(arrays=arrays, header=header)
-                found = self._manager.restore(step, args=content)
+                found: Any = self._manager.restore(step, args=content)
                 return step, found.arrays, found.header
             damaged = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(damaged, ignore_errors=True)

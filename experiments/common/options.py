@@ -145,11 +145,12 @@ def run_folder(options: Options, experiment: str, identity: Mapping[str, Any]) -
 
 def _by_name(module: Any, *required: str) -> dict[str, Any]:
     """The public dataclasses that require just these fields; `MinGRU` is named `min-gru`."""
-    kinds = [getattr(module, name) for name in module.__all__]
+    kinds: list[Any] = [getattr(module, name) for name in module.__all__]
     return {
         re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower(): kind
-        for kind in filter(dataclasses.is_dataclass, kinds)
-        if tuple(f.name for f in dataclasses.fields(kind) if f.default is f.default_factory)
+        for kind in kinds
+        if dataclasses.is_dataclass(kind)
+        and tuple(f.name for f in dataclasses.fields(kind) if f.default is f.default_factory)
         == required
     }
 
@@ -157,7 +158,8 @@ def _by_name(module: Any, *required: str) -> dict[str, Any]:
 _CELLS, _ENGINES = _by_name(rnn.cells, "hidden_size"), _by_name(rnn.engines)
 
 if TYPE_CHECKING:
-    CellName = EngineName = str
+    CellName = str
+    EngineName = str
 else:
     CellName = tyro.extras.literal_type_from_choices(sorted(_CELLS))
     EngineName = tyro.extras.literal_type_from_choices(sorted(_ENGINES))
