@@ -46,7 +46,7 @@ def gru_part(kernel: Array, recurrent: Array, bias: Array, candidate_bias: Array
 def gru_part_from_two_biases(
     kernel: Array, recurrent: Array, bias: Array, recurrent_bias: Array
 ) -> Part:
-    """A GRU of a framework with two biases ``[3 * hidden]``, added but for the candidate's."""
+    """A GRU of a framework with two biases ``[3 * hidden]``, summed except for the candidate's."""
     hidden = recurrent.shape[0]
     shared, candidate_bias = jnp.split(recurrent_bias, [2 * hidden])
     return gru_part(kernel, recurrent, bias + jnp.pad(shared, (0, hidden)), candidate_bias)

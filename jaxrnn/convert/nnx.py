@@ -22,7 +22,7 @@ from jaxrnn.convert._network import (
     simple_part,
 )
 
-# Attributes of modules that do not change the function of the weights, but for rounding.
+# Attributes of modules that change at most the rounding of the outputs, or are read elsewhere.
 _RUNTIME = {"time_major", "return_carry", "unroll", "rngs", "keep_rngs", "dtype", "param_dtype"}
 _RUNTIME |= {"broadcast_rngs", "state_axes", "engine", "run_padding", "reverse", "keep_order"}
 
@@ -56,7 +56,7 @@ def from_nnx(source: Any, *, activation: str | None = None) -> tuple[Any, PyTree
         The GRU of nnx has no bias inside the product with r: ``candidate_bias`` is zero. A state
         does not contain a module's attributes: ``reverse``, ``merge_fn``, ``gate_fn``,
         ``activation_fn`` and ``residual`` must have their default values. jaxrnn computes in the
-        dtype of the weights, whatever a module's ``dtype`` is.
+        dtype of the weights, regardless of a module's ``dtype``.
     """
     if not isinstance(source, Mapping) or type(source).__module__.startswith("flax."):
         from flax import nnx
