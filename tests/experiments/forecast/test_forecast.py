@@ -288,7 +288,7 @@ def test_every_origin_is_forecast_once_with_its_lead(path, loaded):
     assert np.isnan(predicted.point[:begin]).all() and np.isnan(predicted.point[-1]).all()
     # The intervals are calibrated on the validation part.
     below = (table.actual[..., None] <= predicted.quantiles)[begin : table.split.test - HORIZON]
-    np.testing.assert_allclose(below[..., -1].mean(0), LEVELS[-1], atol=1 / len(below))
+    np.testing.assert_allclose(below[..., 0].mean(0), LEVELS[0], atol=1 / len(below))
 
 
 def test_calibrated_quantiles_have_their_nominal_coverage():
