@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._arguments import check_init, check_positive, check_size
+from jaxrnn._arguments import check_positive, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import product, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import dense_params, zeros
 
 
 class AntisymmetricRNNParams(NamedTuple):
@@ -89,21 +90,14 @@ class AntisymmetricRNN:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> AntisymmetricRNNParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        keys = jax.random.split(key, 3)
-        hidden, blocks = self.hidden_size, 1 + self.gated
-        return AntisymmetricRNNParams(
-            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), blocks, dtype),
-            packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 1, dtype),
-            packed_bias(self.bias_init, keys[2], hidden, blocks, dtype),
-        )
+        gates = (1 + self.gated, 1, 1 + self.gated)
+        return AntisymmetricRNNParams(*dense_params(self, key, input_size, dtype, gates))
 
     def init_state(
         self, params: AntisymmetricRNNParams, batch_shape: tuple[int, ...] = ()
     ) -> AntisymmetricRNNState:
         """Returns zeros."""
-        dtype = state_dtype(params.bias.dtype)
-        return AntisymmetricRNNState(jnp.zeros((*batch_shape, self.hidden_size), dtype))
+        return AntisymmetricRNNState(*zeros(params, batch_shape, self.hidden_size))
 
     def recurrent_matrix(self, params: AntisymmetricRNNParams) -> Array:
         """Returns M = W - Wᵀ - γ I."""

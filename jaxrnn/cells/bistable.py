@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import dense_params, zeros
 from jaxrnn.cells.gru import GRUState
 
 
@@ -31,10 +32,6 @@ class NBRCParams(NamedTuple):
     input_kernel: Array  # [input, 3 * hidden]
     recurrent_kernel: Array  # [hidden, 2 * hidden]
     bias: Array  # [2 * hidden]
-
-
-def _zeros(params, batch_shape: tuple[int, ...], hidden: int) -> GRUState:
-    return GRUState(jnp.zeros((*batch_shape, hidden), state_dtype(params.bias.dtype)))
 
 
 def _step(params, h: Array, x: Array, h_a: Array, h_z: Array) -> tuple[GRUState, Array]:
@@ -111,7 +108,7 @@ class BRC:
 
     def init_state(self, params: BRCParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: BRCParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""
@@ -169,18 +166,11 @@ class NBRC:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> NBRCParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        keys = jax.random.split(key, 3)
-        hidden = self.hidden_size
-        return NBRCParams(
-            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 3, dtype),
-            packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 2, dtype),
-            packed_bias(self.bias_init, keys[2], hidden, 2, dtype),
-        )
+        return NBRCParams(*dense_params(self, key, input_size, dtype, (3, 2, 2)))
 
     def init_state(self, params: NBRCParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: NBRCParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""

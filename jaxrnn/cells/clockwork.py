@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import initializers
-from jaxrnn._arguments import check_init, check_size
+from jaxrnn._arguments import check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import tanh
+from jaxrnn.cells._dense import dense_params
 
 
 class ClockworkRNNParams(NamedTuple):
@@ -111,15 +111,8 @@ class ClockworkRNN:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> ClockworkRNNParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        keys = jax.random.split(key, 3)
-        hidden = self.hidden_size
-        recurrent = packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 1, dtype)
-        return ClockworkRNNParams(
-            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 1, dtype),
-            self._open(recurrent),
-            packed_bias(self.bias_init, keys[2], hidden, 1, dtype),
-        )
+        kernel, recurrent, bias = dense_params(self, key, input_size, dtype, (1, 1, 1))
+        return ClockworkRNNParams(kernel, self._open(recurrent), bias)
 
     def init_state(
         self, params: ClockworkRNNParams, batch_shape: tuple[int, ...] = ()

@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from jaxrnn import initializers
-from jaxrnn._arguments import check_init, check_size
+from jaxrnn._arguments import check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import tanh
+from jaxrnn.cells._dense import dense_params, zeros
 
 
 class ElmanParams(NamedTuple):
@@ -80,19 +78,11 @@ class Elman:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> ElmanParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        keys = jax.random.split(key, 3)
-        hidden = self.hidden_size
-        return ElmanParams(
-            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 1, dtype),
-            packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 1, dtype),
-            packed_bias(self.bias_init, keys[2], hidden, 1, dtype),
-        )
+        return ElmanParams(*dense_params(self, key, input_size, dtype, (1, 1, 1)))
 
     def init_state(self, params: ElmanParams, batch_shape: tuple[int, ...] = ()) -> ElmanState:
         """Returns zeros."""
-        dtype = state_dtype(params.bias.dtype)
-        return ElmanState(jnp.zeros((*batch_shape, self.hidden_size), dtype))
+        return ElmanState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: ElmanParams, state: ElmanState, x: Array) -> tuple[ElmanState, Array]:
         """One step of the equation above."""

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._arguments import check_init, check_size
+from jaxrnn._arguments import check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import tanh
+from jaxrnn.cells._dense import dense_params, zeros
 from jaxrnn.cells.elman import ElmanState
 
 
@@ -33,20 +34,6 @@ class FastGRNNParams(NamedTuple):
     bias: Array  # [2 * hidden], of z before that of the candidate
     zeta_logit: Array  # [], ζ = σ(zeta_logit)
     nu_logit: Array  # [], ν = σ(nu_logit)
-
-
-def _init(cell, key: Array, input_size: int, biases: int, dtype: Any) -> tuple[Array, Array, Array]:
-    keys = jax.random.split(key, 3)
-    hidden = cell.hidden_size
-    return (
-        packed_kernel(cell.kernel_init, keys[0], (input_size, hidden), 1, dtype),
-        packed_kernel(cell.recurrent_init, keys[1], (hidden, hidden), 1, dtype),
-        packed_bias(cell.bias_init, keys[2], hidden, biases, dtype),
-    )
-
-
-def _zeros(params, batch_shape: tuple[int, ...], hidden: int) -> ElmanState:
-    return ElmanState(jnp.zeros((*batch_shape, hidden), state_dtype(params.bias.dtype)))
 
 
 @frozen
@@ -103,13 +90,13 @@ class FastRNN:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> FastRNNParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        alpha, beta = jnp.array(self.alpha_logit, dtype), jnp.array(self.beta_logit, dtype)
-        return FastRNNParams(*_init(self, key, input_size, 1, dtype), alpha, beta)
+        dense = dense_params(self, key, input_size, dtype, (1, 1, 1))
+        logits = jnp.array([self.alpha_logit, self.beta_logit], dense[0].dtype)
+        return FastRNNParams(*dense, *logits)
 
     def init_state(self, params: FastRNNParams, batch_shape: tuple[int, ...] = ()) -> ElmanState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return ElmanState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: FastRNNParams, state: ElmanState, x: Array) -> tuple[ElmanState, Array]:
         """One step of the equations above."""
@@ -176,13 +163,13 @@ class FastGRNN:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> FastGRNNParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        zeta, nu = jnp.array(self.zeta_logit, dtype), jnp.array(self.nu_logit, dtype)
-        return FastGRNNParams(*_init(self, key, input_size, 2, dtype), zeta, nu)
+        dense = dense_params(self, key, input_size, dtype, (1, 1, 2))
+        logits = jnp.array([self.zeta_logit, self.nu_logit], dense[0].dtype)
+        return FastGRNNParams(*dense, *logits)
 
     def init_state(self, params: FastGRNNParams, batch_shape: tuple[int, ...] = ()) -> ElmanState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return ElmanState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: FastGRNNParams, state: ElmanState, x: Array) -> tuple[ElmanState, Array]:
         """One step of the equations above."""

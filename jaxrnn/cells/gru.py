@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, state_dtype, widen
+from jaxrnn._numerics import product, split_columns, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import tanh
+from jaxrnn.cells._dense import dense_params, zeros
 
 
 class GRUParams(NamedTuple):
@@ -38,16 +39,6 @@ class GRUState(NamedTuple):
     """State of `GRU` and of its relatives."""
 
     hidden: Array  # [*batch, hidden]
-
-
-def _init(cell, key: Array, input_size: int, dtype: Any) -> ResetBeforeGRUParams:
-    keys = jax.random.split(key, 3)
-    hidden = cell.hidden_size
-    return ResetBeforeGRUParams(
-        packed_kernel(cell.kernel_init, keys[0], (input_size, hidden), 3, dtype),
-        packed_kernel(cell.recurrent_init, keys[1], (hidden, hidden), 3, dtype),
-        packed_bias(cell.bias_init, keys[2], hidden, 3, dtype),
-    )
 
 
 @frozen
@@ -111,11 +102,11 @@ class GRU:
         key, bias_key = jax.random.split(key)
         # An initializer that knows the gates, such as Chrono, must see all three rows.
         candidate_bias = self.bias_init(bias_key, (3, self.hidden_size), dtype)[2]
-        return GRUParams(*_init(self, key, input_size, dtype), candidate_bias)
+        return GRUParams(*dense_params(self, key, input_size, dtype, (3, 3, 3)), candidate_bias)
 
     def init_state(self, params: GRUParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return GRUState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: GRUParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""
@@ -183,14 +174,13 @@ class ResetBeforeGRU:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> ResetBeforeGRUParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        return _init(self, key, input_size, dtype)
+        return ResetBeforeGRUParams(*dense_params(self, key, input_size, dtype, (3, 3, 3)))
 
     def init_state(
         self, params: ResetBeforeGRUParams, batch_shape: tuple[int, ...] = ()
     ) -> GRUState:
         """Returns zeros."""
-        return GRUState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(
         self, params: ResetBeforeGRUParams, state: GRUState, x: Array

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import identity, tanh
+from jaxrnn.cells._dense import zeros
 
 
 class JordanParams(NamedTuple):
@@ -107,8 +107,7 @@ class Jordan:
 
     def init_state(self, params: JordanParams, batch_shape: tuple[int, ...] = ()) -> JordanState:
         """Returns zeros."""
-        dtype = state_dtype(params.bias.dtype)
-        return JordanState(jnp.zeros((*batch_shape, self.output_size), dtype))
+        return JordanState(*zeros(params, batch_shape, self.output_size or self.hidden_size))
 
     def step(self, params: JordanParams, state: JordanState, x: Array) -> tuple[JordanState, Array]:
         """One step of the equations above."""

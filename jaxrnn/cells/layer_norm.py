@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import relu
+from jaxrnn.cells._dense import zeros
 from jaxrnn.cells.gru import GRUState
 from jaxrnn.cells.lstm import LSTMState
 
@@ -129,8 +130,7 @@ class LayerNormLSTM:
         self, params: LayerNormLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMState:
         """Returns zeros."""
-        shape, dtype = (*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)
-        return LSTMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        return LSTMState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(
         self, params: LayerNormLSTMParams, state: LSTMState, x: Array
@@ -220,7 +220,7 @@ class LightGRU:
 
     def init_state(self, params: LightGRUParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return GRUState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: LightGRUParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""

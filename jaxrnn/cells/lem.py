@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._arguments import check_init, check_positive, check_size
+from jaxrnn._arguments import check_positive, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, state_dtype, widen
+from jaxrnn._numerics import product, split_columns, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import dense_params, zeros
 
 
 class LEMParams(NamedTuple):
@@ -84,19 +85,11 @@ class LEM:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> LEMParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        keys = jax.random.split(key, 3)
-        hidden = self.hidden_size
-        return LEMParams(
-            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 4, dtype),
-            packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 4, dtype),
-            packed_bias(self.bias_init, keys[2], hidden, 4, dtype),
-        )
+        return LEMParams(*dense_params(self, key, input_size, dtype, (4, 4, 4)))
 
     def init_state(self, params: LEMParams, batch_shape: tuple[int, ...] = ()) -> LEMState:
         """Returns zeros."""
-        shape, dtype = (*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)
-        return LEMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        return LEMState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(self, params: LEMParams, state: LEMState, x: Array) -> tuple[LEMState, Array]:
         """One step of the equations above."""

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer, PyTree
+from jaxrnn.cells._dense import zeros
 
 
 class LTCParams(NamedTuple):
@@ -54,10 +55,6 @@ def _features_and_time(x: PyTree) -> tuple[Array, Any]:
             f"got {dt.shape}; write e.g. dt[..., None]"
         )
     return features, widen(dt)
-
-
-def _zeros(params, batch_shape: tuple[int, ...], hidden: int) -> LiquidState:
-    return LiquidState(jnp.zeros((*batch_shape, hidden), state_dtype(params.bias.dtype)))
 
 
 @frozen
@@ -137,7 +134,7 @@ class LTC:
 
     def init_state(self, params: LTCParams, batch_shape: tuple[int, ...] = ()) -> LiquidState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return LiquidState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(
         self, params: LTCParams, state: LiquidState, x: Array | tuple[Array, Array]
@@ -230,7 +227,7 @@ class CfC:
 
     def init_state(self, params: CfCParams, batch_shape: tuple[int, ...] = ()) -> LiquidState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return LiquidState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(
         self, params: CfCParams, state: LiquidState, x: Array | tuple[Array, Array]

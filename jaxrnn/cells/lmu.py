@@ -10,8 +10,9 @@ import numpy as np
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_positive, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, split_columns, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import zeros
 
 
 class LMUParams(NamedTuple):
@@ -150,11 +151,7 @@ class LMU:
 
     def init_state(self, params: LMUParams, batch_shape: tuple[int, ...] = ()) -> LMUState:
         """Returns zeros: an empty window."""
-        dtype = state_dtype(params.memory_kernel.dtype)
-        return LMUState(
-            jnp.zeros((*batch_shape, self.hidden_size), dtype),
-            jnp.zeros((*batch_shape, self.order), dtype),
-        )
+        return LMUState(*zeros(params, batch_shape, self.hidden_size, self.order))
 
     def step(self, params: LMUParams, state: LMUState, x: Array) -> tuple[LMUState, Array]:
         """One step of the equations above."""

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import tanh
+from jaxrnn.cells._dense import dense_params, zeros
 
 
 class LSTMParams(NamedTuple):
@@ -51,14 +52,9 @@ class ProjectedLSTMParams(NamedTuple):
 
 
 def _init(cell, key: Array, input_size: int, recurrent_size: int, dtype: Any) -> LSTMParams:
-    keys = jax.random.split(key, 3)
     bias_init = cell.bias_init or initializers.ForgetBias(cell.forget_bias)
-    hidden = cell.hidden_size
-    return LSTMParams(
-        packed_kernel(cell.kernel_init, keys[0], (input_size, hidden), 4, dtype),
-        packed_kernel(cell.recurrent_init, keys[1], (recurrent_size, hidden), 4, dtype),
-        packed_bias(bias_init, keys[2], hidden, 4, dtype),
-    )
+    sizes = {"recurrent_size": recurrent_size, "bias_init": bias_init}
+    return LSTMParams(*dense_params(cell, key, input_size, dtype, (4, 4, 4), **sizes))
 
 
 def _preactivations(params, hidden: Array, x: Array) -> Array:
@@ -67,13 +63,6 @@ def _preactivations(params, hidden: Array, x: Array) -> Array:
         product(x, params.input_kernel)
         + widen(params.bias)
         + product(hidden, params.recurrent_kernel)
-    )
-
-
-def _zeros(params, batch_shape: tuple[int, ...], hidden: int, cell: int) -> LSTMState:
-    dtype = state_dtype(params.bias.dtype)
-    return LSTMState(
-        jnp.zeros((*batch_shape, hidden), dtype), jnp.zeros((*batch_shape, cell), dtype)
     )
 
 
@@ -138,12 +127,11 @@ class LSTM:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> LSTMParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
         return _init(self, key, input_size, self.hidden_size, dtype)
 
     def init_state(self, params: LSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size, self.hidden_size)
+        return LSTMState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(self, params: LSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         """One step of the equations above."""
@@ -222,7 +210,7 @@ class PeepholeLSTM:
         self, params: PeepholeLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size, self.hidden_size)
+        return LSTMState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(
         self, params: PeepholeLSTMParams, state: LSTMState, x: Array
@@ -308,7 +296,7 @@ class ProjectedLSTM:
         self, params: ProjectedLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.projection_size, self.hidden_size)
+        return LSTMState(*zeros(params, batch_shape, self.projection_size, self.hidden_size))
 
     def step(
         self, params: ProjectedLSTMParams, state: LSTMState, x: Array

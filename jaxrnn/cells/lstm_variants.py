@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import dense_params, zeros
 from jaxrnn.cells.lstm import LSTMState
 
 
@@ -28,11 +29,6 @@ class MultiplicativeLSTMParams(NamedTuple):
     multiplier_kernel: Array  # [hidden, hidden]
     recurrent_kernel: Array  # [hidden, 4 * hidden]
     bias: Array  # [4 * hidden]
-
-
-def _zeros(params, batch_shape: tuple[int, ...], hidden: int) -> LSTMState:
-    shape, dtype = (*batch_shape, hidden), state_dtype(params.bias.dtype)
-    return LSTMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 @frozen
@@ -90,19 +86,13 @@ class CoupledLSTM:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> CoupledLSTMParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        keys = jax.random.split(key, 3)
-        hidden = self.hidden_size
         bias_init = self.bias_init or initializers.ForgetBias(self.forget_bias, gate=0)
-        return CoupledLSTMParams(
-            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 3, dtype),
-            packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 3, dtype),
-            packed_bias(bias_init, keys[2], hidden, 3, dtype),
-        )
+        dense = dense_params(self, key, input_size, dtype, (3, 3, 3), bias_init=bias_init)
+        return CoupledLSTMParams(*dense)
 
     def init_state(self, params: CoupledLSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return LSTMState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(
         self, params: CoupledLSTMParams, state: LSTMState, x: Array
@@ -185,7 +175,7 @@ class MultiplicativeLSTM:
         self, params: MultiplicativeLSTMParams, batch_shape: tuple[int, ...] = ()
     ) -> LSTMState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return LSTMState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(
         self, params: MultiplicativeLSTMParams, state: LSTMState, x: Array

@@ -10,9 +10,10 @@ from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import positive
+from jaxrnn.cells._dense import zeros
 
 
 class MinGRUParams(NamedTuple):
@@ -104,7 +105,7 @@ class MinGRU:
 
     def init_state(self, params: MinGRUParams, batch_shape: tuple[int, ...] = ()) -> MinState:
         """Returns zeros."""
-        return MinState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return MinState(*zeros(params, batch_shape, self.hidden_size))
 
     def affine(self, params: MinGRUParams, x: Array) -> tuple[MinState, MinState]:
         """Returns 1 - z and z n."""
@@ -179,7 +180,7 @@ class MinLSTM:
 
     def init_state(self, params: MinLSTMParams, batch_shape: tuple[int, ...] = ()) -> MinState:
         """Returns zeros."""
-        return MinState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return MinState(*zeros(params, batch_shape, self.hidden_size))
 
     def affine(self, params: MinLSTMParams, x: Array) -> tuple[MinState, MinState]:
         """Returns f / (f + i) and i / (f + i) n."""

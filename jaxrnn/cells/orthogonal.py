@@ -9,8 +9,9 @@ from jax.scipy.linalg import expm
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import zeros
 
 
 class OrthogonalRNNParams(NamedTuple):
@@ -98,8 +99,7 @@ class OrthogonalRNN:
         self, params: OrthogonalRNNParams, batch_shape: tuple[int, ...] = ()
     ) -> OrthogonalRNNState:
         """Returns zeros."""
-        dtype = state_dtype(params.bias.dtype)
-        return OrthogonalRNNState(jnp.zeros((*batch_shape, self.hidden_size), dtype))
+        return OrthogonalRNNState(*zeros(params, batch_shape, self.hidden_size))
 
     def recurrent_matrix(self, params: OrthogonalRNNParams) -> Array:
         """Returns U = exp(A - Aᵀ), in the dtype of the state."""

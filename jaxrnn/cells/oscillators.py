@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_positive, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import zeros
 
 
 class CoRNNParams(NamedTuple):
@@ -34,11 +35,6 @@ class OscillatorState(NamedTuple):
 
     hidden: Array  # [*batch, hidden], y
     velocity: Array  # [*batch, hidden], z
-
-
-def _rest(params, batch_shape: tuple[int, ...], hidden: int) -> OscillatorState:
-    shape, dtype = (*batch_shape, hidden), state_dtype(params.bias.dtype)
-    return OscillatorState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 @frozen
@@ -118,7 +114,7 @@ class CoRNN:
 
     def init_state(self, params: CoRNNParams, batch_shape: tuple[int, ...] = ()) -> OscillatorState:
         """Returns zeros: all oscillators at rest."""
-        return _rest(params, batch_shape, self.hidden_size)
+        return OscillatorState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(
         self, params: CoRNNParams, state: OscillatorState, x: Array
@@ -212,7 +208,7 @@ class UnICORNN:
         self, params: UnICORNNParams, batch_shape: tuple[int, ...] = ()
     ) -> OscillatorState:
         """Returns zeros: all oscillators at rest."""
-        return _rest(params, batch_shape, self.hidden_size)
+        return OscillatorState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(
         self, params: UnICORNNParams, state: OscillatorState, x: Array

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import zeros
 from jaxrnn.cells.gru import GRUState
 from jaxrnn.cells.lstm import LSTMState
 
@@ -95,7 +96,7 @@ class ParaGRU:
 
     def init_state(self, params: ParaGRUParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return GRUState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: ParaGRUParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""
@@ -179,8 +180,7 @@ class ParaLSTM:
 
     def init_state(self, params: ParaLSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMState:
         """Returns zeros."""
-        shape, dtype = (*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)
-        return LSTMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        return LSTMState(*zeros(params, batch_shape, self.hidden_size, self.hidden_size))
 
     def step(self, params: ParaLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         """One step of the equations above."""

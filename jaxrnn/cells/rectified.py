@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import relu
+from jaxrnn.cells._dense import zeros
 from jaxrnn.cells.elman import Elman, ElmanParams, ElmanState
 
 
@@ -172,8 +173,7 @@ class IndRNN:
 
     def init_state(self, params: IndRNNParams, batch_shape: tuple[int, ...] = ()) -> ElmanState:
         """Returns zeros."""
-        dtype = state_dtype(params.bias.dtype)
-        return ElmanState(jnp.zeros((*batch_shape, self.hidden_size), dtype))
+        return ElmanState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: IndRNNParams, state: ElmanState, x: Array) -> tuple[ElmanState, Array]:
         """One step of the equation above."""

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import zeros
 
 
 class RecurrentHighwayParams(NamedTuple):
@@ -109,8 +110,7 @@ class RecurrentHighway:
         self, params: RecurrentHighwayParams, batch_shape: tuple[int, ...] = ()
     ) -> RecurrentHighwayState:
         """Returns zeros."""
-        dtype = state_dtype(params.bias.dtype)
-        return RecurrentHighwayState(jnp.zeros((*batch_shape, self.hidden_size), dtype))
+        return RecurrentHighwayState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(
         self, params: RecurrentHighwayParams, state: RecurrentHighwayState, x: Array

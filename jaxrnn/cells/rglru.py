@@ -11,6 +11,7 @@ from jaxrnn._cell import affine_step
 from jaxrnn._frozen import frozen
 from jaxrnn._numerics import joined_kernel, packed_bias, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import zeros
 
 _SHARPNESS = 8.0  # the paper's constant c
 
@@ -100,8 +101,7 @@ class RGLRU:
 
     def init_state(self, params: RGLRUParams, batch_shape: tuple[int, ...] = ()) -> RGLRUState:
         """Returns zeros."""
-        dtype = state_dtype(params.bias.dtype)
-        return RGLRUState(jnp.zeros((*batch_shape, self.hidden_size), dtype))
+        return RGLRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def affine(self, params: RGLRUParams, x: Array) -> tuple[RGLRUState, RGLRUState]:
         """Returns a and √(1 - a²) (i x)."""

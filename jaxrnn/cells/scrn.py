@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import joined_kernel, packed_kernel, product, split_columns, state_dtype
+from jaxrnn._numerics import joined_kernel, packed_kernel, product, split_columns
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import zeros
 
 
 class SCRNParams(NamedTuple):
@@ -98,11 +99,7 @@ class SCRN:
 
     def init_state(self, params: SCRNParams, batch_shape: tuple[int, ...] = ()) -> SCRNState:
         """Returns zeros."""
-        dtype = state_dtype(params.input_kernel.dtype)
-        return SCRNState(
-            jnp.zeros((*batch_shape, self.hidden_size), dtype),
-            jnp.zeros((*batch_shape, self.context_size), dtype),
-        )
+        return SCRNState(*zeros(params, batch_shape, self.hidden_size, self.context_size))
 
     def step(self, params: SCRNParams, state: SCRNState, x: Array) -> tuple[SCRNState, Array]:
         """One step of the equations above."""

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._arguments import check_init, check_size
+from jaxrnn._arguments import check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.activations import tanh
+from jaxrnn.cells._dense import dense_params, zeros
 from jaxrnn.cells.gru import GRUState
 
 
@@ -24,21 +25,6 @@ class SingleGateParams(NamedTuple):
     input_kernel: Array  # [input, 2 * hidden]
     recurrent_kernel: Array  # [hidden, 2 * hidden]
     bias: Array  # [2 * hidden]
-
-
-def _init(cell, key: Array, input_size: int, dtype: Any) -> SingleGateParams:
-    dtype = check_init(key, input_size, dtype)
-    keys = jax.random.split(key, 3)
-    hidden = cell.hidden_size
-    return SingleGateParams(
-        packed_kernel(cell.kernel_init, keys[0], (input_size, hidden), 2, dtype),
-        packed_kernel(cell.recurrent_init, keys[1], (hidden, hidden), 2, dtype),
-        packed_bias(cell.bias_init, keys[2], hidden, 2, dtype),
-    )
-
-
-def _zeros(params: SingleGateParams, batch_shape: tuple[int, ...], hidden: int) -> GRUState:
-    return GRUState(jnp.zeros((*batch_shape, hidden), state_dtype(params.bias.dtype)))
 
 
 def _from_input(params: SingleGateParams, x: Array) -> Array:
@@ -97,11 +83,11 @@ class MinimalGatedUnit:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> SingleGateParams:
         """Draws the parameters."""
-        return _init(self, key, input_size, dtype)
+        return SingleGateParams(*dense_params(self, key, input_size, dtype, (2, 2, 2)))
 
     def init_state(self, params: SingleGateParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: SingleGateParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""
@@ -167,11 +153,11 @@ class UpdateGateRNN:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> SingleGateParams:
         """Draws the parameters."""
-        return _init(self, key, input_size, dtype)
+        return SingleGateParams(*dense_params(self, key, input_size, dtype, (2, 2, 2)))
 
     def init_state(self, params: SingleGateParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: SingleGateParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""
@@ -237,11 +223,11 @@ class JANET:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> SingleGateParams:
         """Draws the parameters."""
-        return _init(self, key, input_size, dtype)
+        return SingleGateParams(*dense_params(self, key, input_size, dtype, (2, 2, 2)))
 
     def init_state(self, params: SingleGateParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return _zeros(params, batch_shape, self.hidden_size)
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: SingleGateParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""

@@ -14,8 +14,9 @@ from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
 from jaxrnn._cell import affine_step
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import joined_kernel, packed_bias, product, split_columns, state_dtype, widen
+from jaxrnn._numerics import joined_kernel, packed_bias, product, split_columns, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import zeros
 
 
 class SRUParams(NamedTuple):
@@ -119,7 +120,7 @@ class SRU:
 
     def init_state(self, params: SRUParams, batch_shape: tuple[int, ...] = ()) -> SRUState:
         """Returns zeros."""
-        return SRUState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return SRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def _blocks(self, params: SRUParams) -> list[Array]:
         """The kernels of f and c, and of r and the highway."""
@@ -212,7 +213,7 @@ class PeepholeSRU:
 
     def init_state(self, params: PeepholeSRUParams, batch_shape: tuple[int, ...] = ()) -> SRUState:
         """Returns zeros."""
-        return SRUState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return SRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: PeepholeSRUParams, state: SRUState, x: Array) -> tuple[SRUState, Array]:
         """One step of the equations above."""

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import initializers
-from jaxrnn._arguments import check_init, check_size
+from jaxrnn._arguments import check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
+from jaxrnn._numerics import product, widen
 from jaxrnn._typing import Array, Initializer
+from jaxrnn.cells._dense import dense_params, zeros
 from jaxrnn.cells.gru import GRUState
 
 
@@ -74,18 +75,11 @@ class STAR:
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> STARParams:
         """Draws the parameters."""
-        dtype = check_init(key, input_size, dtype)
-        keys = jax.random.split(key, 3)
-        hidden = self.hidden_size
-        return STARParams(
-            packed_kernel(self.kernel_init, keys[0], (input_size, hidden), 2, dtype),
-            packed_kernel(self.recurrent_init, keys[1], (hidden, hidden), 1, dtype),
-            packed_bias(self.bias_init, keys[2], hidden, 2, dtype),
-        )
+        return STARParams(*dense_params(self, key, input_size, dtype, (2, 1, 2)))
 
     def init_state(self, params: STARParams, batch_shape: tuple[int, ...] = ()) -> GRUState:
         """Returns zeros."""
-        return GRUState(jnp.zeros((*batch_shape, self.hidden_size), state_dtype(params.bias.dtype)))
+        return GRUState(*zeros(params, batch_shape, self.hidden_size))
 
     def step(self, params: STARParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """One step of the equations above."""

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from jaxrnn import _validation as checks
-from jaxrnn._cell import Cell, bind_with_key, can_step, input_rank, is_stochastic, step_with_key
+from jaxrnn._cell import Cell, can_step
 from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.engines import Engine
 from jaxrnn.engines._engine import check_engine
 from jaxrnn.layers._layer import Layer
+from jaxrnn.wrappers._wrapper import Wrapper
 
 
 @frozen
-class Recurrent:
+class Recurrent(Wrapper):
     """A cell that runs over a sequence, with the engine and the direction it runs in.
 
         final_state, ys = jaxrnn.unroll(cell, params, xs, state, engine=engine, reverse=reverse)
@@ -40,48 +40,20 @@ class Recurrent:
         True
     """
 
-    cell: Cell
     engine: Engine | None = None
     reverse: bool = False
 
     def __post_init__(self):
-        checks.check_cell(self.cell)
+        super().__post_init__()
         if self.engine is not None:
             check_engine(self.engine)
         if not isinstance(self.reverse, bool):
             raise TypeError(f"reverse must be True or False, got {self.reverse!r}")
 
     @property
-    def output_size(self) -> int | None:
-        """The cell's."""
-        return self.cell.output_size
-
-    @property
-    def input_rank(self) -> int:
-        """The cell's."""
-        return input_rank(self.cell)
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the cell takes a key."""
-        return is_stochastic(self.cell)
-
-    @property
     def can_step(self) -> bool:
         """Whether the layer runs forward in time."""
         return not self.reverse
-
-    def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
-        """Draws the cell's parameters."""
-        return self.cell.init(key, input_size, dtype)
-
-    def init_state(self, params: PyTree, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        """Returns the cell's initial state."""
-        return self.cell.init_state(params, batch_shape)
-
-    def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:
-        """What the cell draws once a sequence."""
-        return bind_with_key(self.cell, params, key, batch_shape)
 
     def step(
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
@@ -89,7 +61,7 @@ class Recurrent:
         """One step of the cell."""
         if self.reverse:
             raise TypeError(f"{self!r} runs backward over a whole sequence: call apply, not step")
-        return step_with_key(self.cell, params, state, x, key)
+        return super().step(params, state, x, key=key)
 
     def apply(
         self,

@@ -8,7 +8,6 @@ import jax
 from jaxrnn._cell import (
     Cell,
     bind_with_key,
-    can_step,
     input_rank,
     is_affine,
     is_stochastic,
@@ -17,6 +16,7 @@ from jaxrnn._cell import (
 from jaxrnn._frozen import frozen
 from jaxrnn._numerics import is_dropped
 from jaxrnn._typing import Array, PyTree
+from jaxrnn._validation import check_cell
 
 
 @frozen
@@ -29,11 +29,7 @@ class Wrapper:
     cell: Cell
 
     def __post_init__(self):
-        if isinstance(self.cell, type) or not can_step(self.cell):
-            raise TypeError(
-                f"cell must be a cell, an instance with step and init_state, got {self.cell!r}; "
-                f"write e.g. {type(self).__name__}(jaxrnn.LSTM(hidden_size=128))"
-            )
+        check_cell(self.cell)
 
     @property
     def output_size(self) -> int | None:

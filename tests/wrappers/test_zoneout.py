@@ -109,7 +109,7 @@ def test_rate_zero_and_low_precision():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (lambda: Zoneout(rnn.LSTM, 0.1), "cell must be a cell, .* got <class"),
+        (lambda: Zoneout(rnn.LSTM, 0.1), "cell must be an instance, got the class"),
         (lambda: Zoneout(rnn.LSTM(3), 1.0), r"rate is the probability .* \[0, 1\), got 1.0"),
         (lambda: Zoneout(rnn.LSTM(3), rnn.LSTMState(0.1, -1)), r"rate\.cell is .* got -1"),
         (lambda: Zoneout(rnn.LSTM(3), None), "rate must be a Python number"),
