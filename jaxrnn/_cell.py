@@ -1,7 +1,7 @@
 """The contract of a cell.
 
-A cell is a frozen dataclass of static hyper-parameters with pure functions over pytrees; there is
-nothing to inherit.
+A cell is a frozen dataclass of static hyperparameters with pure functions over pytrees; no base
+class is needed.
 """
 
 from collections.abc import Callable
@@ -46,11 +46,11 @@ class Cell(_Members, Protocol):
 
     - ``input_rank: int`` (default 1): the number of trailing, non-batch axes of every leaf of one
       step's input. 0 for tokens, 1 for feature vectors.
-    - ``stochastic = True``: ``step`` takes a keyword ``key``; ``key=None`` is deterministic.
-    - ``bind(params, key, batch_shape) -> params``: makes the random draws of a whole sequence.
+      - ``stochastic = True``: ``step`` takes a keyword ``key``; ``key=None`` is deterministic.
+      - ``bind(params, key, batch_shape) -> params``: makes the random draws of a whole sequence.
       `unroll` calls it before the loop when it is given a key.
-    - ``affine`` and ``readout``: see `AffineCell`.
-    - ``chunk``: see `ChunkedCell`.
+      - ``affine`` and ``readout``: see `AffineCell`.
+      - ``chunk``: see `ChunkedCell`.
 
     Example:
         >>> import jaxrnn as rnn
@@ -133,7 +133,7 @@ def affine_step(cell: Any, params: PyTree, state: PyTree, x: PyTree) -> tuple[Py
 
 
 def step_with_key(cell: Cell, params: PyTree, state: PyTree, x: PyTree, key: Array | None):
-    """One step of any cell: the key is passed on to those that take one."""
+    """One step of any cell, with the key if the cell takes one."""
     if is_stochastic(cell):
         return cell.step(params, state, x, key=key)  # pyright: ignore[reportCallIssue]
     return cell.step(params, state, x)
@@ -142,7 +142,7 @@ def step_with_key(cell: Cell, params: PyTree, state: PyTree, x: PyTree, key: Arr
 def bind_with_key(
     cell: Any, params: PyTree, key: Array | None, batch_shape: tuple[int, ...]
 ) -> PyTree:
-    """What any cell draws once a sequence; without a key, or for most cells, the params as is."""
+    """The parameters after ``bind``, if the cell has one and there is a key."""
     if key is None or not hasattr(cell, "bind"):
         return params
     return cell.bind(params, key, batch_shape)
@@ -153,7 +153,7 @@ def bind_with_key(
 
 @frozen
 class FunctionCell:
-    """A cell around bare functions; see `from_step`."""
+    """A cell made from functions; see `from_step`."""
 
     step: Callable[..., tuple[PyTree, PyTree]]
     init_state: Callable[..., PyTree]
@@ -173,29 +173,28 @@ def from_step(
     output_size: int | None = None,
     input_rank: int = 1,
 ) -> FunctionCell:
-    """Makes a cell of a bare step function.
+    """Makes a cell from a step function.
 
-    Arrays that ``step`` closes over receive gradients, as they would under `jax.lax.scan`. A step
-    written for a single example is used through `jax.vmap` of `unroll`. Make the cell once and keep
-    it: two cells are equal when their functions are the same objects, and equal cells share one
-    compilation.
+    Arrays that ``step`` closes over receive gradients, as they would under `jax.lax.scan`. Use
+    `jax.vmap` of `unroll` for a step written for a single example. Create the cell once: two cells
+    are equal if their functions are the same objects, and equal cells share one compilation.
 
     Args:
         step: ``(params, state, x) -> (state, y)`` for inputs with any number of batch axes.
         init_state: ``(params, batch_shape) -> state``.
-        init: ``(key, input_size, dtype) -> params``, where the cell should draw its own.
+        init: ``(key, input_size, dtype) -> params``, for cells that draw their parameters.
         output_size: the number of features of ``y``, for layers that stack the cell.
-        input_rank: non-batch axes of every leaf of ``x``.
+        input_rank: the number of non-batch axes of every leaf of ``x``.
 
     Returns:
-        A cell that every engine and layer takes.
+        A cell for every engine and layer.
 
     Raises:
         TypeError: ``step``, ``init_state`` or ``init`` is not callable.
         ValueError: ``input_rank`` is negative.
 
     Example:
-        A leaky integrator, with its rate as the only parameter:
+        A leaky integrator with one parameter, its rate:
 
         >>> import jax.numpy as jnp
         >>> import jaxrnn as rnn

@@ -14,16 +14,15 @@ from jaxrnn._typing import Array, Initializer
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DroppedKernel:
-    """A kernel that multiplies features of which some are dropped; it stands where the kernel did.
+    """A kernel with dropout on the features that it multiplies; it replaces a kernel in parameters.
 
-    One kernel serves the whole batch, and yet each row of the batch has a mask of its own, which a
-    kernel with rows of zeros could not give it.
+    Each row of the batch has its own mask, which zeroed rows of one shared kernel cannot express.
     """
 
     kernel: Any  # Array [features, columns], or a DroppedKernel again
     mask: Array  # [*batch, features]: 0, or 1 / (1 - rate)
 
-    __array_ufunc__ = None  # NumPy leaves x @ kernel to __rmatmul__
+    __array_ufunc__ = None  # NumPy defers x @ kernel to __rmatmul__
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,7 +37,7 @@ class DroppedKernel:
         return self.kernel.dtype
 
     def drop(self, x: Array) -> Array:
-        """The features that are kept, scaled."""
+        """Applies the mask to the features."""
         return (x.astype(self.mask.dtype) * self.mask).astype(x.dtype)
 
     def __rmatmul__(self, x: Array) -> Array:

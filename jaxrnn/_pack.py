@@ -1,4 +1,4 @@
-"""Several short sequences in one row: no step is spent on padding that another could fill."""
+"""Packing of short sequences into rows, which avoids most padding."""
 
 import bisect
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ from jaxrnn._typing import PyTree
 
 
 class Packed(NamedTuple):
-    """Sequences packed into rows by `pack`, with the layout that finds them again.
+    """Sequences packed into rows by `pack`, with the layout to unpack them.
 
-    ``xs``, ``starts`` and ``mask`` are what `jaxrnn.unroll` and the layers take. All arrays are
-    NumPy's: the layout is decided outside of ``jit``. Functions to be transformed close over it, or
-    take ``xs``, ``starts`` and ``mask`` as arguments.
+    ``xs``, ``starts`` and ``mask`` are arguments of `jaxrnn.unroll` and of layers. All arrays are
+    NumPy arrays, because the layout is computed outside of ``jit``. Transformed functions close
+    over it, or take ``xs``, ``starts`` and ``mask`` as arguments.
     """
 
-    xs: PyTree  # [row_length, rows, ...], zeros where no sequence lies
+    xs: PyTree  # [row_length, rows, ...], zeros in padding
     starts: np.ndarray  # bool [row_length, rows]: a sequence begins at this step
-    mask: np.ndarray  # bool [row_length, rows]: False where no sequence lies
-    lengths: np.ndarray  # int [sequences]: the steps of each sequence, in the order given
-    rows: np.ndarray  # int [sequences]: the row in which it lies
-    offsets: np.ndarray  # int [sequences]: its first step in that row
+    mask: np.ndarray  # bool [row_length, rows]: False in padding
+    lengths: np.ndarray  # int [sequences]: the number of steps of each sequence
+    rows: np.ndarray  # int [sequences]: the row of each sequence
+    offsets: np.ndarray  # int [sequences]: the first step of each sequence in its row
 
     def unpack(self, ys: PyTree) -> list[PyTree]:
-        """Returns what belongs to each sequence, in the order in which they were given.
+        """Splits outputs into one array for each sequence, in the order of the arguments of `pack`.
 
-        Works under every JAX transformation. A new layout is a new compilation, which NumPy's
-        arrays do without: where nothing is differentiated, unpack ``jax.device_get(ys)``.
+        Works under every JAX transformation. Each new layout compiles again, unless ``ys`` are
+        NumPy arrays: if nothing is differentiated, unpack ``jax.device_get(ys)``.
 
         Args:
             ys: outputs, states from `jaxrnn.wrappers.EmitState`, or gradients with respect to
@@ -41,7 +41,7 @@ class Packed(NamedTuple):
             ys ``[row_length, rows, ...]`` -> a list of ``[lengths[i], ...]``.
 
         Raises:
-            ValueError: ``ys`` has not the leading axes of ``mask``.
+            ValueError: the leading axes of ``ys`` are not those of ``mask``.
         """
         step, row = _cells(self.lengths, self.rows, self.offsets)
         cuts = np.cumsum(self.lengths)[:-1]
@@ -54,20 +54,20 @@ class Packed(NamedTuple):
         return [jax.tree.unflatten(structure, part) for part in parts]
 
     def final(self, ys: PyTree, *, reverse: bool = False) -> PyTree:
-        """Returns what each sequence ends with; with ``reverse``, what it begins with.
+        """Returns the last step of each sequence, or the first with ``reverse``.
 
-        Of the states that `jaxrnn.wrappers.EmitState` gives, these are the final states. A sequence
-        of no steps gets zeros.
+        For the states from `jaxrnn.wrappers.EmitState` these are the final states. An empty
+        sequence gets zeros.
 
         Args:
             ys: as for `unpack`.
-            reverse: whether time ran backwards.
+            reverse: whether the cell ran backward in time.
 
         Shapes:
             ys ``[row_length, rows, ...]`` -> ``[sequences, ...]``.
 
         Raises:
-            ValueError: ``ys`` has not the leading axes of ``mask``.
+            ValueError: the leading axes of ``ys`` are not those of ``mask``.
         """
         some = self.lengths > 0
         step = np.where(some, self.offsets + (0 if reverse else self.lengths - 1), 0)
@@ -83,7 +83,7 @@ class Packed(NamedTuple):
         if leaf.shape[:2] != self.mask.shape:
             raise ValueError(
                 f"ys must begin with the axes {self.mask.shape} of packed.mask, got shape "
-                f"{leaf.shape}; give what unroll made of packed.xs"
+                f"{leaf.shape}; pass the outputs of unroll on packed.xs"
             )
         return leaf
 
@@ -91,26 +91,26 @@ class Packed(NamedTuple):
 def pack(
     sequences: Sequence[PyTree], *, row_length: int | None = None, rows: int | None = None
 ) -> Packed:
-    """Packs short sequences into rows, one after another.
+    """Packs short sequences into the rows of a batch.
 
-    Padding each sequence to the longest wastes the steps that the short ones do not have. Here a
-    row holds several: ``starts`` resets the state where one begins, and ``mask`` skips what stays
-    empty. Sequences go in order of falling length, each to the fullest row that still has room.
+    Padding every sequence to the longest one wastes computation. Instead, a row holds several
+    sequences: ``starts`` resets the state at the start of each, and ``mask`` skips the remaining
+    padding. Sequences are placed in order of decreasing length, each in the fullest row with enough
+    room (best fit).
 
     Args:
-        sequences: arrays ``[time_i, ...]``, or pytrees of them, that agree in all but time; a time
-            of 0 is allowed.
-        row_length: the steps of a row; None is the longest sequence's.
-        rows: the number of rows, for shapes that do not change from call to call; None is as many
-            as are needed.
+        sequences: arrays ``[time_i, ...]``, or pytrees of them, which differ only in time; time may
+            be 0.
+        row_length: the number of steps of a row; default: that of the longest sequence.
+        rows: the number of rows, for fixed shapes; default: as few as needed.
 
     Returns:
-        A `Packed`: ``xs`` with leaves ``[row_length, rows, ...]``, ``starts``, ``mask``, and
-        ``unpack`` and ``final``, which give the outputs back a sequence at a time.
+        A `Packed`: ``xs`` with leaves ``[row_length, rows, ...]``, ``starts``, ``mask``, and the
+        methods ``unpack`` and ``final``, which split the outputs by sequence.
 
     Raises:
-        TypeError: ``sequences`` is no list of arrays, or a size is no positive int.
-        ValueError: the sequences do not agree, or do not fit.
+        TypeError: ``sequences`` is not a list of arrays, or a size is not a positive int.
+        ValueError: the sequences differ in more than time, or do not fit.
 
     Example:
         >>> import jax, numpy as np, jaxrnn as rnn
@@ -131,7 +131,7 @@ def pack(
     if lengths.max() > row_length:
         raise ValueError(
             f"row_length must be at least that of the longest sequence, got {row_length}, but "
-            f"sequences[{lengths.argmax()}] has {lengths.max()} steps; cut it, or give "
+            f"sequences[{lengths.argmax()}] has {lengths.max()} steps; cut it, or pass "
             f"row_length={lengths.max()}"
         )
     row, offset = _layout(lengths, int(row_length))
@@ -141,8 +141,8 @@ def pack(
     check_size("rows", rows)
     if rows < needed:
         raise ValueError(
-            f"rows must be at least {needed} for these sequences, got {rows}; give more rows, "
-            "longer ones (row_length), or fewer sequences"
+            f"rows must be at least {needed} for these sequences, got {rows}; pass more rows, "
+            "a larger row_length, or fewer sequences"
         )
     shape = (int(row_length), int(rows))
     where = _cells(lengths, row, offset)
@@ -161,12 +161,12 @@ def pack(
 
 
 def _numpy_of(leaf: Any) -> Any:
-    """NumPy for its own arrays, and JAX's for all others."""
+    """NumPy for NumPy arrays, else `jax.numpy`."""
     return np if isinstance(leaf, np.ndarray) else jnp
 
 
 def _layout(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The row and the first step of each sequence: best fit, by falling length."""
+    """The row and the first step of each sequence: best fit, by decreasing length."""
     row, offset = np.zeros_like(lengths), np.zeros_like(lengths)
     room: list[tuple[int, int]] = []  # (free steps, row) of every row, sorted
     for i in np.argsort(-lengths, kind="stable"):
@@ -179,7 +179,7 @@ def _layout(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _cells(lengths: np.ndarray, row: np.ndarray, offset: np.ndarray):
-    """The step and the row of every step of every sequence, one sequence after another."""
+    """The step and the row of each step of all sequences, in order."""
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return np.repeat(offset, lengths) + within, np.repeat(row, lengths)
 
@@ -217,8 +217,8 @@ def _leaves(sequences: Any) -> tuple[list[list[np.ndarray]], Any]:
         if found != first or len({part.shape[0] for part in parts}) > 1:
             raise ValueError(
                 f"sequences[{i}] has shapes and dtypes "
-                f"{[(part.shape, str(part.dtype)) for part in parts]}; its leaves must agree on "
-                "time, and with those of sequences[0] on everything else, namely "
+                f"{[(part.shape, str(part.dtype)) for part in parts]}; its leaves must agree in "
+                "time, and with those of sequences[0] in all else, "
                 f"{[(shape, str(dtype)) for shape, dtype in first]} after the time axis"
             )
         every.append(parts)

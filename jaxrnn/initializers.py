@@ -1,9 +1,9 @@
-"""Initial values of kernels and biases, as values that compare equal and pickle.
+"""Initializers of kernels and biases that compare equal and pickle.
 
 Each is a frozen dataclass that is called as ``initializer(key, shape, dtype)``, the convention of
-`jax.nn.initializers`, whose functions are accepted wherever these are. A cell with packed gates
-draws each gate's kernel block ``[rows, columns]`` alone, and hands a bias initializer the shape
-``[gates, size]``, a row a gate.
+`jax.nn.initializers`, whose functions are accepted too. A cell with packed gates draws the kernel
+block ``[rows, columns]`` of each gate separately, and calls a bias initializer with the shape
+``[gates, size]``.
 """
 
 import math
@@ -21,7 +21,7 @@ from jaxrnn._typing import Array, Initializer
 
 @frozen
 class Constant:
-    """Every element is ``value``; 0 by default.
+    """A constant ``value``; default 0.
 
     Example:
         >>> import jax
@@ -106,8 +106,8 @@ class PyTorchUniform:
     """Uniform in ±1/√hidden for kernels and biases alike, as `torch.nn.RNN`, `LSTM`, `GRU` draw.
 
     Note:
-        Hidden is read off the last axis of a gate's block. PyTorch adds two such biases where
-        these cells hold one.
+        The hidden size is the last axis of a gate's block. PyTorch adds two such biases; the cells
+        here have one.
     """
 
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -118,7 +118,7 @@ class PyTorchUniform:
 
 @frozen
 class Orthogonal:
-    """Random matrices with orthonormal rows or columns (whichever are fewer), times ``scale``.
+    """Random matrices with orthonormal rows or columns (the fewer of the two), times ``scale``.
 
     References:
         Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep
@@ -151,9 +151,9 @@ class Identity:
 
 @frozen
 class ForgetBias:
-    """A packed bias that is ``base``, with ``value`` added to the row of the forget gate.
+    """The packed bias ``base`` plus ``value`` in the row of the forget gate.
 
-    A positive bias holds the gate open at first, so that gradients live through many steps.
+    A positive bias initially opens the gate, so that gradients persist over many steps.
 
     References:
         Jozefowicz, Zaremba and Sutskever, "An empirical exploration of recurrent network
@@ -176,17 +176,17 @@ class ForgetBias:
 
 @frozen
 class Chrono:
-    """A packed bias whose gates remember for up to ``max_time`` steps.
+    """Chrono initialization: a packed bias for memories of up to ``max_time`` steps.
 
         b_f = log U(1, max_time - 1),   b_i = -b_f,   0 elsewhere
 
-    A gate σ(b) forgets with time constant 1 / (1 - σ(b)), so the constants of the units spread
-    evenly over the lags of the task.
+    A gate σ(b) forgets with time constant 1 / (1 - σ(b)), so that the time constants of the units
+    are distributed evenly over the lags of the task.
 
     Args:
         max_time: the longest lag of the task, in steps; more than 2.
-        forget_gate: the row of the gate that keeps the state: LSTM's f, or GRU's z (also row 1).
-        input_gate: the row of the gate that writes, or None where one gate does both (GRU).
+        forget_gate: the row of the forget gate: f of an LSTM, or z of a GRU (also row 1).
+        input_gate: the row of the input gate, or None if the forget gate replaces it (GRU).
 
     References:
         Tallec and Ollivier, "Can recurrent neural networks warp time?", 2018, eqs. 14 and 16.
@@ -227,7 +227,7 @@ class Linspace:
 
 @frozen
 class RandomRotations:
-    """A generator A whose exp(A - Aᵀ) turns each pair of units by an angle uniform in ±``bound``.
+    """A generator A such that exp(A - Aᵀ) rotates pairs of units by angles uniform in ±``bound``.
 
     References:
         M. Henaff, A. Szlam and Y. LeCun, "Recurrent orthogonal networks and long-memory tasks",
@@ -255,12 +255,12 @@ class RandomRotations:
 
 @frozen
 class UnitRing:
-    """Complex numbers spread evenly over a ring around zero, as rows of radius and phase.
+    """Complex numbers uniform on a ring around zero, as rows of radius and phase.
 
         r² ~ U(min_radius², max_radius²),   θ ~ U(0, max_phase)
 
-    The eigenvalues of a linear recurrence: near the unit circle they remember for long, and a
-    smaller phase slows their turning.
+    For the eigenvalues of a linear recurrence: near the unit circle the memory is long, and a
+    smaller phase means slower rotation.
 
     Args:
         min_radius: the inner radius; at least 0.
@@ -268,7 +268,7 @@ class UnitRing:
         max_phase: the largest phase, in radians.
 
     Raises:
-        ValueError: not ``0 <= min_radius < max_radius <= 1``, or a phase that is not positive.
+        ValueError: not ``0 <= min_radius < max_radius <= 1``, or ``max_phase`` is not positive.
 
     Example:
         >>> import jax
@@ -307,7 +307,7 @@ class HippoN:
     """The eigenvalues of the normal part of the HiPPO-LegS matrix, one of each conjugate pair.
 
     Rows of real and imaginary parts. The matrix, of size 2·size / ``blocks``, compresses the past
-    of a signal into Legendre polynomials; ``blocks`` copies of it stand on the diagonal.
+    of a signal into Legendre polynomials; ``blocks`` copies of it form a block diagonal.
 
     Raises:
         ValueError: ``blocks`` is not positive, or does not divide the size.
@@ -347,7 +347,7 @@ class HippoN:
 
 @frozen
 class RotaryPhases:
-    """Phases base^(-2 i / size) along the last axis, from fast to slow, as in rotary embeddings.
+    """Phases base^(-2 i / size) along the last axis, as in rotary position embeddings.
 
     References:
         J. Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.

@@ -1,11 +1,11 @@
-"""The table of all cells, read off the code.
+"""Generates the table of all cells from the code.
 
     python -m docs.tools.cells_table                prints it
     python -m docs.tools.cells_table docs/cells.md  puts it between its marks in the file
 
 
-Equations and papers come from the docstrings, numbers of parameters from ``init``, and the engines
-say themselves which cells they refuse.
+Equations and papers come from the docstrings, numbers of parameters from ``init``, and engines from
+their ``why_not``.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ from jaxrnn import cells, engines
 from jaxrnn._cell import Cell, input_rank
 
 BEGIN, END = "<!-- cells:begin -->", "<!-- cells:end -->"
-_PICKS = "auto"  # the module of the engine that chooses among the others
+_PICKS = "auto"  # the module of the engine that selects among the others
 
 
 def all_cells() -> dict[str, type]:
-    """Every public cell by its name, a family after the other."""
+    """Every public cell by its name, grouped by module."""
     found = {name: getattr(cells, name) for name in cells.__all__}
     found = {name: kind for name, kind in found.items() if hasattr(kind, "step")}
-    # Within a file by line: relatives stand in the order in which they are explained.
+    # Within a module by line.
     return dict(sorted(found.items(), key=lambda item: (item[1].__module__, _line(item[1]))))
 
 
@@ -47,7 +47,7 @@ def _line(kind: type) -> int:
 
 
 def equations(kind: type) -> list[str]:
-    """The equations of a docstring, each without what is said of it."""
+    """The equations of a docstring, without annotations."""
     found, paragraph = [], []
     for line in [*inspect.cleandoc(kind.__doc__ or "").splitlines()[1:], ""]:
         if line.startswith(("Args:", "Shapes:")):
@@ -95,14 +95,14 @@ _SMALL = {
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How a cell is made from sizes with names of one letter, I being the input's.
+    """How to make a cell from sizes with one-letter names; I is the input size.
 
     Args:
-        arguments: constructor's arguments by letter.
+        arguments: the constructor's arguments by letter.
         fixed: further arguments of the constructor.
-        degree: the highest power, of all letters together, in the number of parameters.
-        space: the shape of an input before its features.
-        note: what else the number of parameters is for.
+        degree: the degree of the polynomial of the number of parameters.
+        space: the spatial shape of an input.
+        note: a further condition of the number of parameters.
     """
 
     arguments: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -112,11 +112,11 @@ class Sizes:
     note: str = ""
 
     def choices(self, letter: str) -> tuple[int, ...]:
-        """Values that a letter may have."""
+        """Possible values of a letter."""
         return _SMALL.get(self.arguments[letter], _SIZES)
 
     def small(self) -> dict[str, int]:
-        """The smallest of them."""
+        """The smallest values."""
         return {letter: self.choices(letter)[0] for letter in self.arguments}
 
     def make(self, kind: type, values: Mapping[str, int]) -> Cell:
@@ -151,7 +151,7 @@ OTHERS = {
 
 
 def sizes_of(name: str) -> Sizes:
-    """The sizes of a cell: its hidden size, and others where the table knows of them."""
+    """The sizes of a cell: its hidden size, and those in `OTHERS`."""
     return OTHERS.get(name, Sizes(_HIDDEN))
 
 
@@ -170,9 +170,9 @@ def shapes(cell: Cell, input_size: int) -> Any:
 
 
 def polynomial(kind: type, sizes: Sizes) -> dict[tuple[str, ...], int]:
-    """The number of parameters as a polynomial in the letters of the sizes: monomial -> factor.
+    """The number of parameters as a polynomial in the sizes: monomial -> factor.
 
-    Found by exact elimination from as many made cells as there are monomials; I is never H.
+    Solved from as many cells as there are monomials; I is never H.
     """
     letters = (*sizes.arguments, "I")
     monomials = [
@@ -195,7 +195,7 @@ def polynomial(kind: type, sizes: Sizes) -> dict[tuple[str, ...], int]:
 
 
 def _independent(rows: np.ndarray) -> list[int]:
-    """As many rows as there are columns that determine the columns' factors."""
+    """As many linearly independent rows as there are columns."""
     chosen: list[int] = []
     for k in range(len(rows)):
         if np.linalg.matrix_rank(rows[[*chosen, k]]) > len(chosen):
@@ -215,7 +215,7 @@ def evaluate(polynomial: Mapping[tuple[str, ...], int], values: Mapping[str, int
 
 
 def formula(polynomial: Mapping[tuple[str, ...], int]) -> str:
-    """A polynomial in writing, with its common factor in front: ``4H(H + I + 1)``."""
+    """Formats a polynomial with its common factor in front: ``4H(H + I + 1)``."""
     divisor = math.gcd(*polynomial.values())
     everywhere = {
         letter: min(monomial.count(letter) for monomial in polynomial)
@@ -238,7 +238,7 @@ def _term(factor: int, powers: Counter[str]) -> str:
 
 
 def parameters(kind: type) -> str:
-    """The number of parameters in writing."""
+    """The formatted number of parameters."""
     sizes = sizes_of(kind.__name__)
     found = polynomial(kind, sizes)
     text = formula(found)
@@ -258,7 +258,7 @@ def parameters(kind: type) -> str:
 
 
 def serving(kind: type) -> list[str]:
-    """The names of the engines that take the cell, on float32 and on a machine that has all."""
+    """The names of the engines that run the cell, in float32 on a machine with a GPU."""
     sizes = sizes_of(kind.__name__)
     cell = sizes.make(kind, sizes.small())
     params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes(cell, 3))
@@ -267,7 +267,7 @@ def serving(kind: type) -> list[str]:
     if len(sizes.space) + 1 != input_rank(cell):
         raise ValueError(f"{kind.__name__} takes inputs of rank {input_rank(cell)}")
     names = []
-    # What a cell is refused for is asked here, not what this machine lacks.
+    # A GPU is assumed, so that only properties of the cell count.
     with mock.patch.object(jax, "default_backend", lambda: "gpu"):
         for name in engines.__all__:
             engine = getattr(engines, name)
@@ -284,7 +284,7 @@ def serving(kind: type) -> list[str]:
 
 
 def table() -> str:
-    """The table of all cells in Markdown, with the line that says how it was made."""
+    """The table of all cells in Markdown, with the command that generates it."""
     made = all_cells()
     unknown = set(OTHERS) - set(made)
     if unknown:
@@ -314,7 +314,7 @@ def _escape(text: str) -> str:
 
 
 def _legend(sizes: Sizes) -> str:
-    """What letters beside H and I stand for."""
+    """The legend of the letters other than H and I."""
     named = [f"{x}: `{name}`" for x, name in sizes.arguments.items() if x != "H"]
     named = [text.replace("`kernel_length`", "points of the kernel") for text in named]
     named += [sizes.note] if sizes.note else []
@@ -322,7 +322,7 @@ def _legend(sizes: Sizes) -> str:
 
 
 def write(path: Path, text: str) -> bool:
-    """Puts the table between its marks in a file, or at its end; says whether that changed it."""
+    """Writes the table between its markers in a file; returns whether the file changed."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     section = f"{BEGIN}\n{text}\n{END}"
     if BEGIN in old and END in old:
@@ -336,7 +336,7 @@ def write(path: Path, text: str) -> bool:
 
 
 def written(path: Path) -> str | None:
-    """The table that stands in a file, or None."""
+    """The table in a file, or None."""
     if not path.exists():
         return None
     _, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)

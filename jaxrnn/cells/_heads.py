@@ -1,4 +1,4 @@
-"""What the cells with a matrix for each head share: heads, and decays between steps of a chunk."""
+"""Helpers of the multi-head cells: heads, and decays within a chunk."""
 
 import jax.numpy as jnp
 
@@ -7,14 +7,14 @@ from jaxrnn._typing import Array
 
 
 def check_heads(hidden_size: int, key_size: int, num_heads: int) -> None:
-    """Raises unless the heads share the features of values and of keys evenly."""
+    """Raises unless ``num_heads`` divides the features of values and of keys."""
     for name, size in (("hidden_size", hidden_size), ("key_size", key_size)):
         check_size(name, size)
         check_size("num_heads", num_heads)
         if size % num_heads:
             raise ValueError(
                 f"num_heads must divide {name}, got num_heads={num_heads} for {name}={size}; "
-                f"the features of all heads together are counted"
+                f"both sizes count the features of all heads"
             )
 
 
@@ -46,8 +46,8 @@ def causal(time: int, strict: bool = False) -> Array:
 def segment_sums(x: Array) -> Array:
     """``[..., time]`` -> ``[..., time, time]``: at ``[t, s]``, the sum over the steps after s to t.
 
-    Sums of what lies between, never differences of sums from the beginning: those lose all their
-    digits once a chunk contains one gate that is nearly closed. Zero for s ≥ t.
+    Each interval is summed directly: differences of cumulative sums lose all digits once a chunk
+    contains a nearly closed gate. Zero for s ≥ t.
     """
     later = causal(x.shape[-1], strict=True)
     return jnp.cumsum(jnp.where(later, x[..., :, None], jnp.zeros_like(x[..., :, None])), axis=-2)

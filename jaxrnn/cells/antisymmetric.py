@@ -1,4 +1,4 @@
-"""The antisymmetric recurrent network: a stable ordinary differential equation, step by step."""
+"""The antisymmetric recurrent network: a discretized stable ordinary differential equation."""
 
 from typing import Any, NamedTuple
 
@@ -35,17 +35,18 @@ class AntisymmetricRNN:
         z = σ(x V_z + b_z + h M)                     (1 without a gate)
         h' = h + ε z tanh(x V_n + b_n + h M)
 
-    One step of Euler's method on an equation whose Jacobian has eigenvalues near the imaginary
-    axis: those of W - Wᵀ are imaginary, and γ > 0 moves them by as much as the method is unstable.
+    One step of Euler's method for an ordinary differential equation whose Jacobian has eigenvalues
+    near the imaginary axis: those of W - Wᵀ are imaginary, and γ > 0 compensates for the
+    instability of the method.
 
     Args:
         hidden_size: features of the state and of the output.
-        gated: whether there is an input gate z, which shares M with the candidate.
+        gated: whether to use the input gate z, which shares M with the candidate.
         step_size: ε, the time step of Euler's method.
-        diffusion: γ, which keeps the method stable.
-        kernel_init: initializer of V, a block at a time; normal with variance 1 / input.
-        recurrent_init: initializer of W; normal with variance 1 / hidden.
-        bias_init: initializer of b, as ``[1, hidden]`` or ``[2, hidden]``; zeros.
+        diffusion: γ, which stabilizes the method.
+        kernel_init: initializer of V, drawn per block; default: normal with variance 1 / input.
+        recurrent_init: initializer of W; default: normal with variance 1 / hidden.
+        bias_init: initializer of b, as ``[1, hidden]`` or ``[2, hidden]``; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``AntisymmetricRNNState(hidden)`` and y ``[*batch, hidden]``.
@@ -66,7 +67,8 @@ class AntisymmetricRNN:
         recurrent neural networks", 2019, eqs. 12 and 13.
 
     Note:
-        States are rows here and columns in the paper, so that this W is the paper's W, transposed.
+        States are row vectors here and column vectors in the paper: this W is the transpose of the
+        paper's.
     """
 
     hidden_size: int

@@ -1,4 +1,4 @@
-"""Bistable cells, whose units can hold one of two values for good.
+"""Bistable cells, whose units can hold one of two values indefinitely.
 
 Blocks on the packed axis are in the order a, z, n; the candidate n has neither a recurrent weight
 nor a bias.
@@ -35,7 +35,7 @@ class NBRCParams(NamedTuple):
 
 
 def _step(params, h: Array, x: Array, h_a: Array, h_z: Array) -> tuple[GRUState, Array]:
-    """The step that both cells share, given what the state adds to each gate."""
+    """The step of both cells, given the recurrent term of each gate."""
     i_a, i_z, n = jnp.split(product(x, params.input_kernel), 3, axis=-1)
     b_a, b_z = jnp.split(widen(params.bias), 2)
     a = 1 + jnp.tanh(i_a + b_a + h_a)
@@ -46,20 +46,20 @@ def _step(params, h: Array, x: Array, h_a: Array, h_z: Array) -> tuple[GRUState,
 
 @frozen
 class BRC:
-    """The bistable recurrent cell: each unit sees its own past only.
+    """The bistable recurrent cell: each unit depends only on its own past.
 
         a = 1 + tanh(x W_a + b_a + w_a ⊙ h)
         z = σ(x W_z + b_z + w_z ⊙ h)
         h' = z h + (1 - z) tanh(x W_n + a h)
 
-    A unit's feedback a lies in (0, 2). Above 1 it has two stable states, between which the input
-    chooses; below 1 it forgets.
+    A unit's feedback a lies in (0, 2). Above 1 the unit has two stable states, and the input
+    selects one; below 1 it forgets.
 
     Args:
         hidden_size: features of the state and of the output.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of w as ``[2, hidden]``, a before z; ones.
-        bias_init: initializer of b as ``[2, hidden]``, a before z; zeros.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of w as ``[2, hidden]``, a before z; default: ones.
+        bias_init: initializer of b as ``[2, hidden]``, a before z; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden)`` and y ``[*batch, hidden]``.
@@ -78,8 +78,8 @@ class BRC:
         long-lasting memory", 2020. Code of the authors: nvecoven/BRC, cells/cells.py.
 
     Note:
-        The paper's equations have no biases; the two of the gates are the authors' code. The paper
-        writes c for z.
+        The paper's equations have no biases; the biases of the gates follow the authors' code. The
+        paper's c is z here.
     """
 
     hidden_size: int
@@ -119,7 +119,7 @@ class BRC:
 
 @frozen
 class NBRC:
-    """The bistable recurrent cell with neuromodulation: units set each other's gates.
+    """The neuromodulated bistable recurrent cell: units control each other's gates.
 
         a = 1 + tanh(x W_a + b_a + h U_a)
         z = σ(x W_z + b_z + h U_z)
@@ -127,9 +127,9 @@ class NBRC:
 
     Args:
         hidden_size: features of the state and of the output.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; Glorot uniform.
-        bias_init: initializer of b as ``[2, hidden]``, a before z; zeros.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: Glorot uniform.
+        bias_init: initializer of b as ``[2, hidden]``, a before z; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden)`` and y ``[*batch, hidden]``.
@@ -148,7 +148,7 @@ class NBRC:
         long-lasting memory", 2020. Code of the authors: nvecoven/BRC, cells/cells.py.
 
     Note:
-        Equals `BRC` for diagonal U. Biases as there.
+        Equals `BRC` for diagonal U, with the same biases.
     """
 
     hidden_size: int

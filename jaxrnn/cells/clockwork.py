@@ -1,4 +1,4 @@
-"""The clockwork recurrent network, whose modules tick at rates of their own."""
+"""The clockwork recurrent network, whose modules update with different periods."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -32,22 +32,22 @@ class ClockworkRNNState(NamedTuple):
 
 @frozen
 class ClockworkRNN:
-    """A simple recurrent network in modules; module i moves at every T_i-th step only.
+    """A simple recurrent network in modules; module i updates at every T_i-th step.
 
         h'_i = φ(x W_i + b_i + Σ_j h_j U_ji)   where t mod T_i = 0, over j with T_i ≤ T_j
         h'_i = h_i                             elsewhere
 
-    The hidden units are cut into as many equal modules as there are periods. A module hears itself
-    and those that are slower. t is 0 at the first step, at which all modules move.
+    The hidden units are divided into one module per period, all of one size. A module receives the
+    states of itself and of slower modules. t is 0 at the first step, at which all modules update.
 
     Args:
         hidden_size: features of the state and of the output, a multiple of the number of periods.
         periods: T, the periods of the modules in steps, in any order.
-        activation: φ, an elementwise function; tanh.
-        kernel_init: initializer of W; normal with standard deviation 0.1.
-        recurrent_init: initializer of U, before its closed blocks are set to zero; normal with
-            standard deviation 0.1.
-        bias_init: initializer of b; zeros.
+        activation: φ, an elementwise function; default: tanh.
+        kernel_init: initializer of W; default: normal with standard deviation 0.1.
+        recurrent_init: initializer of U, before the blocks from fast to slow modules are set to
+            zero; default: normal with standard deviation 0.1.
+        bias_init: initializer of b; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``ClockworkRNNState(hidden [*batch, hidden], time [*batch])``,
@@ -62,7 +62,7 @@ class ClockworkRNN:
         >>> cell = rnn.ClockworkRNN(hidden_size=2, periods=(1, 3))
         >>> params = cell.init(jax.random.key(0), input_size=1)
         >>> _, ys = rnn.unroll(cell, params, jax.random.normal(jax.random.key(1), (6, 1)))
-        >>> print((jax.numpy.diff(ys, axis=0) != 0).astype(int).T)  # who moved, from step 1 on
+        >>> print((jax.numpy.diff(ys, axis=0) != 0).astype(int).T)  # updates from step 1
         [[1 1 1 1 1]
          [0 0 1 0 0]]
 
@@ -71,9 +71,9 @@ class ClockworkRNN:
         and 4.
 
     Note:
-        The paper computes the modules that move and no others; here all are computed in one
-        product, and those that rest keep their state. The biases, which it leaves out of its
-        equations, are here. With all periods 1 this is `Elman`.
+        The paper computes only the modules that update; here one product computes all, and the
+        others keep their state. The paper's equations have no biases. With all periods 1 this is
+        `Elman`.
     """
 
     hidden_size: int
@@ -90,8 +90,8 @@ class ClockworkRNN:
             check_size("every period", period)
         if not self.periods or self.hidden_size % len(self.periods):
             raise ValueError(
-                f"hidden_size must be a multiple of the number of periods, since each has as many "
-                f"units, got hidden_size={self.hidden_size} and periods={self.periods}"
+                f"hidden_size must be a multiple of the number of periods, "
+                f"got hidden_size={self.hidden_size} and periods={self.periods}"
             )
 
     @property
@@ -105,7 +105,7 @@ class ClockworkRNN:
         return np.repeat(np.array(self.periods, np.int32), self.hidden_size // len(self.periods))
 
     def _open(self, kernel: Array) -> Array:
-        """The recurrent kernel with what the faster modules say to the slower ones set to 0."""
+        """The recurrent kernel with the blocks from faster to slower modules set to 0."""
         periods = self._unit_periods
         return jnp.where(periods[None, :] <= periods[:, None], kernel, jnp.zeros_like(kernel))
 

@@ -1,4 +1,4 @@
-"""The convolutional LSTM, in one to three space dimensions."""
+"""The convolutional LSTM, in one to three spatial dimensions."""
 
 import math
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class ConvLSTMParams(NamedTuple):
 
 
 def _convolution(x: Array, kernel: Array, spatial_shape: tuple[int, ...]) -> Array:
-    """``x * kernel`` with zeros around x, in the kernel's dtype, accumulated in the state's."""
+    """``x * kernel`` with zero padding, in the kernel's dtype, accumulated in the state's."""
     wanted = (*spatial_shape, kernel.shape[-2])
     batch_shape = x.shape[: max(0, x.ndim - len(wanted))]
     if x.shape[len(batch_shape) :] != wanted:
@@ -54,14 +54,14 @@ def _check_shape(name: str, shape: Any) -> None:
     if not isinstance(shape, tuple):
         raise TypeError(f"{name} must be a tuple of one to three ints, got {shape!r}")
     if not 1 <= len(shape) <= 3:
-        raise ValueError(f"{name} must name one to three space axes, got {shape!r}")
+        raise ValueError(f"{name} must have one to three spatial axes, got {shape!r}")
     for axis, size in enumerate(shape):
         check_size(f"{name}[{axis}]", size)
 
 
 @frozen
 class ConvLSTM:
-    """The LSTM whose products are convolutions (*), with a state at every point of space.
+    """The convolutional LSTM: the products of an LSTM are convolutions (*).
 
         i, f, o = σ(x * W + b + h * U)        (the blocks i, f, o)
         g = tanh(x * W + b + h * U)           (the block g)
@@ -69,19 +69,19 @@ class ConvLSTM:
         h' = o tanh(c')
 
     Args:
-        features: features of the hidden and of the cell state, and of the output, at every point.
-        kernel_shape: the extent of W and U in space, one to three ints.
-        spatial_shape: the extent of the input in space, as many ints.
-        forget_bias: the initial bias of the forget gate; the other biases start at zero.
-        kernel_init: initializer of W ``[*kernel_shape, input, features]``, a gate at a time; Glorot
-            uniform.
-        recurrent_init: initializer of U ``[*kernel_shape, features, features]``, a gate at a time;
+        features: features of the hidden state, the cell state and the output, at every point.
+        kernel_shape: the spatial shape of W and U, one to three ints.
+        spatial_shape: the spatial shape of the input, of the same length.
+        forget_bias: the initial bias of the forget gate; other biases are zero.
+        kernel_init: initializer of W ``[*kernel_shape, input, features]``, drawn per gate; default:
             Glorot uniform.
-        bias_init: initializer of b as ``[4, features]``, in place of ``forget_bias``.
+        recurrent_init: initializer of U ``[*kernel_shape, features, features]``, drawn per gate;
+            default: Glorot uniform.
+        bias_init: initializer of b as ``[4, features]``, overriding ``forget_bias``.
 
     Shapes:
-        x ``[*batch, *spatial_shape, input]``, state ``LSTMState(hidden, cell)``, both
-        ``[*batch, *spatial_shape, features]``, and y likewise.
+        x ``[*batch, *spatial_shape, input]``, state ``LSTMState(hidden, cell)``, both ``[*batch,
+        *spatial_shape, features]``, as is y.
 
     Raises:
         TypeError, ValueError: ``features`` is not a positive int; ``kernel_shape`` or
@@ -100,10 +100,9 @@ class ConvLSTM:
         network: a machine learning approach for precipitation nowcasting", 2015, eq. 3.
 
     Note:
-        The paper has peepholes; these cells have none, like Keras' `ConvLSTM1D`, `ConvLSTM2D` and
-        `ConvLSTM3D` with ``padding="same"``, which pack the gates in the same order. Flax packs
-        i, g, f, o and adds 1 to f when it runs. Kernels are not flipped: the usual
-        cross-correlation.
+        The paper's peepholes are omitted, as in Keras' `ConvLSTM1D`, `ConvLSTM2D` and `ConvLSTM3D`
+        with ``padding="same"``, which pack the gates in the same order. Flax packs i, g, f, o and
+        adds 1 to f at run time. Kernels are not flipped: the usual cross-correlation.
     """
 
     features: int
@@ -131,7 +130,7 @@ class ConvLSTM:
 
     @property
     def input_rank(self) -> int:
-        """The space axes and the features of an input."""
+        """The spatial axes and the feature axis of an input."""
         return len(self.spatial_shape) + 1
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> ConvLSTMParams:

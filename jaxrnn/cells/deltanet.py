@@ -1,4 +1,4 @@
-"""Delta networks: a matrix memory that corrects what it holds, without and with a decay."""
+"""Delta networks: a matrix memory updated by the delta rule, without and with decay."""
 
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ def _zeros(cell, dtype: Any, batch_shape: tuple[int, ...]) -> DeltaNetState:
 
 
 def _unit(x: Array) -> Array:
-    """x, brought to length 1; next to zero, where there is no direction, it stays shorter."""
+    """Scales x to unit length; shorter near zero, where the direction is undefined."""
     return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
 
 
@@ -63,8 +63,8 @@ def _step(cell, params, state: DeltaNetState, x: Array) -> tuple[DeltaNetState, 
 def _chunk(cell, params, state: DeltaNetState, xs: Array) -> tuple[DeltaNetState, Array]:
     """All steps of a chunk.
 
-    With u_t = β_t (v_t - α_t S_(t-1)ᵀ k_t) the memory is a decayed sum of k_s u_sᵀ, so that the u
-    of a chunk solve a system that is triangular with ones on its diagonal:
+    With u_t = β_t (v_t - α_t S_(t-1)ᵀ k_t) the memory is a decayed sum of k_s u_sᵀ, and the u of a
+    chunk solve a unit triangular system:
 
         u_t + β_t Σ_(s<t) decay(s, t) (k_t · k_s) u_s = β_t (v_t - decay(0, t) S_0ᵀ k_t)
     """
@@ -90,28 +90,29 @@ def _chunk(cell, params, state: DeltaNetState, xs: Array) -> tuple[DeltaNetState
 
 @frozen
 class DeltaNet:
-    """Linear attention with the delta rule: what a key holds is read first, then corrected.
+    """Linear attention with the delta rule: the value stored under a key is read, then corrected.
 
         q, k = unit(silu(x W_q)), unit(silu(x W_k)),   v = silu(x W_v)
         β = σ(x w_β)
         S' = S + β k (v - Sᵀ k)ᵀ = (I - β k kᵀ) S + β k vᵀ
-        y = S'ᵀ q                             (all of it in each head, the heads side by side)
+        y = S'ᵀ q                             (per head; heads concatenated)
 
-    unit(z) is z / √(|z|² + 10⁻⁶). `chunk` does many steps at once: the corrections of a chunk
-    solve one triangular system, and the rest is matrix products.
+    unit(z) is z / √(|z|² + 10⁻⁶). `chunk` runs many steps at once: one triangular system gives the
+    corrections of a chunk, and the rest is matrix products.
 
     Args:
-        hidden_size: features of the values and of the output, of all heads together.
-        num_heads: heads, which share these features and those of the keys evenly; each has one β.
-        key_size: features of the keys, of all heads together; ``hidden_size`` by default.
-        kernel_init: initializer of W and w, a block at a time; LeCun's normal.
+        hidden_size: features of the values and of the output, over all heads.
+        num_heads: the number of heads, which divides ``hidden_size`` and ``key_size``; each has one
+            β.
+        key_size: features of the keys, over all heads; default ``hidden_size``.
+        kernel_init: initializer of W and w, drawn per block; default: LeCun normal.
 
     Shapes:
         x ``[*batch, input]``, state ``DeltaNetState(memory)`` ``[*batch, heads, key_size / heads,
         hidden_size / heads]``, y ``[*batch, hidden_size]``.
 
     Raises:
-        TypeError, ValueError: a size is not a positive int, or the heads do not divide it.
+        TypeError, ValueError: a size is not a positive int, or not a multiple of ``num_heads``.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -128,9 +129,9 @@ class DeltaNet:
         fla-org/flash-linear-attention, fla/layers/delta_net.py.
 
     Note:
-        The memory is the transpose of the paper's. The authors' code divides q by √d besides, d
-        being the features of a head's key. The short convolutions before q, k and v, and the
-        normalisation and projection that follow, are left to the layers.
+        The memory is the transpose of the paper's. The authors' code also divides q by √d, where d
+        is the number of key features per head. The short convolutions before q, k and v and the
+        normalization and projection after the cell are separate layers.
     """
 
     hidden_size: int
@@ -180,36 +181,36 @@ class DeltaNet:
     def chunk(
         self, params: DeltaNetParams, state: DeltaNetState, xs: Array
     ) -> tuple[DeltaNetState, Array]:
-        """Does all steps of ``xs [time, *batch, input]`` at once."""
+        """Runs all steps of ``xs [time, *batch, input]`` at once."""
         return _chunk(self, params, state, xs)
 
 
 @frozen
 class GatedDeltaNet:
-    """`DeltaNet` whose memory also decays, by one gate a head.
+    """`DeltaNet` with a decay of the memory, one gate per head.
 
         q, k = unit(silu(x W_q)), unit(silu(x W_k)),   v = silu(x W_v)
         β = σ(x w_β),   log α = -A softplus(x w_α + b)
         S' = α (I - β k kᵀ) S + β k vᵀ
-        y = S'ᵀ q                             (all of it in each head, the heads side by side)
+        y = S'ᵀ q                             (per head; heads concatenated)
 
-    unit(z) is z / √(|z|² + 10⁻⁶). `chunk` does many steps at once, as that of `DeltaNet`.
+    unit(z) is z / √(|z|² + 10⁻⁶). `chunk` runs many steps at once, as in `DeltaNet`.
 
     Args:
-        hidden_size: features of the values and of the output, of all heads together.
-        num_heads: heads, which share these features and those of the keys evenly; each has one β
-            and one α.
-        key_size: features of the keys, of all heads together; ``hidden_size`` by default.
-        kernel_init: initializer of W and w, a block at a time; LeCun's normal.
-        rate_init: draws A; uniform in [0.0001, 16].
-        step_init: draws the softplus(b); log-uniform in [0.001, 0.1].
+        hidden_size: features of the values and of the output, over all heads.
+        num_heads: the number of heads, which divides ``hidden_size`` and ``key_size``; each has one
+            β and one α.
+        key_size: features of the keys, over all heads; default ``hidden_size``.
+        kernel_init: initializer of W and w, drawn per block; default: LeCun normal.
+        rate_init: initializer of A; default: uniform in [0.0001, 16].
+        step_init: initializer of softplus(b); default: log-uniform in [0.001, 0.1].
 
     Shapes:
         x ``[*batch, input]``, state ``DeltaNetState(memory)`` ``[*batch, heads, key_size / heads,
         hidden_size / heads]``, y ``[*batch, hidden_size]``.
 
     Raises:
-        TypeError, ValueError: a size is not a positive int, or the heads do not divide it.
+        TypeError, ValueError: a size is not a positive int, or not a multiple of ``num_heads``.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -224,7 +225,7 @@ class GatedDeltaNet:
         rule", 2024, eq. 10.
 
     Note:
-        As in `DeltaNet`; the output gate is left to the layers, too.
+        As in `DeltaNet`; the output gate is a separate layer too.
     """
 
     hidden_size: int
@@ -259,7 +260,7 @@ class GatedDeltaNet:
         return GatedDeltaNetParams(
             joined_kernel(self.kernel_init, keys[0], input_size, self._blocks, dtype),
             jnp.log(rate).astype(dtype),
-            jnp.log(jnp.expm1(step)).astype(dtype),  # softplus, inverted
+            jnp.log(jnp.expm1(step)).astype(dtype),  # inverse softplus
         )
 
     def init_state(
@@ -285,5 +286,5 @@ class GatedDeltaNet:
     def chunk(
         self, params: GatedDeltaNetParams, state: DeltaNetState, xs: Array
     ) -> tuple[DeltaNetState, Array]:
-        """Does all steps of ``xs [time, *batch, input]`` at once."""
+        """Runs all steps of ``xs [time, *batch, input]`` at once."""
         return _chunk(self, params, state, xs)

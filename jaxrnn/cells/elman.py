@@ -34,11 +34,11 @@ class Elman:
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: φ, an elementwise function; `jaxrnn.activations.tanh` or `relu`, or any other
-            (a module-level function, if the cell is to be pickled).
-        kernel_init: initializer of W; Glorot uniform.
-        recurrent_init: initializer of U; orthogonal.
-        bias_init: initializer of b; zeros.
+        activation: φ, an elementwise function; default `jaxrnn.activations.tanh`. A cell pickles if
+            this is a module-level function.
+        kernel_init: initializer of W; default: Glorot uniform.
+        recurrent_init: initializer of U; default: orthogonal.
+        bias_init: initializer of b; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``ElmanState(hidden)`` and y ``[*batch, hidden]``.
@@ -59,7 +59,7 @@ class Elman:
         J. L. Elman, "Finding structure in time", Cognitive Science 14, 1990, figure 2.
 
     Note:
-        PyTorch's `nn.RNN` holds two biases, whose sum is b. Elman's own units are logistic.
+        PyTorch's `nn.RNN` has two biases, whose sum is b. Elman's units are logistic.
     """
 
     hidden_size: int

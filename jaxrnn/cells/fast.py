@@ -38,19 +38,19 @@ class FastGRNNParams(NamedTuple):
 
 @frozen
 class FastRNN:
-    """A simple recurrent network beside a weighted residual connection, two scalars more.
+    """A simple recurrent network with a weighted residual connection: two more scalars.
 
         n = φ(x W + b + h U)
         h' = α n + β h,   0 ≤ α, β ≤ 1
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: φ, an elementwise function; tanh.
-        alpha_logit: where α = σ(·) starts.
-        beta_logit: where β = σ(·) starts.
-        kernel_init: initializer of W; normal with standard deviation 0.1.
-        recurrent_init: initializer of U; normal with standard deviation 0.1.
-        bias_init: initializer of b; ones.
+        activation: φ, an elementwise function; default: tanh.
+        alpha_logit: the initial logit of α.
+        beta_logit: the initial logit of β.
+        kernel_init: initializer of W; default: normal with standard deviation 0.1.
+        recurrent_init: initializer of U; default: normal with standard deviation 0.1.
+        bias_init: initializer of b; default: ones.
 
     Shapes:
         x ``[*batch, input]``, state ``ElmanState(hidden)`` and y ``[*batch, hidden]``.
@@ -69,7 +69,7 @@ class FastRNN:
         accurate, stable and tiny kilobyte sized gated recurrent neural network", 2018, eq. 2.
 
     Note:
-        The initial values are the authors' code. Low-rank and sparse kernels are left out.
+        The initial values follow the authors' code. Low-rank and sparse kernels are omitted.
     """
 
     hidden_size: int
@@ -119,11 +119,11 @@ class FastGRNN:
 
     Args:
         hidden_size: features of the state and of the output.
-        zeta_logit: where ζ = σ(·) starts.
-        nu_logit: where ν = σ(·) starts.
-        kernel_init: initializer of W; normal with standard deviation 0.1.
-        recurrent_init: initializer of U; normal with standard deviation 0.1.
-        bias_init: initializer of b as ``[2, hidden]``, z before n; ones.
+        zeta_logit: the initial logit of ζ.
+        nu_logit: the initial logit of ν.
+        kernel_init: initializer of W; default: normal with standard deviation 0.1.
+        recurrent_init: initializer of U; default: normal with standard deviation 0.1.
+        bias_init: initializer of b as ``[2, hidden]``, z before n; default: ones.
 
     Shapes:
         x ``[*batch, input]``, state ``ElmanState(hidden)`` and y ``[*batch, hidden]``.
@@ -142,8 +142,8 @@ class FastGRNN:
         accurate, stable and tiny kilobyte sized gated recurrent neural network", 2018, eq. 6.
 
     Note:
-        The initial values are the authors' code. Low-rank, sparse and quantised kernels are left
-        out.
+        The initial values follow the authors' code. Low-rank, sparse and quantized kernels are
+        omitted.
     """
 
     hidden_size: int
@@ -176,7 +176,7 @@ class FastGRNN:
         zeta = jax.nn.sigmoid(widen(params.zeta_logit))
         nu = jax.nn.sigmoid(widen(params.nu_logit))
         b_z, b_n = jnp.split(widen(params.bias), 2)
-        # The biases come last: adding one of them to x W first would not serve the other.
+        # The biases come last, because both gates share x W + h U.
         a = product(x, params.input_kernel) + product(state.hidden, params.recurrent_kernel)
         z = jax.nn.sigmoid(a + b_z)
         h = (zeta * (1 - z) + nu) * jnp.tanh(a + b_n) + z * state.hidden

@@ -21,7 +21,7 @@ from jaxrnn.cells._heads import (
     split_heads,
 )
 
-_BLOCK = 16  # steps whose decays towards each other are held channel by channel
+_BLOCK = 16  # steps of a block, within which decays are computed per channel
 
 
 class GatedLinearAttentionParams(NamedTuple):
@@ -40,32 +40,33 @@ class GatedLinearAttentionState(NamedTuple):
 
 @frozen
 class GatedLinearAttention:
-    """Gated linear attention: a matrix of keys and values whose rows forget at their own rates.
+    """Gated linear attention: a key-value memory with one decay for each key feature.
 
         q, k, v = x W_q, x W_k, x W_v
         α = σ((x W_1) W_2 + b)^(1/τ)
         S' = diag(α) S + k vᵀ
-        y = S'ᵀ q                             (all of it in each head, the heads side by side)
+        y = S'ᵀ q                             (per head; heads concatenated)
 
-    `chunk` does many steps at once with matrix products. Decays are sums of logarithms that are
-    never positive, so that no gate, however closed, makes it divide by what has vanished.
+    `chunk` runs many steps at once with matrix products. It sums logarithms of decays, which are
+    never positive, so it never divides by a vanishing decay.
 
     Args:
-        hidden_size: features of the values and of the output, of all heads together.
-        num_heads: heads, which share these features and those of the keys evenly.
-        key_size: features of the keys, of all heads together; ``hidden_size`` by default. The paper
-            has half as many.
+        hidden_size: features of the values and of the output, over all heads.
+        num_heads: the number of heads, which divides ``hidden_size`` and ``key_size``.
+        key_size: features of the keys, over all heads; default ``hidden_size``. The paper uses half
+            as many.
         gate_rank: rank of the map from x to the gate.
-        gate_temperature: τ; the larger, the slower the memory forgets.
-        kernel_init: initializer of all kernels, a block at a time; Glorot uniform, times 2^(-5/2).
-        gate_bias_init: initializer of b; zeros.
+        gate_temperature: τ; a larger value means slower forgetting.
+        kernel_init: initializer of all kernels, drawn per block; default: Glorot uniform, times
+            2^(-5/2).
+        gate_bias_init: initializer of b; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``GatedLinearAttentionState(memory)`` ``[*batch, heads,
         key_size / heads, hidden_size / heads]``, y ``[*batch, hidden_size]``.
 
     Raises:
-        TypeError, ValueError: a size is not a positive int, or the heads do not divide it.
+        TypeError, ValueError: a size is not a positive int, or not a multiple of ``num_heads``.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -81,8 +82,8 @@ class GatedLinearAttention:
         hardware-efficient training", 2023, eq. 3, and section 4.4 for the gate and the heads.
 
     Note:
-        The recurrence is the paper's; the authors' code divides q by √d besides. The
-        normalisation, the output gate and the projection that follow are left to the layers.
+        The recurrence is the paper's; the authors' code also divides q by √d. The normalization,
+        the output gate and the projection after the cell are separate layers.
     """
 
     hidden_size: int
@@ -128,7 +129,7 @@ class GatedLinearAttention:
         return GatedLinearAttentionState(jnp.zeros(shape, dtype))
 
     def _write(self, params: GatedLinearAttentionParams, x: Array) -> tuple[Array, Array, Array]:
-        """k, v and log α, of all heads together."""
+        """k, v and log α over all heads."""
         sizes = (self._key_size, self.hidden_size, self.gate_rank)
         _, kernel = split_columns(params.input_kernel, (self._key_size, sum(sizes)))
         k, v, low_rank = split_columns(product(x, kernel), sizes)
@@ -164,7 +165,7 @@ class GatedLinearAttention:
     def chunk(
         self, params: GatedLinearAttentionParams, state: GatedLinearAttentionState, xs: Array
     ) -> tuple[GatedLinearAttentionState, Array]:
-        """Does all steps of ``xs [time, *batch, input]`` at once."""
+        """Runs all steps of ``xs [time, *batch, input]`` at once."""
         time, block = xs.shape[0], min(xs.shape[0], _BLOCK)
 
         def blocks(z: Array) -> Array:
@@ -176,13 +177,13 @@ class GatedLinearAttention:
         k, v, log_alpha = map(blocks, self._write(params, xs))
         q = blocks(self._query(params, xs))
 
-        # Inside a block: what s ≤ t wrote, as it stands at t. A last row that is all of a block's
-        # decay after s takes its keys to the end of the block.
+        # Within a block: the contribution of each s ≤ t to t. The last row of the decays takes
+        # each key to the end of the block.
         since = jnp.exp(jnp.moveaxis(segment_sums(jnp.moveaxis(log_alpha, -1, -2)), -3, -1))
         weights = jnp.sum(q[..., :, None, :] * k[..., None, :, :] * since, axis=-1)
         inside = jnp.where(causal(block), weights, jnp.zeros_like(weights)) @ v
 
-        # Across blocks: the memory at the beginning of each, decayed to t.
+        # Across blocks: the memory at the start of each block, decayed to t.
         written = jnp.swapaxes(k * since[..., -1, :, :], -1, -2) @ v
         decays = jnp.exp(jnp.cumsum(log_alpha, axis=-2))
 

@@ -1,4 +1,4 @@
-"""Gated recurrent units, in the two forms that frameworks know.
+"""Gated recurrent units (GRU) in their two common forms.
 
 Gates are packed on the last axis in the order r, z, n.
 """
@@ -36,14 +36,14 @@ class ResetBeforeGRUParams(NamedTuple):
 
 
 class GRUState(NamedTuple):
-    """State of `GRU` and of its relatives."""
+    """State of `GRU` and related cells."""
 
     hidden: Array  # [*batch, hidden]
 
 
 @frozen
 class GRU:
-    """The gated recurrent unit, its reset gate applied after the product (as in cuDNN).
+    """The gated recurrent unit with the reset gate applied after the product, as in cuDNN.
 
         r, z = σ(x W + b + h U)               (the blocks r, z)
         n = tanh(x W_n + b_n + r (h U_n + b_hn))
@@ -51,11 +51,11 @@ class GRU:
 
     Args:
         hidden_size: features of the state and of the output.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[3, hidden]``, and of b_hn as the last row of another
-            such draw; zeros.
-        candidate_activation: what gives n; tanh.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[3, hidden]``, and of b_hn as the last row of another such
+            draw; default: zeros.
+        candidate_activation: the activation of n; default: tanh.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden [*batch, hidden])``, y ``[*batch, hidden]``.
@@ -79,7 +79,7 @@ class GRU:
     Note:
         The same as PyTorch's `nn.GRU`, Keras' ``reset_after=True`` and ONNX's
         ``linear_before_reset=1``. The paper has z h + (1 - z) n, as here, and no biases; in Haiku z
-        and 1 - z change places.
+        and 1 - z are exchanged.
     """
 
     hidden_size: int
@@ -132,10 +132,10 @@ class ResetBeforeGRU:
 
     Args:
         hidden_size: features of the state and of the output.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[3, hidden]``; zeros.
-        candidate_activation: what gives n; tanh.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[3, hidden]``; default: zeros.
+        candidate_activation: the activation of n; default: tanh.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden [*batch, hidden])``, y ``[*batch, hidden]``.

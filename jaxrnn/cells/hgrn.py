@@ -36,16 +36,16 @@ class HGRNState(NamedTuple):
 
 
 def hgrn_lower_bounds(logits: Array) -> Array:
-    """The lower bounds γ of a stack of `HGRN`, which rise from layer to layer, beginning with 0.
+    """The lower bounds γ of a stack of `HGRN`, which increase with depth from 0.
 
-    In each feature, the softmax over the layers is summed over the layers below.
+    For each feature, a softmax over the layers is summed over the layers below.
 
     Args:
         logits: Γ, learned with the stack.
 
     Shapes:
-        logits ``[layers, hidden]``; the result, of the same shape, holds γ of layer k in row k,
-        where it takes the place of that layer's ``lower_bound``.
+        logits and the result ``[layers, hidden]``; row k of the result replaces the ``lower_bound``
+        of layer k.
 
     Example:
         >>> import jax.numpy as jnp
@@ -58,24 +58,23 @@ def hgrn_lower_bounds(logits: Array) -> Array:
 
 @frozen
 class HGRN:
-    """The hierarchically gated recurrent unit: a complex state, and a floor under its forget gate.
+    """The hierarchically gated recurrent unit: complex state, forget gate with a lower bound.
 
         f = γ + (1 - γ) σ(x W_f + b_f)
         c = silu(x W_r + b_r) + i silu(x W_i + b_i)
         h' = f e^(iθ) h + (1 - f) c
         y = [Re h', Im h']
 
-    θ turns every feature at a rate of its own. γ grows with depth, so that upper layers must
-    remember what lower ones may forget: `hgrn_lower_bounds` computes it for a stack, from one
-    matrix that the whole stack learns. Of γ as a parameter of one cell, what lies outside of
-    [0, 1] counts as the nearer of the two.
+    θ rotates each feature at its own rate. γ grows with depth, so that upper layers have longer
+    memory: `hgrn_lower_bounds` computes it for a stack from one learned matrix. As a parameter of
+    one cell, γ is clipped to [0, 1].
 
     Args:
         hidden_size: complex numbers in the state.
-        kernel_init: initializer of W, a gate at a time; LeCun's normal.
-        bias_init: initializer of b as ``[3, hidden]``, in the order f, r, i; zeros.
-        phase_init: initializer of θ; ``RotaryPhases()``.
-        lower_bound_init: initializer of γ; zeros, as in the paper's first layer.
+        kernel_init: initializer of W, drawn per gate; default: LeCun normal.
+        bias_init: initializer of b as ``[3, hidden]``, in the order f, r, i; default: zeros.
+        phase_init: initializer of θ; default: ``RotaryPhases()``.
+        lower_bound_init: initializer of γ; default: zeros, as in the paper's first layer.
 
     Shapes:
         x ``[*batch, input]``, state ``HGRNState(hidden)`` complex ``[*batch, hidden]``,
@@ -97,10 +96,9 @@ class HGRN:
         modeling", 2023, section 3. Equations of the authors: OpenNLPLab/HGRN, README.md.
 
     Note:
-        The output gate, the normalisation and the projection that follow in the paper are left to
-        the layers around the cell. The authors' code takes the first layer's share off the sums
-        of `hgrn_lower_bounds`, in place of the layer's own: the same bounds from a matrix whose
-        rows are turned by one.
+        The paper's output gate, normalization and projection are separate layers. The authors' code
+        subtracts the first layer's softmax from the cumulative sums of `hgrn_lower_bounds`, instead
+        of each layer's own: the same bounds up to a cyclic shift of the rows of Γ.
     """
 
     hidden_size: int

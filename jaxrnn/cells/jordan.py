@@ -1,4 +1,4 @@
-"""The network of Jordan, which feeds its output back."""
+"""The Jordan network, which feeds back its output."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,29 +27,29 @@ class JordanParams(NamedTuple):
 class JordanState(NamedTuple):
     """State of `Jordan`."""
 
-    trace: Array  # [*batch, output], a fading sum of past outputs
+    trace: Array  # [*batch, output], a decaying sum of past outputs
 
 
 @frozen
 class Jordan:
-    """The network of Jordan: its output, not its hidden layer, is fed back.
+    """The Jordan network: the output, not the hidden layer, is fed back.
 
         h = φ(x W + b + s U)
         y = ψ(h V + c)
         s' = μ s + y
 
-    With μ = 0 the state is the last output, which is what is mostly called a Jordan network.
+    With μ = 0 the state is the last output, the form usually called a Jordan network.
 
     Args:
         hidden_size: units of the hidden layer.
         output_size: features of the output and of the state; ``hidden_size`` by default.
-        decay: μ, how much of the trace of earlier outputs remains after a step.
+        decay: μ, the decay of the trace of past outputs in one step.
         activation: φ, an elementwise function.
-        output_activation: ψ, an elementwise function; the identity.
-        kernel_init: initializer of W; Glorot uniform.
-        recurrent_init: initializer of U; Glorot uniform.
-        bias_init: initializer of b and c, each as ``[1, size]``; zeros.
-        output_init: initializer of V; Glorot uniform.
+        output_activation: ψ, an elementwise function; default: the identity.
+        kernel_init: initializer of W; default: Glorot uniform.
+        recurrent_init: initializer of U; default: Glorot uniform.
+        bias_init: initializer of b and c, each as ``[1, size]``; default: zeros.
+        output_init: initializer of V; default: Glorot uniform.
 
     Shapes:
         x ``[*batch, input]``, state ``JordanState(trace)`` and y ``[*batch, output]``.
@@ -70,7 +70,7 @@ class Jordan:
         8604, Institute for Cognitive Science, University of California, San Diego, 1986.
 
     Note:
-        Jordan's units are all logistic. His plan units, which stand still through a sequence, are
+        All of Jordan's units are logistic. His plan units, which are constant over a sequence, are
         the input here.
     """
 
@@ -90,7 +90,7 @@ class Jordan:
             object.__setattr__(self, "output_size", self.hidden_size)
         check_size("output_size", self.output_size)
         if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must be in [0, 1), so that the trace fades, got {self.decay}")
+            raise ValueError(f"decay must be in [0, 1), got {self.decay}")
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> JordanParams:
         """Draws the parameters."""

@@ -1,4 +1,4 @@
-"""Cells that normalise their products inside the step."""
+"""Cells with layer normalization inside the step."""
 
 from typing import Any, NamedTuple
 
@@ -39,14 +39,14 @@ class LightGRUParams(NamedTuple):
 
 def layer_norm(x: Array, epsilon: float) -> Array:
     """(x - μ) / √(σ² + epsilon), with the mean μ and the variance σ² of the last axis."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + epsilon)
+    centered = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(centered * centered, axis=-1, keepdims=True)
+    return centered * jax.lax.rsqrt(variance + epsilon)
 
 
 @frozen
 class LayerNormLSTM:
-    """LSTM with layer normalisation of both products and of the cell state.
+    """LSTM with layer normalization of both products and of the cell state.
 
         i, f, o = σ(α₁ N(x W) + b + α₂ N(h U))      (the blocks i, f, o)
         g = tanh(α₁ N(x W) + b + α₂ N(h U))         (the block g)
@@ -54,17 +54,17 @@ class LayerNormLSTM:
         h' = o tanh(α₃ N(c') + β₃)
         N(a) = (a - mean(a)) / √(var(a) + ε)
 
-    The mean and the variance are those of all four gates together.
+    Mean and variance are taken over all four gates.
 
     Args:
-        hidden_size: features of the hidden and of the cell state, and of the output.
-        forget_bias: the initial bias of the forget gate; the other biases start at zero.
+        hidden_size: features of the hidden state, the cell state and the output.
+        forget_bias: the initial bias of the forget gate; other biases are zero.
         epsilon: ε.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
-        scale_init: initializer of α₁ and α₂ as ``[4, hidden]`` and of α₃ as ``[1, hidden]``; ones.
-            β₃ starts at zero.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[4, hidden]``, overriding ``forget_bias``.
+        scale_init: initializer of α₁ and α₂ as ``[4, hidden]`` and of α₃ as ``[1, hidden]``;
+            default: ones. β₃ is initialized to zero.
 
     Shapes:
         As for `LSTM`.
@@ -78,7 +78,7 @@ class LayerNormLSTM:
         >>> params = cell.init(jax.random.key(0), input_size=3)
         >>> xs = jax.random.normal(jax.random.key(1), (5, 3))
         >>> small, _ = rnn.unroll(cell, params, xs)
-        >>> large, _ = rnn.unroll(cell, params, 1000 * xs)  # only ε tells them apart
+        >>> large, _ = rnn.unroll(cell, params, 1000 * xs)  # equal up to ε
         >>> bool(abs(small.hidden - large.hidden).max() < 1e-3)
         True
 
@@ -87,11 +87,10 @@ class LayerNormLSTM:
         and 20 to 22 (supplementary material).
 
     Note:
-        The paper calls α additive in words and multiplies by it in eq. 15, as here. It adds a
-        shift in each normalisation and b besides; of the three that meet in the gates only the
-        sum matters, and it is b here. ε = 1e-5 and normalising the four gates together are the
-        authors' code; TensorFlow's ``LayerNormBasicLSTMCell`` normalises the sum of both
-        products, each gate alone.
+        The paper's text calls α additive, but eq. 15 multiplies by it, as here. The paper adds a
+        shift in each normalization as well as b; only the sum matters, and it is b here. ε = 1e-5
+        and the normalization over all four gates follow the authors' code; TensorFlow's
+        ``LayerNormBasicLSTMCell`` normalizes the sum of both products, per gate.
     """
 
     hidden_size: int
@@ -149,22 +148,22 @@ class LayerNormLSTM:
 
 @frozen
 class LightGRU:
-    """GRU for speech: no reset gate, rectified candidates, normalised input products.
+    """A GRU for speech recognition: no reset gate, ReLU candidate, normalized input product.
 
         z = σ(α N(x W) + β + h U)         (the block z)
         n = max(0, α N(x W) + β + h U)    (the block n)
         h' = (1 - z) n + z h
         N(a) = (a - mean(a)) / √(var(a) + ε)
 
-    The mean and the variance are those of both gates together.
+    Mean and variance are taken over both gates.
 
     Args:
         hidden_size: features of the state and of the output.
         epsilon: ε.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of β as ``[2, hidden]``; zeros.
-        scale_init: initializer of α as ``[2, hidden]``; ones.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of β as ``[2, hidden]``; default: zeros.
+        scale_init: initializer of α as ``[2, hidden]``; default: ones.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden [*batch, hidden])``, y ``[*batch, hidden]``.
@@ -185,10 +184,10 @@ class LightGRU:
         recognition", 2018. Code of the authors: mravanelli/pytorch-kaldi, neural_networks.py.
 
     Note:
-        The paper normalises x W over the batch and over time. That would make a step depend on
-        the other rows, padding among them, and on running averages; here it is normalised over
-        its features, as the authors' SpeechBrain does with ``normalization="layernorm"``. They
-        pack the candidate first.
+        The paper uses batch normalization of x W over batch and time, which makes a step depend on
+        other rows, on padding and on running averages. Here x W is normalized over its features, as
+        in the authors' SpeechBrain with ``normalization="layernorm"``, which packs the candidate
+        first.
     """
 
     hidden_size: int

@@ -1,4 +1,4 @@
-"""Long expressive memory: two states that move at speeds of their own."""
+"""Long expressive memory (LEM): two states with separate, learned time steps."""
 
 from typing import Any, NamedTuple
 
@@ -40,9 +40,9 @@ class LEM:
     Args:
         hidden_size: features of y, of z and of the output.
         time_step: Δt, the longest time step.
-        kernel_init: initializer of V, a block at a time; uniform in ±1/√hidden.
-        recurrent_init: initializer of W, a block at a time; uniform in ±1/√hidden.
-        bias_init: initializer of b as ``[4, hidden]``; uniform in ±1/√hidden.
+        kernel_init: initializer of V, drawn per block; default: uniform in ±1/√hidden.
+        recurrent_init: initializer of W, drawn per block; default: uniform in ±1/√hidden.
+        bias_init: initializer of b as ``[4, hidden]``; default: uniform in ±1/√hidden.
 
     Shapes:
         x ``[*batch, input]``, state ``LEMState(hidden, memory)``, both ``[*batch, hidden]``, y
@@ -64,7 +64,7 @@ class LEM:
         sequence modeling", 2022. Code of the authors: tk-rusch/LEM, src/adding/network.py.
 
     Note:
-        The authors' code has a second bias beside each W, whose sum with b is this b, and packs the
+        The authors' code has a second bias for each W (b here is the sum of both) and packs the
         blocks in the order 2, 1, y, z.
     """
 

@@ -1,6 +1,7 @@
-"""Liquid networks: units whose time constants depend on the input, for any time between steps.
+"""Liquid networks: units with input-dependent time constants, for irregularly sampled sequences.
 
-The input of a step is x, with unit time since the step before, or ``(x, dt)``.
+The input of a step is x, or ``(x, dt)`` with the time dt since the previous step, which is 1 by
+default.
 """
 
 from typing import Any, NamedTuple
@@ -43,7 +44,7 @@ class LiquidState(NamedTuple):
 
 
 def _features_and_time(x: PyTree) -> tuple[Array, Any]:
-    """The features of one step's input and the time since the step before, [*batch, 1] or 1."""
+    """The features of one step's input and the time since the previous step, [*batch, 1] or 1."""
     if not isinstance(x, tuple | list):
         return x, 1.0
     if len(x) != 2:
@@ -59,22 +60,22 @@ def _features_and_time(x: PyTree) -> tuple[Array, Any]:
 
 @frozen
 class LTC:
-    """The liquid time-constant network, by the fused solver.
+    """The liquid time-constant network, integrated by the fused solver.
 
         f = σ(x γ + μ + h γ_r)
         h ← (h + δ f A) / (1 + δ (1 / τ + f))      ``unfolds`` times, with δ = dt / unfolds
 
-    A step of dh/dt = -(1 / τ + f) h + f A, implicit where h is linear: every unit stays between 0
-    and its A, whatever the input is.
+    A step of dh/dt = -(1 / τ + f) h + f A, implicit in the linear terms: every unit stays between 0
+    and its A for any input.
 
     Args:
         hidden_size: features of the state and of the output.
-        unfolds: steps of the solver in one step of time.
-        kernel_init: initializer of γ; Glorot uniform.
-        recurrent_init: initializer of γ_r; orthogonal.
-        bias_init: initializer of μ as ``[1, hidden]``; zeros.
-        log_time_constant_init: initializer of log τ as ``[1, hidden]``; zeros.
-        target_init: initializer of A as ``[1, hidden]``; uniform in ±1.
+        unfolds: solver steps per time step.
+        kernel_init: initializer of γ; default: Glorot uniform.
+        recurrent_init: initializer of γ_r; default: orthogonal.
+        bias_init: initializer of μ as ``[1, hidden]``; default: zeros.
+        log_time_constant_init: initializer of log τ as ``[1, hidden]``; default: zeros.
+        target_init: initializer of A as ``[1, hidden]``; default: uniform in ±1.
 
     Shapes:
         x ``[*batch, input]``, or ``(x, dt)`` with dt ``[*batch, 1]``, not negative; state
@@ -96,10 +97,11 @@ class LTC:
         eqs. 1 and 3, algorithm 1.
 
     Note:
-        The paper leaves the nonlinearity of f open, with tanh as an example; the logistic one here
-        is that of its bounds (theorems 1 and 2). τ is kept as its logarithm, so that it stays
-        positive; the authors clip it after each update. Their code is the biological form instead,
-        with a logistic function, a conductance and a reversal potential for every synapse.
+        The paper leaves the nonlinearity of f open, with tanh as an example; the logistic function
+        here is that of its bounds (theorems 1 and 2). τ is parametrized by its logarithm, which
+        keeps it positive; the authors clip it after each update. Their code implements the
+        biological form, with a logistic function, a conductance and a reversal potential per
+        synapse.
     """
 
     hidden_size: int
@@ -153,7 +155,7 @@ class LTC:
 
 @frozen
 class CfC:
-    """The closed-form continuous-time network: a gate on elapsed time between two candidates.
+    """The closed-form continuous-time network: a gate on elapsed time mixes two candidates.
 
         z = 1.7159 tanh(0.666 (x W + b + h U))        (the backbone)
         f₁, f₂ = tanh(z V + v)                        (the heads 1, 2)
@@ -161,14 +163,15 @@ class CfC:
         s = σ(t_a dt + t_b)
         h' = (1 - s) f₁ + s f₂
 
-    An approximation to the solution of `LTC`'s equation, without a solver.
+    A closed-form approximation to the solution of `LTC`'s differential equation.
 
     Args:
         hidden_size: features of the state and of the output.
-        backbone_size: units of the layer that the four heads share; None is ``hidden_size``.
-        kernel_init: initializer of W, and of V a head at a time; Glorot uniform.
-        recurrent_init: initializer of U; Glorot uniform.
-        bias_init: initializer of b as ``[1, backbone]`` and of v as ``[4, hidden]``; zeros.
+        backbone_size: units of the layer shared by the four heads; default ``hidden_size``.
+        kernel_init: initializer of W, and of V drawn per head; default: Glorot uniform.
+        recurrent_init: initializer of U; default: Glorot uniform.
+        bias_init: initializer of b as ``[1, backbone]`` and of v as ``[4, hidden]``; default:
+            zeros.
 
     Shapes:
         x ``[*batch, input]``, or ``(x, dt)`` with dt ``[*batch, 1]``; state
@@ -190,9 +193,9 @@ class CfC:
         4, 2022. Code of the authors: raminmh/CfC, torch_cfc.py.
 
     Note:
-        The paper's gate is σ(-f dt) on the first candidate; the offset t_b is the authors' code's,
-        as are the backbone's activation (of which they offer several, and several layers) and the
-        tanh of the candidates.
+        The paper's gate is σ(-f dt) on the first candidate; the offset t_b, the backbone's
+        activation (one of several in the authors' code, which also offers several layers) and the
+        tanh of the candidates follow the authors' code.
     """
 
     hidden_size: int

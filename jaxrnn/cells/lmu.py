@@ -1,4 +1,4 @@
-"""The Legendre memory unit: a linear memory of a sliding window beside a nonlinear state."""
+"""The Legendre memory unit: a linear memory of a sliding window and a nonlinear state."""
 
 import functools
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.linalg import expm
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_positive, check_size
@@ -31,21 +32,9 @@ class LMUState(NamedTuple):
     memory: Array  # [*batch, order]
 
 
-def _exponential(matrix: np.ndarray) -> np.ndarray:
-    """The matrix exponential, by Taylor's series of a small part of the matrix, squared often."""
-    squarings = max(0, int(np.ceil(np.log2(np.linalg.norm(matrix, 1)))) + 1)
-    term = total = np.eye(len(matrix))
-    for k in range(1, 20):
-        term = term @ (matrix / 2**squarings) / k
-        total = total + term
-    for _ in range(squarings):
-        total = total @ total
-    return total
-
-
 @functools.lru_cache(maxsize=64)
 def delay_system(order: int, theta: float) -> tuple[np.ndarray, np.ndarray]:
-    """The system that keeps a window of ``theta`` steps, held over one step.
+    """The delay system of a window of ``theta`` steps, discretized by zero-order hold.
 
         θ dm/dt = A m + B u,   A_ij = (2i + 1) (-1 if i < j else (-1)^(i-j+1)),   B_i = (2i+1)(-1)^i
 
@@ -54,38 +43,38 @@ def delay_system(order: int, theta: float) -> tuple[np.ndarray, np.ndarray]:
         theta: the length of the window, in steps.
 
     Returns:
-        ``(Ā, B̄)`` with m' = Ā m + B̄ u for u constant over the step, float64 ``[order, order]`` and
-        ``[order]``. What u was s steps ago is Σ_i P_i(2 s / θ - 1) m_i, P_i being Legendre's
-        polynomials on [-1, 1].
+        ``(Ā, B̄)`` with m' = Ā m + B̄ u for u constant over the step, float64 ``[order, order]``
+        and ``[order]``. The value of u s steps ago is Σ_i P_i(2 s / θ - 1) m_i, where P_i are the
+        Legendre polynomials on [-1, 1].
     """
     i, j = np.meshgrid(np.arange(order), np.arange(order), indexing="ij")
     continuous = np.zeros((order + 1, order + 1))
     continuous[:-1, :-1] = (2 * i + 1) * np.where(i < j, -1.0, (-1.0) ** (i - j + 1)) / theta
     continuous[:-1, -1] = (2 * i[:, 0] + 1) * (-1.0) ** i[:, 0] / theta
-    # u is one more state that stands still, so that one exponential gives both matrices.
-    discrete = _exponential(continuous)
+    # u is an additional, constant state, so that one exponential gives both matrices.
+    discrete = expm(continuous)
     discrete.setflags(write=False)
     return discrete[:-1, :-1], discrete[:-1, -1]
 
 
 @frozen
 class LMU:
-    """The Legendre memory unit: a network that writes one number a step into an exact memory.
+    """The Legendre memory unit: a network that writes one number per step to a linear memory.
 
         u = x e_x + h e_h + m e_m
         m' = m Āᵀ + u B̄ᵀ
         h' = tanh(x W_x + h W_h + m' W_m)
 
-    m holds the coefficients of the last ``theta`` values of u in Legendre's polynomials; see
-    `jaxrnn.cells.lmu.delay_system` for Ā, B̄, which are not learned, and for the decoding.
+    m holds the Legendre coefficients of the last ``theta`` values of u.
+    `jaxrnn.cells.lmu.delay_system` gives Ā and B̄, which are not learned, and the decoding.
 
     Args:
         hidden_size: features of h and of the output.
         order: the number of polynomials, the size of the memory m.
         theta: the length of the window, in steps.
-        encoder_init: initializer of e_x and e_h, as ``[rows, 1]``; LeCun uniform.
-        memory_encoder_init: initializer of e_m as ``[1, order]``; zeros.
-        kernel_init: initializer of W_x, W_h and W_m; Glorot uniform.
+        encoder_init: initializer of e_x and e_h, as ``[rows, 1]``; default: LeCun uniform.
+        memory_encoder_init: initializer of e_m as ``[1, order]``; default: zeros.
+        kernel_init: initializer of W_x, W_h and W_m; default: Glorot uniform.
 
     Shapes:
         x ``[*batch, input]``, state ``LMUState(hidden [*batch, hidden], memory [*batch, order])``,
@@ -108,10 +97,10 @@ class LMU:
         representation in recurrent neural networks", 2019, eqs. 4, 6 and 7.
 
     Note:
-        Ā and B̄ are exact for an input held over the step, as in the authors' code; Euler's method
-        is another choice. They stay in the state's dtype beside bfloat16 parameters: rounded, the
-        memory would not keep its window. There are no biases, as in the paper. The authors draw
-        kernels from Glorot's normal.
+        Ā and B̄ are discretized by zero-order hold, as in the authors' code. With bfloat16
+        parameters they stay in the state's dtype, because rounded matrices do not preserve the
+        window. There are no biases, as in the paper. The authors initialize kernels with Glorot
+        normal.
     """
 
     hidden_size: int

@@ -15,7 +15,7 @@ from jaxrnn._typing import Array, Initializer
 
 
 class LRUParams(NamedTuple):
-    """Parameters of `LRU`; complex numbers are kept as real pairs."""
+    """Parameters of `LRU`; complex numbers are stored as real pairs."""
 
     log_decay: Array  # [hidden], ν
     log_phase: Array  # [hidden], θ
@@ -39,17 +39,19 @@ class LRU:
         h' = λ h + γ (x B)
         y = Re(h' C) + x D
 
-    |λ| < 1 for every ν. γ is learned through its logarithm and starts at √(1 - |λ|²), so that the
-    state keeps the scale of the input however slowly it forgets.
+    |λ| < 1 for every ν. γ is learned through its logarithm and initialized to √(1 - |λ|²), so that
+    the state has the scale of the input for every decay rate.
 
     Args:
         hidden_size: complex numbers in the state.
         output_size: features of the output; ``hidden_size`` by default.
-        eigenvalue_init: draws |λ| and its phase as ``[2, hidden]``; the whole unit disc. For long
-            sequences, ``UnitRing(0.9, 0.999, max_phase=0.314)`` or the like.
-        kernel_init: initializer of B, its two parts drawn apart and divided by √2; LeCun's normal.
-        output_init: initializer of C, its two parts drawn apart; LeCun's normal.
-        feedthrough_init: initializer of D; LeCun's normal.
+        eigenvalue_init: initializer of |λ| and its phase as ``[2, hidden]``; default: the unit
+            disc. For long sequences use e.g. ``UnitRing(0.9, 0.999, max_phase=0.314)``.
+        kernel_init: initializer of B, real and imaginary parts drawn separately and divided by √2;
+            default: LeCun normal.
+        output_init: initializer of C, real and imaginary parts drawn separately; default: LeCun
+            normal.
+        feedthrough_init: initializer of D; default: LeCun normal.
 
     Shapes:
         x ``[*batch, input]``, state ``LRUState(hidden)`` complex ``[*batch, hidden]``,
@@ -71,8 +73,8 @@ class LRU:
         sections 3.2 to 3.4, eq. 7.
 
     Note:
-        As in the paper, what is learned for the phase is its logarithm. Its pseudocode keeps only
-        the diagonal of D; here D is a whole matrix, so that input and output may differ in width.
+        As in the paper, the logarithm of the phase is learned. The paper's pseudocode has a
+        diagonal D; here D is a full matrix, so that input and output may differ in size.
     """
 
     hidden_size: int

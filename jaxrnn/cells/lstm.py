@@ -1,4 +1,4 @@
-"""Long short-term memory, and its forms with peepholes and with a projection.
+"""Long short-term memory (LSTM), with peepholes, and with a projection.
 
 Gates are packed on the last axis in the order i, f, g, o.
 """
@@ -27,7 +27,7 @@ class LSTMParams(NamedTuple):
 
 
 class LSTMState(NamedTuple):
-    """State of `LSTM` and of its relatives."""
+    """State of `LSTM` and related cells."""
 
     hidden: Array  # [*batch, hidden]; [*batch, projection] for ProjectedLSTM
     cell: Array  # [*batch, hidden]
@@ -76,12 +76,12 @@ class LSTM:
         h' = o tanh(c')
 
     Args:
-        hidden_size: features of the hidden and of the cell state, and of the output.
-        forget_bias: the initial bias of the forget gate; the other biases start at zero.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
-        candidate_activation: what gives g; tanh.
+        hidden_size: features of the hidden state, the cell state and the output.
+        forget_bias: the initial bias of the forget gate; other biases are zero.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[4, hidden]``, overriding ``forget_bias``.
+        candidate_activation: the activation of g; default: tanh.
 
     Shapes:
         x ``[*batch, input]``, state ``LSTMState(hidden, cell)``, both ``[*batch, hidden]``, y
@@ -105,9 +105,9 @@ class LSTM:
         LSTM", Neural Computation 12, 2000 (the forget gate).
 
     Note:
-        The paper of 1997 squashes g to (-2, 2) and c to (-1, 1) with shifted logistic functions;
-        here both are tanh, as everywhere since. PyTorch holds two biases, whose sum is b, and
-        starts the forget gate near 0; Haiku adds 1 to f when it runs.
+        The 1997 paper squashes g to (-2, 2) and c to (-1, 1) with shifted logistic functions; here
+        both use tanh, as is now standard. PyTorch has two biases, whose sum is b, and initializes
+        the forget gate's near 0; Haiku adds 1 to f at run time.
     """
 
     hidden_size: int
@@ -143,7 +143,7 @@ class LSTM:
 
 @frozen
 class PeepholeLSTM:
-    """LSTM whose gates also see the cell state, each unit its own.
+    """LSTM with peepholes: the gates of each unit also see its cell state.
 
         i, f = σ(x W + b + h U + p ⊙ c)   (the blocks i, f)
         g = tanh(x W + b + h U)           (the block g)
@@ -152,13 +152,13 @@ class PeepholeLSTM:
         h' = o tanh(c')
 
     Args:
-        hidden_size: features of the hidden and of the cell state, and of the output.
-        forget_bias: the initial bias of the forget gate; the other biases start at zero.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
-        peephole_init: initializer of p as ``[3, hidden]``, in the order i, f, o; zeros.
-        candidate_activation: what gives g; tanh.
+        hidden_size: features of the hidden state, the cell state and the output.
+        forget_bias: the initial bias of the forget gate; other biases are zero.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[4, hidden]``, overriding ``forget_bias``.
+        peephole_init: initializer of p as ``[3, hidden]``, in the order i, f, o; default: zeros.
+        candidate_activation: the activation of g; default: tanh.
 
     Shapes:
         As for `LSTM`; ``peephole_kernel`` is ``[3 * hidden]``.
@@ -177,9 +177,9 @@ class PeepholeLSTM:
         networks", Journal of Machine Learning Research 3, 2002.
 
     Note:
-        With p = 0 this is `LSTM`. A block of the paper may hold several cells, all of which its
-        gates see; here every block is one cell. Gers et al. stop the gradient at the peepholes;
-        here, as in ONNX and in every framework with automatic differentiation, it is exact.
+        With p = 0 this is `LSTM`. In the paper the gates of a block see all cells of the block;
+        here every block has one cell. Gers et al. truncate the gradient at the peepholes; here it
+        is exact.
     """
 
     hidden_size: int
@@ -227,7 +227,7 @@ class PeepholeLSTM:
 
 @frozen
 class ProjectedLSTM:
-    """LSTM whose output is projected to fewer features, which are what is fed back.
+    """LSTM with a linear projection of the output, which is also what is fed back.
 
         i, f, o = σ(x W + b + h U),   g = tanh(x W + b + h U)
         c' = f c + i g
@@ -236,12 +236,12 @@ class ProjectedLSTM:
     Args:
         hidden_size: features of the cell state.
         projection_size: features of the hidden state and of the output.
-        forget_bias: the initial bias of the forget gate; the other biases start at zero.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
-        projection_init: initializer of P ``[hidden, projection]``; Glorot uniform.
-        candidate_activation: what gives g; tanh.
+        forget_bias: the initial bias of the forget gate; other biases are zero.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[4, hidden]``, overriding ``forget_bias``.
+        projection_init: initializer of P ``[hidden, projection]``; default: Glorot uniform.
+        candidate_activation: the activation of g; default: tanh.
 
     Shapes:
         x ``[*batch, input]``, state ``LSTMState(hidden [*batch, projection], cell
@@ -262,7 +262,7 @@ class ProjectedLSTM:
         architectures for large vocabulary speech recognition", 2014.
 
     Note:
-        The paper's peepholes and second, non-recurrent projection are left out, as in PyTorch's
+        The paper's peepholes and second, non-recurrent projection are omitted, as in PyTorch's
         ``proj_size``.
     """
 

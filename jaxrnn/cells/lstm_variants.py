@@ -1,4 +1,4 @@
-"""Relatives of the LSTM: one with a gate fewer, one whose transition depends on the input."""
+"""LSTM variants: coupled gates, and an input-dependent transition."""
 
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class MultiplicativeLSTMParams(NamedTuple):
 
 @frozen
 class CoupledLSTM:
-    """LSTM that writes exactly what it forgets: its input gate is 1 - f.
+    """LSTM with coupled input and forget gates (CIFG): the input gate is 1 - f.
 
         f, o = σ(x W + b + h U)           (the blocks f, o)
         g = tanh(x W + b + h U)           (the block g)
@@ -41,11 +41,11 @@ class CoupledLSTM:
         h' = o tanh(c')
 
     Args:
-        hidden_size: features of the hidden and of the cell state, and of the output.
-        forget_bias: the initial bias of the forget gate; the other biases start at zero.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[3, hidden]``, in place of ``forget_bias``.
+        hidden_size: features of the hidden state, the cell state and the output.
+        forget_bias: the initial bias of the forget gate; other biases are zero.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[3, hidden]``, overriding ``forget_bias``.
 
     Shapes:
         x ``[*batch, input]``, state ``LSTMState(hidden, cell)``, both ``[*batch, hidden]``, y
@@ -65,9 +65,9 @@ class CoupledLSTM:
         search space odyssey", 2015, the variant CIFG.
 
     Note:
-        The paper keeps the input gate and writes f = 1 - i, as ONNX does with ``input_forget=1``:
-        the same cells, with the signs of that gate's weights turned, for σ(-a) = 1 - σ(a). Its
-        peepholes are left out.
+        The paper keeps the input gate and sets f = 1 - i, as ONNX does with ``input_forget=1``: the
+        same cell up to the sign of the gate's weights, because σ(-a) = 1 - σ(a). The paper's
+        peepholes are omitted.
     """
 
     hidden_size: int
@@ -108,7 +108,7 @@ class CoupledLSTM:
 
 @frozen
 class MultiplicativeLSTM:
-    """LSTM whose transition depends on the input: m = (x W_m)(h U_m) stands for h in the gates.
+    """LSTM with an input-dependent transition: m = (x W_m)(h U_m) replaces h in the gates.
 
         m = (x W_m) ⊙ (h U_m)
         i, f, o = σ(x W + b + m U)        (the blocks i, f, o)
@@ -117,11 +117,11 @@ class MultiplicativeLSTM:
         h' = o tanh(c')
 
     Args:
-        hidden_size: features of the hidden and of the cell state, of m and of the output.
-        forget_bias: the initial bias of the forget gate; the other biases start at zero.
-        kernel_init: initializer of W and W_m, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time, and of U_m; orthogonal.
-        bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
+        hidden_size: features of the hidden state, the cell state, m and the output.
+        forget_bias: the initial bias of the forget gate; other biases are zero.
+        kernel_init: initializer of W and W_m, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate, and of U_m; default: orthogonal.
+        bias_init: initializer of b as ``[4, hidden]``, overriding ``forget_bias``.
 
     Shapes:
         As for `LSTM`; ``input_kernel`` is ``[input, 5 * hidden]``, with W_m last.
@@ -140,8 +140,8 @@ class MultiplicativeLSTM:
         2016. Code of the authors: benkrause/mLSTM, chainer/mLSTMWN.py.
 
     Note:
-        This is the form of the authors' later code, with its biases. In their first code the
-        candidate is linear and the output gate acts inside the tanh.
+        This follows the authors' later code, with its biases. In their first code the candidate is
+        linear and the output gate acts inside the tanh.
     """
 
     hidden_size: int

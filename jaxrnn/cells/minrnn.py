@@ -1,4 +1,4 @@
-"""The minimal gated units whose gates see the input alone: minGRU and minLSTM."""
+"""Minimal gated units whose gates depend only on the input: minGRU and minLSTM."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ def _preactivations(params: MinGRUParams | MinLSTMParams, x: Array, gates: int) 
 
 @frozen
 class MinGRU:
-    """The minimal gated recurrent unit: a GRU whose gate and candidate do not see the state.
+    """The minimal gated recurrent unit: a GRU whose gate and candidate depend only on the input.
 
         z = σ(x W_z + b_z)
         n = g(x W_h + b_h)
@@ -59,10 +59,10 @@ class MinGRU:
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: g, an elementwise function. `jaxrnn.activations.positive`, which lets the
-            recurrence run on logarithms; `identity` gives the form of the paper's main text.
-        kernel_init: initializer of W, a gate at a time; LeCun's normal.
-        bias_init: initializer of b as ``[2, hidden]``, in the order z, h; zeros.
+        activation: g, an elementwise function; default `jaxrnn.activations.positive`, the paper's
+            log-space form. `jaxrnn.activations.identity` gives the form of the paper's main text.
+        kernel_init: initializer of W, drawn per gate; default: LeCun normal.
+        bias_init: initializer of b as ``[2, hidden]``, in the order z, h; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``MinState(hidden)`` and y ``[*batch, hidden]``.
@@ -82,7 +82,7 @@ class MinGRU:
         L. Feng et al., "Were RNNs all we needed?", 2024, section 3, and appendix B for g.
 
     Note:
-        z and 1 - z change places with those of `GRU`, as in the paper.
+        z and 1 - z are exchanged compared with `GRU`, as in the paper.
     """
 
     hidden_size: int
@@ -110,7 +110,7 @@ class MinGRU:
     def affine(self, params: MinGRUParams, x: Array) -> tuple[MinState, MinState]:
         """Returns 1 - z and z n."""
         z, n = _preactivations(params, x, gates=2)
-        # 1 - σ(z) is σ(-z), which keeps its digits where z is large.
+        # 1 - σ(z) is computed as σ(-z), without cancellation.
         return MinState(jax.nn.sigmoid(-z)), MinState(jax.nn.sigmoid(z) * self.activation(n))
 
     def readout(self, params: MinGRUParams, state: MinState, x: Array) -> Array:
@@ -124,7 +124,7 @@ class MinGRU:
 
 @frozen
 class MinLSTM:
-    """The minimal LSTM: gates that do not see the state, and sum to one.
+    """The minimal LSTM: gates that depend only on the input and sum to one.
 
         f, i = σ(x W + b)                     (the blocks f, i)
         n = g(x W_h + b_h)
@@ -132,11 +132,11 @@ class MinLSTM:
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: g, an elementwise function. `jaxrnn.activations.positive`, which lets the
-            recurrence run on logarithms; `identity` gives the form of the paper's main text.
-        kernel_init: initializer of W, a gate at a time; LeCun's normal.
-        bias_init: initializer of b as ``[3, hidden]``, in the order f, i, h; zeros.
-            ``ForgetBias(value, gate=0)`` is the paper's remedy for long sequences.
+        activation: g, an elementwise function; default `jaxrnn.activations.positive`, the paper's
+            log-space form. `jaxrnn.activations.identity` gives the form of the paper's main text.
+        kernel_init: initializer of W, drawn per gate; default: LeCun normal.
+        bias_init: initializer of b as ``[3, hidden]``, in the order f, i, h; default: zeros. The
+            paper uses ``ForgetBias(value, gate=0)`` for long sequences.
 
     Shapes:
         x ``[*batch, input]``, state ``MinState(hidden)`` and y ``[*batch, hidden]``.
@@ -156,8 +156,8 @@ class MinLSTM:
         L. Feng et al., "Were RNNs all we needed?", 2024, section 3, and appendix B for g.
 
     Note:
-        The two quotients are σ(d) and σ(-d) with d = log f - log i, and are computed so: they stay
-        exact where both gates are nearly closed.
+        The two quotients are computed as σ(d) and σ(-d) with d = log f - log i, which stays
+        accurate where both gates are nearly closed.
     """
 
     hidden_size: int

@@ -30,7 +30,7 @@ class MLSTMParams(NamedTuple):
 
 
 class MLSTMState(NamedTuple):
-    """State of `MLSTM`; memory and normalizer are kept divided by e^stabilizer."""
+    """State of `MLSTM`; memory and normalizer are divided by e^stabilizer."""
 
     memory: Array  # [*batch, heads, key / heads, hidden / heads]
     normalizer: Array  # [*batch, heads, key / heads]
@@ -47,31 +47,31 @@ def _normalized(values: Array, weight: Array, stabilizer: Array) -> Array:
 
 @frozen
 class MLSTM:
-    """The LSTM with a matrix memory: exponential gates, and a normaliser for what they write.
+    """The LSTM with a matrix memory (mLSTM): exponential input gate and a normalizer.
 
         q, k, v = x W_q + b_q, (x W_k + b_k) / √d, x W_v + b_v    (d features of a head's key)
         i = exp(x w_i + b_i),   f = σ(x w_f + b_f),   o = σ(x W_o + b_o)
         C' = f C + i k vᵀ
         n' = f n + i k
-        y = o (C'ᵀ q) / max(|n'ᵀ q|, 1)       (all of it in each head, the heads side by side)
+        y = o (C'ᵀ q) / max(|n'ᵀ q|, 1)       (per head; heads concatenated)
 
     The exponential is kept in range by a running maximum, which cancels in y:
 
         m' = max(log f + m, log i)
         f and i become exp(log f + m - m') and exp(log i - m'), and 1 becomes e^(-m')
 
-    `chunk` does many steps at once with matrix products, with the same maxima.
+    `chunk` runs many steps at once with matrix products and the same maxima.
 
     Args:
-        hidden_size: features of the values and of the output, of all heads together.
-        num_heads: heads, which share these features and those of the keys evenly; each has one
+        hidden_size: features of the values and of the output, over all heads.
+        num_heads: the number of heads, which divides ``hidden_size`` and ``key_size``; each has one
             input and one forget gate.
-        key_size: features of the keys, of all heads together; ``hidden_size`` by default.
-        kernel_init: initializer of W of q, k, v and o; LeCun's normal, times √(2/5).
-        gate_kernel_init: initializer of w of i and f; zeros.
-        bias_init: initializer of the biases of q, k, v and o; zeros.
-        input_bias_init: initializer of b_i; normal, of standard deviation 0.1.
-        forget_bias_init: initializer of b_f; from 3 to 6 over the heads.
+        key_size: features of the keys, over all heads; default ``hidden_size``.
+        kernel_init: initializer of W of q, k, v and o; default: LeCun normal, times √(2/5).
+        gate_kernel_init: initializer of w of i and f; default: zeros.
+        bias_init: initializer of the biases of q, k, v and o; default: zeros.
+        input_bias_init: initializer of b_i; default: normal with standard deviation 0.1.
+        forget_bias_init: initializer of b_f; default: 3 to 6 over the heads.
 
     Shapes:
         x ``[*batch, input]``, state ``MLSTMState(memory, normalizer, stabilizer)`` ``[*batch,
@@ -79,7 +79,7 @@ class MLSTM:
         y ``[*batch, hidden_size]``.
 
     Raises:
-        TypeError, ValueError: a size is not a positive int, or the heads do not divide it.
+        TypeError, ValueError: a size is not a positive int, or not a multiple of ``num_heads``.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -95,10 +95,10 @@ class MLSTM:
         and 15 to 17 for m (first version).
 
     Note:
-        The paper also allows an exponential forget gate; its code, like this, has the logistic
-        one. Its code scales the bias of k with the rest, as here, and adds 1e-6 to the
-        denominator, which is left out. In its blocks the gates see q, k and v; here they see x, as
-        in the paper's equations. The memory is the transpose of the paper's.
+        The paper also allows an exponential forget gate; its code has a logistic one, as here. Its
+        code also scales the bias of k, as here, and adds 1e-6 to the denominator, which is omitted
+        here. In its blocks the gates see q, k and v; here they see x, as in the paper's equations.
+        The memory is the transpose of the paper's.
     """
 
     hidden_size: int
@@ -146,7 +146,7 @@ class MLSTM:
         return MLSTMState(*(jnp.zeros((*batch_shape, *shape), dtype) for shape in shapes))
 
     def _blocks(self, params: MLSTMParams, x: Array) -> list[Array]:
-        """Q, k, v, σ(o), log i and log f, of all heads together."""
+        """Q, k, v, σ(o), log i and log f over all heads."""
         size, hidden, heads = self._key_size, self.hidden_size, self.num_heads
         z = product(x, params.input_kernel) + widen(params.bias)
         q, k, v, o, i, f = split_columns(z, (size, size, hidden, hidden, heads, heads))
@@ -167,12 +167,12 @@ class MLSTM:
         return MLSTMState(memory, n, m), y.astype(params.bias.dtype)
 
     def chunk(self, params: MLSTMParams, state: MLSTMState, xs: Array) -> tuple[MLSTMState, Array]:
-        """Does all steps of ``xs [time, *batch, input]`` at once."""
+        """Runs all steps of ``xs [time, *batch, input]`` at once."""
         q, k, v, o, log_i, log_f = self._blocks(params, xs)
         q, k, v = (chunk_heads(z, self.num_heads) for z in (q, k, v))
         log_i, log_f = (jnp.moveaxis(z, 0, -1) for z in (log_i, log_f))  # [*batch, heads, time]
 
-        # Logarithms of what remains at t of the first state, and of what s ≤ t wrote.
+        # Logarithms of the decay of the first state until t, and of the weight of step s ≤ t.
         log_first = jnp.cumsum(log_f, axis=-1) + state.stabilizer[..., None]
         log_written = segment_sums(log_f) + log_i[..., None, :]
         log_written = jnp.where(causal(xs.shape[0]), log_written, -jnp.inf)

@@ -1,4 +1,4 @@
-"""A recurrent network whose recurrent kernel stays orthogonal while it is trained."""
+"""A recurrent network with an orthogonal recurrent kernel."""
 
 from typing import Any, NamedTuple
 
@@ -30,19 +30,19 @@ class OrthogonalRNNState(NamedTuple):
 
 @frozen
 class OrthogonalRNN:
-    """The orthogonal recurrent network with an exponential parametrisation (expRNN).
+    """The orthogonal recurrent network with an exponential parametrization (expRNN).
 
         U = exp(A - Aᵀ)
         h' = modReLU(x W + h U),   modReLU(z) = sign(z) max(|z| + b, 0)
 
-    A is free, and U is a rotation whatever A is: any optimiser keeps it orthogonal.
+    A is unconstrained, and U is a rotation for every A: U stays orthogonal under any optimizer.
 
     Args:
         hidden_size: features of the state and of the output.
-        kernel_init: initializer of W; Glorot uniform.
-        generator_init: initializer of A ``[hidden, hidden]``; a rotation of each pair of units by
-            an angle uniform in ±π, see `jaxrnn.initializers.RandomRotations`.
-        bias_init: initializer of b as ``[1, hidden]``; uniform in ±0.01.
+        kernel_init: initializer of W; default: Glorot uniform.
+        generator_init: initializer of A ``[hidden, hidden]``; default: a rotation of each pair of
+            units by an angle uniform in ±π, see `jaxrnn.initializers.RandomRotations`.
+        bias_init: initializer of b as ``[1, hidden]``; default: uniform in ±0.01.
 
     Shapes:
         x ``[*batch, input]``, state ``OrthogonalRNNState(hidden)`` and y ``[*batch, hidden]``.
@@ -65,10 +65,11 @@ class OrthogonalRNN:
         eq. 8 (modReLU).
 
     Note:
-        U and its product stay in float32 beside bfloat16 parameters: rounded, U would not be
-        orthogonal. The authors make A - Aᵀ of the upper triangle of A alone, and have a variant
-        that moves the base point of the exponential while it trains; this one is the static form.
-        States are rows here and columns in the paper, so that this U is the paper's, transposed.
+        With bfloat16 parameters U and its product stay in float32, because a rounded U is not
+        orthogonal. The authors build A - Aᵀ from the upper triangle of A only, and have a variant
+        that moves the base point of the exponential during training; this is the static form.
+        States are row vectors here and column vectors in the paper: this U is the transpose of the
+        paper's.
     """
 
     hidden_size: int

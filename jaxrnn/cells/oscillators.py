@@ -39,7 +39,7 @@ class OscillatorState(NamedTuple):
 
 @frozen
 class CoRNN:
-    """The coupled oscillatory recurrent network: damped oscillators that drive one another.
+    """The coupled oscillatory recurrent network: coupled, damped and driven oscillators.
 
         z' = z + Δt (tanh(x V + b + y W + z 𝒲) - γ y - ε z)
         y' = y + Δt z'
@@ -50,11 +50,11 @@ class CoRNN:
     Args:
         hidden_size: features of y, of z and of the output.
         time_step: Δt.
-        frequency: γ, the square of each oscillator's own frequency.
+        frequency: γ, the square of the natural frequency of each oscillator.
         damping: ε.
-        kernel_init: initializer of V; uniform in ±1/√hidden.
-        recurrent_init: initializer of W and of 𝒲, each alone; uniform in ±1/√hidden.
-        bias_init: initializer of b as ``[1, hidden]``; uniform in ±1/√hidden.
+        kernel_init: initializer of V; default: uniform in ±1/√hidden.
+        recurrent_init: initializer of W and of 𝒲, drawn separately; default: uniform in ±1/√hidden.
+        bias_init: initializer of b as ``[1, hidden]``; default: uniform in ±1/√hidden.
 
     Shapes:
         x ``[*batch, input]``, state ``OscillatorState(hidden, velocity)``, both
@@ -131,23 +131,23 @@ class CoRNN:
 
 @frozen
 class UnICORNN:
-    """The undamped independent controlled oscillatory recurrent network: one layer of it.
+    """The undamped independent controlled oscillatory recurrent network: one of its layers.
 
         d = Δt σ(c)
         z' = z - d (tanh(x V + b + w y) + α y)
         y' = y + d z'
 
-    Oscillators that do not see one another: the Jacobian of a step is a 2×2 block a unit, each of
-    determinant 1, so that a step can be undone. Units meet between the layers of a stack.
+    The oscillators are independent: the Jacobian of a step has one 2×2 block per unit, of
+    determinant 1, so that a step is invertible. Units mix between the layers of a stack.
 
     Args:
         hidden_size: features of y, of z and of the output.
-        time_step: Δt, the longest time step; each unit learns its own share σ(c) of it.
-        alpha: α, the square of the frequency that all units have in common; may be 0.
-        kernel_init: initializer of V; Glorot uniform.
-        recurrent_init: initializer of w as ``[1, hidden]``; uniform in [0, 1).
-        bias_init: initializer of b as ``[1, hidden]``; zeros.
-        control_init: initializer of c as ``[1, hidden]``; uniform in ±0.1.
+        time_step: Δt, the longest time step; each unit learns a fraction σ(c) of it.
+        alpha: α, the square of the natural frequency of all units; may be 0.
+        kernel_init: initializer of V; default: Glorot uniform.
+        recurrent_init: initializer of w as ``[1, hidden]``; default: uniform in [0, 1).
+        bias_init: initializer of b as ``[1, hidden]``; default: zeros.
+        control_init: initializer of c as ``[1, hidden]``; default: uniform in ±0.1.
 
     Shapes:
         x ``[*batch, input]``, state ``OscillatorState(hidden, velocity)``, both
@@ -169,8 +169,8 @@ class UnICORNN:
         dependencies", 2021. Code of the authors: tk-rusch/unicornn, psMNIST/network.py.
 
     Note:
-        The paper stacks layers, the y of one being the x of the next; this is the recurrence of one
-        layer. The defaults of Δt and α are the authors' for permuted sequential MNIST.
+        The paper stacks layers, with the y of one as the x of the next; this is the recurrence of
+        one layer. The defaults of Δt and α are the authors' for permuted sequential MNIST.
     """
 
     hidden_size: int

@@ -1,4 +1,4 @@
-"""Gated cells with diagonal recurrences: the Jacobian of a step is diagonal, or 2×2 blocks."""
+"""Gated cells with diagonal recurrences: the Jacobian is diagonal or has 2×2 blocks."""
 
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class ParaLSTMParams(NamedTuple):
 
 @frozen
 class ParaGRU:
-    """The gated recurrent unit with diagonal recurrent kernels, made for parallel training.
+    """The gated recurrent unit with diagonal recurrent kernels, for training in parallel over time.
 
         r, z = σ(x B + b + a h)                  (the blocks r, z)
         n = tanh(x B_n + b_n + a_n (h r))
@@ -44,9 +44,9 @@ class ParaGRU:
 
     Args:
         hidden_size: features of the state and of the output.
-        kernel_init: initializer of B, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of a as ``[3, hidden]``; uniform in ±1/√hidden.
-        bias_init: initializer of b as ``[3, hidden]``; zeros.
+        kernel_init: initializer of B, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of a as ``[3, hidden]``; default: uniform in ±1/√hidden.
+        bias_init: initializer of b as ``[3, hidden]``; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden)`` and y ``[*batch, hidden]``.
@@ -66,8 +66,8 @@ class ParaGRU:
         apple/ml-pararnn, pararnn/rnn_cell/gru_diag_mh.py.
 
     Note:
-        z writes here, as in the authors' code; in `GRU` it keeps. They pack z, r, n, make B
-        block-diagonal by heads, and start a and b otherwise.
+        z weights the candidate, as in the authors' code; in `GRU` it weights the state. The authors
+        pack z, r, n, make B block-diagonal by heads, and initialize a and b differently.
     """
 
     hidden_size: int
@@ -121,14 +121,14 @@ class ParaLSTM:
         o = σ(x B_o + b_o + a_o h + p_o c')
         h' = o tanh(c')
 
-    The Jacobian of a step is a 2×2 block a unit.
+    The Jacobian of a step has one 2×2 block per unit.
 
     Args:
-        hidden_size: features of the hidden and of the cell state, and of the output.
-        kernel_init: initializer of B, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of a as ``[3, hidden]``; uniform in ±1/√hidden.
-        bias_init: initializer of b as ``[3, hidden]``; zeros.
-        peephole_init: initializer of p as ``[2, hidden]``; uniform in ±1/√hidden.
+        hidden_size: features of the hidden state, the cell state and the output.
+        kernel_init: initializer of B, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of a as ``[3, hidden]``; default: uniform in ±1/√hidden.
+        bias_init: initializer of b as ``[3, hidden]``; default: zeros.
+        peephole_init: initializer of p as ``[2, hidden]``; default: uniform in ±1/√hidden.
 
     Shapes:
         x ``[*batch, input]``, state ``LSTMState(hidden, cell)``, both ``[*batch, hidden]``, y

@@ -36,17 +36,17 @@ class QRNN:
         c' = f c + (1 - f) z
         y = o c'
 
-    With a window of one input this is affine in the state, and runs in parallel over time
-    (`jaxrnn.AffineCell`). A wider window keeps the past inputs, zeros at first, in the state; its
-    gates then depend on the state, and the cell is affine no more. The same network is affine when
-    ``QRNN(hidden_size)`` is given inputs that already hold the whole window.
+    With a window of 1 the cell is affine in the state and runs in parallel over time
+    (`jaxrnn.AffineCell`). A wider window keeps past inputs, initially zeros, in the state, and the
+    cell is not affine. To run such a network in parallel, give ``QRNN(hidden_size)`` inputs that
+    hold the whole window.
 
     Args:
         hidden_size: features of the state and of the output.
-        window: how many inputs the gates see.
-        kernel_init: initializer of W ``[window * input, hidden]``, a gate at a time; Glorot
+        window: the number of inputs that the gates see.
+        kernel_init: initializer of W ``[window * input, hidden]``, drawn per gate; default: Glorot
             uniform.
-        bias_init: initializer of b as ``[3, hidden]``, in the order z, f, o; zeros.
+        bias_init: initializer of b as ``[3, hidden]``, in the order z, f, o; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``QRNNState(cell [*batch, hidden], inputs [*batch,
@@ -68,8 +68,9 @@ class QRNN:
         Code of the authors: salesforce/pytorch-qrnn, torchqrnn/qrnn.py.
 
     Note:
-        The paper's convolutions have no biases; the authors' code has, and in it f writes. With
-        window 1 and o = 1 this is the gated impulse linear recurrence of Martin and Cundy, 2018.
+        The paper's convolutions have no biases; the authors' code has biases, and there f weights
+        z. With window 1 and o = 1 this is the gated impulse linear recurrence of Martin and Cundy,
+        2018.
     """
 
     hidden_size: int

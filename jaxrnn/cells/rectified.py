@@ -1,4 +1,4 @@
-"""Recurrent networks of rectified linear units that keep their gradients."""
+"""Recurrent networks of rectified linear units: IRNN and IndRNN."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,17 +18,17 @@ from jaxrnn.cells.elman import Elman, ElmanParams, ElmanState
 
 @frozen
 class IRNN:
-    """The simple recurrent network of rectified linear units that starts from the identity.
+    """A simple recurrent network of rectified linear units, initialized to the identity.
 
         h = max(0, x W + b + h U),   at first U = scale · I, b = 0
 
-    While U is the identity an error is neither lost nor amplified on its way back.
+    While U is the identity, gradients neither vanish nor explode.
 
     Args:
         hidden_size: features of the state and of the output.
-        scale: the diagonal of U at first; 1, or less where the task needs a shorter memory.
-        kernel_init: initializer of W; normal with standard deviation 0.001.
-        bias_init: initializer of b; zeros.
+        scale: the initial diagonal of U; less than 1 for tasks with a shorter memory.
+        kernel_init: initializer of W; default: normal with standard deviation 0.001.
+        bias_init: initializer of b; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``ElmanState(hidden)`` and y ``[*batch, hidden]``; the
@@ -49,7 +49,7 @@ class IRNN:
         rectified linear units", 2015.
 
     Note:
-        The same as ``Elman(activation=relu)`` from other initial parameters.
+        Equals ``Elman(activation=relu)`` with other initial parameters.
     """
 
     hidden_size: int
@@ -93,21 +93,21 @@ class IndRNNParams(NamedTuple):
 
 @frozen
 class IndRNN:
-    """The independently recurrent network: each unit sees its own past only.
+    """The independently recurrent network: each unit depends only on its own past.
 
         h = φ(x W + b + u ⊙ h)
 
-    Units meet in the layers that follow. Over T steps of rectified linear units a gradient grows at
-    most by u^T, so that |u| ≤ 2^(1/T) holds it below 2; see `constrain`.
+    Units mix in the next layer. Over T steps of rectified linear units a gradient grows at most by
+    |u|^T, so that |u| ≤ 2^(1/T) bounds it by 2; see `constrain`.
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: φ, an elementwise function; the rectified linear unit.
-        kernel_init: initializer of W; Glorot uniform.
-        recurrent_init: initializer of u as ``[1, hidden]``; uniform in [0, 1). For memory up to
-            T steps the authors start the last layer near 1, with ``Uniform(low, high)``,
-            low = 2^(-1/T), high = 2^(1/T).
-        bias_init: initializer of b; zeros.
+        activation: φ, an elementwise function; default: the rectified linear unit.
+        kernel_init: initializer of W; default: Glorot uniform.
+        recurrent_init: initializer of u as ``[1, hidden]``; default: uniform in [0, 1). For a
+            memory of up to T steps the authors initialize the last layer near 1, with
+            ``Uniform(low, high)``, low = 2^(-1/T), high = 2^(1/T).
+        bias_init: initializer of b; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``ElmanState(hidden)`` and y ``[*batch, hidden]``.

@@ -1,4 +1,4 @@
-"""The recurrent highway network: several gated layers inside one step of time."""
+"""The recurrent highway network: several gated layers in one time step."""
 
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ class RecurrentHighwayState(NamedTuple):
 
 @frozen
 class RecurrentHighway:
-    """The recurrent highway network: ``depth`` highway layers between one state and the next.
+    """The recurrent highway network: ``depth`` highway layers in one time step.
 
         s_0 = s                                     (the state before the step)
         h_l = tanh(1{l = 1} x W_h + b_h,l + s_{l-1} R_h,l)
@@ -39,13 +39,12 @@ class RecurrentHighway:
 
     Args:
         hidden_size: features of the state and of the output.
-        depth: highway layers in one step of time; only the first sees the input.
+        depth: highway layers per time step; only the first sees the input.
         transform_bias: the initial bias of the transform gates t; negative, so that a deep
-            transition starts near the identity. The other biases start at zero.
-        kernel_init: initializer of W, a block at a time; Glorot uniform.
-        recurrent_init: initializer of R, a block of a layer at a time; orthogonal.
-        bias_init: initializer of each layer's b as ``[2, hidden]``, in place of
-            ``transform_bias``.
+            transition starts near the identity. Other biases are zero.
+        kernel_init: initializer of W, drawn per block; default: Glorot uniform.
+        recurrent_init: initializer of R, drawn per layer and block; default: orthogonal.
+        bias_init: initializer of each layer's b as ``[2, hidden]``, overriding ``transform_bias``.
 
     Shapes:
         x ``[*batch, input]``, state ``RecurrentHighwayState(hidden)`` and y ``[*batch, hidden]``.
@@ -65,7 +64,7 @@ class RecurrentHighway:
         2017, eqs. 6 to 9.
 
     Note:
-        The carry gate is 1 - t, as in the paper's experiments; its eq. 9 allows a gate of its own.
+        The carry gate is 1 - t, as in the paper's experiments; its eq. 9 allows a separate gate.
     """
 
     hidden_size: int

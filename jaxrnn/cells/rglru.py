@@ -32,21 +32,21 @@ class RGLRUState(NamedTuple):
 
 @frozen
 class RGLRU:
-    """The real-gated linear recurrent unit: a diagonal recurrence that an input gate can slow down.
+    """The real-gated linear recurrent unit: a diagonal recurrence with a gated decay.
 
         r, i = σ(x W + b)                     (the blocks a, i)
         log a = -8 softplus(Λ) r
         h' = a h + √(1 - a²) (i x)
 
-    Where the input has another width than the state, x in the last line is x W_x, with W_x as a
-    third block of the kernel.
+    If input and state differ in size, x in the last equation is x W_x, with W_x as a third block of
+    the kernel.
 
     Args:
         hidden_size: features of the state and of the output.
-        ring_init: draws e^(-8 softplus(Λ)), the decay of a wholly open gate, as the radii of
-            ``[2, hidden]``; ``UnitRing(0.9, 0.999)``.
-        kernel_init: initializer of W, a gate at a time; LeCun's normal.
-        bias_init: initializer of b as ``[2, hidden]``, in the order a, i; zeros.
+        ring_init: initializer of e^(-8 softplus(Λ)), the decay for r = 1, as the radii of ``[2,
+            hidden]``; default: ``UnitRing(0.9, 0.999)``.
+        kernel_init: initializer of W, drawn per gate; default: LeCun normal.
+        bias_init: initializer of b as ``[2, hidden]``, in the order a, i; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``RGLRUState(hidden)`` and y ``[*batch, hidden]``.
@@ -67,10 +67,10 @@ class RGLRU:
         language models", 2024, eqs. 1 to 4 (section 2.4).
 
     Note:
-        The paper writes both a = σ(Λ) and log a = -softplus(Λ), which are of opposite sign in Λ;
-        this is the second, as in the authors' code. Its gates are whole matrices here and
-        block-diagonal there, and the first step of its code, which does not scale the input by
-        √(1 - a²), is no exception here.
+        The paper has both a = σ(Λ) and log a = -softplus(Λ), which differ in the sign of Λ; this is
+        the second, as in the authors' code. The kernels of the gates are full here and
+        block-diagonal there. The authors' code does not scale the input of the first step by √(1 -
+        a²); here every step is scaled.
     """
 
     hidden_size: int
@@ -91,7 +91,7 @@ class RGLRU:
         dtype = check_init(key, input_size, dtype)
         keys, hidden = jax.random.split(key, 3), self.hidden_size
         radius = self.ring_init(keys[0], (2, hidden), state_dtype(dtype))[0]
-        decay = jnp.log(jnp.expm1(-jnp.log(radius) / _SHARPNESS))  # softplus, inverted
+        decay = jnp.log(jnp.expm1(-jnp.log(radius) / _SHARPNESS))  # inverse softplus
         blocks = 2 if input_size == hidden else 3
         return RGLRUParams(
             decay.astype(dtype),
@@ -110,7 +110,7 @@ class RGLRU:
         r, i = jnp.split(jax.nn.sigmoid(gates + widen(params.bias)), 2, axis=-1)
         value = projected if projected.shape[-1] else widen(x)
         log_a = -_SHARPNESS * jax.nn.softplus(widen(params.decay)) * r
-        # Not below the smallest number: the root has no derivative at 0, where a closed gate is.
+        # The square root has no derivative at 0, which a closed gate reaches.
         scale = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a), jnp.finfo(log_a.dtype).tiny))
         return RGLRUState(jnp.exp(log_a)), RGLRUState(scale * (i * value))
 

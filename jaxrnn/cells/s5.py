@@ -15,7 +15,7 @@ from jaxrnn._typing import Array, Initializer
 
 
 class S5Params(NamedTuple):
-    """Parameters of `S5`; complex numbers are kept as real pairs."""
+    """Parameters of `S5`; complex numbers are stored as real pairs."""
 
     eigenvalue_real: Array  # [hidden], Re Λ
     eigenvalue_imaginary: Array  # [hidden], Im Λ
@@ -41,23 +41,24 @@ def relative_expm1(z: Array) -> Array:
 
 @frozen
 class S5:
-    """A diagonal state space model, dh/dt = Λ h + x B, sampled in steps of Δ with the input held.
+    """The simplified state space layer (S5): dh/dt = Λ h + x B, discretized with step size Δ.
 
         h' = e^(ΛΔ) h + Λ⁻¹ (e^(ΛΔ) - 1) (x B)      (zero-order hold, with its limit Δ at Λ = 0)
         y = 2 Re(h' C) + x D
 
-    The model is real: eigenvalues come in conjugate pairs, of which one each is kept, and the
-    factor 2 stands for the other. Every state has its own step Δ, learned through its logarithm.
+    The model is real: eigenvalues come in conjugate pairs, of which one is kept, and the factor 2
+    accounts for the other. Each state has its own step size Δ, learned through its logarithm.
 
     Args:
-        hidden_size: complex numbers in the state; half of the state size that the paper counts.
+        hidden_size: complex numbers in the state; half of the paper's state size.
         output_size: features of the output; ``hidden_size`` by default.
-        eigenvalue_init: draws Re Λ and Im Λ as ``[2, hidden]``; those of HiPPO-N.
+        eigenvalue_init: initializer of Re Λ and Im Λ as ``[2, hidden]``; default HiPPO-N.
             ``HippoN(blocks=J)`` is the paper's block-diagonal form.
-        step_init: draws Δ; log-uniform in [0.001, 0.1].
-        kernel_init: initializer of B, its two parts drawn apart and divided by √2; LeCun's normal.
-        output_init: initializer of C as ``[2 * hidden, output]``; LeCun's normal.
-        feedthrough_init: initializer of D; LeCun's normal.
+        step_init: initializer of Δ; default: log-uniform in [0.001, 0.1].
+        kernel_init: initializer of B, real and imaginary parts drawn separately and divided by √2;
+            default: LeCun normal.
+        output_init: initializer of C as ``[2 * hidden, output]``; default: LeCun normal.
+        feedthrough_init: initializer of D; default: LeCun normal.
 
     Shapes:
         x ``[*batch, input]``, state ``S5State(hidden)`` complex ``[*batch, hidden]``,
@@ -79,12 +80,12 @@ class S5:
         modeling", 2022, eq. 2. Code of the authors: lindermanlab/S5, s5/ssm.py.
 
     Note:
-        The authors' code draws real B and complex C and turns them by the eigenvectors of HiPPO-N;
-        here they are drawn in the eigenbasis, where normal draws are distributed alike. The
-        variance of its B is 1 / (2 hidden), that of this one 1 / input, so that the state has the
-        scale of the input. Its D is diagonal; here D is a whole matrix, so that input and output
-        may differ in width. Nothing keeps Re Λ negative while training, as in the paper, unless
-        its code is told to clip it.
+        The authors' code draws real B and complex C and transforms them by the eigenvectors of
+        HiPPO-N; here they are drawn in the eigenbasis, where normal draws have the same
+        distribution. The variance of its B is 1 / (2 hidden); here it is 1 / input, so that the
+        state has the scale of the input. Its D is diagonal; here D is a full matrix, so that input
+        and output may differ in size. Re Λ is not constrained to be negative, as in the paper; the
+        authors' code can clip it.
     """
 
     hidden_size: int

@@ -17,7 +17,7 @@ class SCRNParams(NamedTuple):
     """Parameters of `SCRN`."""
 
     input_kernel: Array  # [input, hidden + context], A before B
-    recurrent_kernel: Array  # [hidden + context, hidden], R above P
+    recurrent_kernel: Array  # [hidden + context, hidden], R before P
 
 
 class SCRNState(NamedTuple):
@@ -29,7 +29,7 @@ class SCRNState(NamedTuple):
 
 @frozen
 class SCRN:
-    """A simple recurrent network beside units that change slowly, which hold the context.
+    """A simple recurrent network with a context layer of slowly changing units.
 
         s' = (1 - α) x B + α s
         h' = σ(x A + s' P + h R)
@@ -38,9 +38,9 @@ class SCRN:
     Args:
         hidden_size: features of the hidden layer h.
         context_size: features of the context layer s.
-        alpha: α, how much of the context a step keeps, in [0, 1].
-        kernel_init: initializer of A, B and P, one at a time; Glorot uniform.
-        recurrent_init: initializer of R; orthogonal.
+        alpha: α, the decay of the context in one step, in [0, 1].
+        kernel_init: initializer of A, B and P, drawn separately; default: Glorot uniform.
+        recurrent_init: initializer of R; default: orthogonal.
 
     Shapes:
         x ``[*batch, input]``, state ``SCRNState(hidden, context)``, y ``[*batch, hidden +
@@ -63,8 +63,8 @@ class SCRN:
         mfactory.lua.
 
     Note:
-        The paper's output layer reads h' and s', so y holds both. It has no biases. In the authors'
-        code h' sees s in place of s', and a learned matrix may stand for α.
+        The paper's output layer reads h' and s', so y holds both. The paper has no biases. In the
+        authors' code h' sees s instead of s', and α may be a learned matrix.
     """
 
     hidden_size: int

@@ -32,26 +32,26 @@ class SelectiveSSMState(NamedTuple):
 
 @frozen
 class SelectiveSSM:
-    """The selective state space model: every feature has a small diagonal system of its own.
+    """The selective state space model (S6): each feature has its own diagonal system.
 
         Δ = softplus((x W_Δ) V + b_Δ),   B = x W_B,   C = x W_C
         h'_dn = exp(Δ_d A_dn) h_dn + Δ_d B_n x_d,     A = -exp(log_rate)
         y_d = Σ_n C_n h'_dn + D_d x_d
 
-    The step Δ decides, by the input, how much of the past is kept and how much of x is written.
-    Where the input has another width than the state, x in the last two lines is x W_x, with W_x as
-    a last block of the kernel.
+    The step size Δ depends on the input and controls how much of the past is kept and how much of x
+    is written. If input and state differ in size, x in the last two equations is x W_x, with W_x as
+    the last block of the kernel.
 
     Args:
         hidden_size: features d of the state and of the output.
-        state_size: numbers n in the state of each feature.
-        rank: rank of the map from x to Δ; ``hidden_size`` / 16, rounded up, by default.
-        kernel_init: initializer of W, a block at a time; LeCun's normal.
-        step_kernel_init: initializer of V; uniform in ±1/√rank by default.
-        step_init: draws the Δ whose inverse softplus is b_Δ; log-uniform in [0.001, 0.1].
-        rate_init: draws -A as ``[hidden, state]``; 1, 2, ..., ``state_size`` in each row by
-            default.
-        feedthrough_init: initializer of D; ones.
+        state_size: the size n of the state of each feature.
+        rank: rank of the map from x to Δ; default ``hidden_size`` / 16, rounded up.
+        kernel_init: initializer of W, drawn per block; default: LeCun normal.
+        step_kernel_init: initializer of V; default: uniform in ±1/√rank.
+        step_init: initializer of softplus(b_Δ); default: log-uniform in [0.001, 0.1].
+        rate_init: initializer of -A as ``[hidden, state]``; default: 1, 2, ..., ``state_size`` in
+            each row.
+        feedthrough_init: initializer of D; default: ones.
 
     Shapes:
         x ``[*batch, input]``, state ``SelectiveSSMState(hidden)`` ``[*batch, hidden, state]``,
@@ -73,9 +73,8 @@ class SelectiveSSM:
         algorithm 2.
 
     Note:
-        B is discretised as Δ B, as in the authors' code and weights, in place of the zero-order
-        hold of the paper's eq. 4. The convolution and the gate around it in Mamba are left to the
-        layers.
+        B is discretized as Δ B, as in the authors' code and weights, instead of by the zero-order
+        hold of the paper's eq. 4. Mamba's convolution and gate are separate layers.
     """
 
     hidden_size: int
@@ -114,7 +113,7 @@ class SelectiveSSM:
         return SelectiveSSMParams(
             joined_kernel(self.kernel_init, keys[0], input_size, blocks, dtype),
             step_kernel_init(keys[1], (self._rank, hidden), dtype),
-            jnp.log(jnp.expm1(step)).astype(dtype),  # softplus, inverted
+            jnp.log(jnp.expm1(step)).astype(dtype),  # inverse softplus
             jnp.log(rate_init(keys[3], (hidden, state), wide)).astype(dtype),
             self.feedthrough_init(keys[4], (hidden,), dtype),
         )

@@ -1,4 +1,4 @@
-"""Cells with one gate, which both forgets and writes.
+"""Cells with a single gate.
 
 The gate's block comes first on the packed axis, the candidate's second.
 """
@@ -34,7 +34,7 @@ def _from_input(params: SingleGateParams, x: Array) -> Array:
 
 @frozen
 class MinimalGatedUnit:
-    """A GRU whose one gate stands for both the reset and the update gate.
+    """The minimal gated unit: a GRU whose reset and update gates are one gate.
 
         f = σ(x W_f + b_f + h U_f)
         n = tanh(x W_n + b_n + (f h) U_n)
@@ -42,9 +42,9 @@ class MinimalGatedUnit:
 
     Args:
         hidden_size: features of the state and of the output.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[2, hidden]``, f before n; zeros.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[2, hidden]``, f before n; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden)`` and y ``[*batch, hidden]``.
@@ -63,9 +63,8 @@ class MinimalGatedUnit:
         networks", 2016.
 
     Note:
-        f writes where GRU's z keeps. Equals `ResetBeforeGRU` with r = f and z = 1 - f. Flax's
-        `MGUCell` departs from the paper: there f keeps, h' = (1 - f) n + f h, and gates the product
-        h U_n and its bias.
+        Equals `ResetBeforeGRU` with r = f and z = 1 - f. Flax's `MGUCell` departs from the paper:
+        there h' = (1 - f) n + f h, and f gates the product h U_n and its bias.
     """
 
     hidden_size: int
@@ -102,7 +101,7 @@ class MinimalGatedUnit:
 
 @frozen
 class UpdateGateRNN:
-    """A simple recurrent network with one gate that keeps the past (UGRNN).
+    """The update gate recurrent network (UGRNN): a simple recurrent network with one gate.
 
         g = σ(x W_g + b_g + h U_g)
         c = φ(x W_c + b_c + h U_c)
@@ -110,11 +109,11 @@ class UpdateGateRNN:
 
     Args:
         hidden_size: features of the state and of the output.
-        activation: φ, an elementwise function; tanh.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[2, hidden]``, g before c; 1 for g, so that the cell
-            remembers at first, 0 for c.
+        activation: φ, an elementwise function; default: tanh.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[2, hidden]``, g before c; default: 1 for g, so that the
+            cell initially remembers, and 0 for c.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden)`` and y ``[*batch, hidden]``.
@@ -133,8 +132,8 @@ class UpdateGateRNN:
         neural networks", 2016.
 
     Note:
-        The paper adds a constant to g's pre-activation, tuned a task at a time; here it is the
-        initial value of b_g.
+        The paper adds a constant to g's pre-activation, tuned per task; here it is the initial
+        value of b_g.
     """
 
     hidden_size: int
@@ -170,7 +169,7 @@ class UpdateGateRNN:
 
 @frozen
 class JANET:
-    """LSTM with the forget gate alone ("just another network").
+    """JANET ("just another network"): an LSTM with only a forget gate.
 
         s = x W_f + b_f + h U_f
         c = tanh(x W_c + b_c + h U_c)
@@ -179,11 +178,11 @@ class JANET:
     Args:
         hidden_size: features of the state and of the output.
         beta: β; above 0 the cell writes more than it forgets.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of U, a gate at a time; orthogonal.
-        bias_init: initializer of b as ``[2, hidden]``, s before c; 1 for s, 0 for c. For tasks
-            whose longest lag T is known the paper takes
-            ``initializers.Chrono(T, forget_gate=0, input_gate=None)``.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of U, drawn per gate; default: orthogonal.
+        bias_init: initializer of b as ``[2, hidden]``, s before c; default: 1 for s and 0 for c. If
+            the longest lag T is known, the paper uses ``initializers.Chrono(T, forget_gate=0,
+            input_gate=None)``.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden)`` and y ``[*batch, hidden]``.
@@ -203,7 +202,7 @@ class JANET:
         2018. Code of the authors: JosvanderWesthuizen/janet, aux_code/rnn_cells.py.
 
     Note:
-        β = 1, and a bias of 1 where no lag is given, are the authors' code. With β = 0 this is
+        β = 1, and a bias of 1 without a known lag, follow the authors' code. With β = 0 this is
         `UpdateGateRNN`.
     """
 

@@ -1,4 +1,4 @@
-"""The scalar LSTM of xLSTM: exponential gates, a normaliser, and memory mixing by heads."""
+"""The scalar LSTM of xLSTM: exponential gates, a normalizer, and memory mixing by heads."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 
-# Far below any logarithm of a gate, and finite, so that 0 times it is 0 in a derivative.
+# Far below any log gate, but finite: 0 times infinity is NaN in a derivative.
 _NOTHING_WRITTEN = -1e30
 
 
@@ -34,7 +34,7 @@ class SLSTMState(NamedTuple):
 
 @frozen
 class SLSTM:
-    """The scalar LSTM: an exponential input gate, so that what is stored can be revised.
+    """The scalar LSTM of xLSTM (sLSTM): exponential input gate and a normalizer.
 
         ĩ, f̃, z̃, õ = x W + b + h R
         m' = max(log σ(f̃) + m, ĩ)
@@ -43,17 +43,18 @@ class SLSTM:
         n' = f n + i
         h' = σ(õ) c' / n'
 
-    R is block-diagonal: units mix with those of their own head. m keeps the exponentials small and
-    does not change h. At first nothing is written: h = c = n = 0 and m is -1e30, in place of -∞, so
-    that n is never less than 1 later.
+    R is block-diagonal: units mix within their head. m stabilizes the exponentials and does not
+    change h. Initially h = c = n = 0, and m is -1e30 instead of -∞, so that n is at least 1 from
+    the first step on.
 
     Args:
         hidden_size: features of each part of the state, and of the output.
-        num_heads: blocks of R; a divisor of ``hidden_size``.
-        forget_bias: the initial bias of the forget gate; the other biases start at zero.
-        kernel_init: initializer of W, a gate at a time; Glorot uniform.
-        recurrent_init: initializer of R ``[head, head]``, a gate of a head at a time; orthogonal.
-        bias_init: initializer of b as ``[4, hidden]``, in place of ``forget_bias``.
+        num_heads: the number of blocks of R, a divisor of ``hidden_size``.
+        forget_bias: the initial bias of the forget gate; other biases are zero.
+        kernel_init: initializer of W, drawn per gate; default: Glorot uniform.
+        recurrent_init: initializer of R ``[head, head]``, drawn per gate and head; default:
+            orthogonal.
+        bias_init: initializer of b as ``[4, hidden]``, overriding ``forget_bias``.
 
     Shapes:
         x ``[*batch, input]``, state ``SLSTMState(hidden, cell, normalizer, stabilizer)``, each
@@ -77,8 +78,8 @@ class SLSTM:
 
     Note:
         The forget gate is logistic, as in the authors' code; the paper allows an exponential one.
-        The authors start R at zero, and spread the bias of f over a head by a power law. Their
-        block's convolution, normalisation and projections are layers of their own.
+        The authors initialize R to zero and the bias of f by a power law over each head. The
+        convolution, normalization and projections of their block are separate layers.
     """
 
     hidden_size: int

@@ -1,7 +1,7 @@
-"""Simple recurrent units, without peepholes and with them.
+"""Simple recurrent units (SRU), with and without peepholes.
 
-Blocks are packed on the last axis in the order f, c (candidate), r, and last the projection of x
-for the highway, where input and hidden sizes differ.
+Blocks are packed on the last axis in the order f, c (candidate), r and, if input and hidden sizes
+differ, the projection of x for the highway.
 """
 
 import math
@@ -60,23 +60,22 @@ def _output(cell, c: Array, r: Array, skip: Array, x: Array) -> Array:
 
 @frozen
 class SRU:
-    """The simple recurrent unit, its gates from the input alone: affine in its state.
+    """The simple recurrent unit with gates from the input only: affine in its state.
 
         f = σ(x W_f + b_f)
         c' = f c + (1 - f) (x W_c)
         r = σ(x W_r + b_r)
         y = r c' + (1 - r) α x
 
-    Where the input has another width than the state, x in the last line is x W_x, with W_x as a
-    fourth block of the kernel.
+    If input and state differ in size, x in the last equation is x W_x, with W_x as a fourth block
+    of the kernel.
 
     Args:
         hidden_size: features of the state and of the output.
-        highway: whether x is added in the last line; else y = r c'.
-        highway_scale: α, √(1 + 2 e^(b_r)) of the initial b_r in the paper, so √3; 1 leaves x as it
-            is.
-        kernel_init: initializer of W, a block at a time; LeCun's uniform.
-        bias_init: initializer of b as ``[2, hidden]``, in the order f, r; zeros.
+        highway: whether to add the term (1 - r) α x; otherwise y = r c'.
+        highway_scale: α; default √3, the paper's √(1 + 2 e^(b_r)) for b_r = 0.
+        kernel_init: initializer of W, drawn per block; default: LeCun uniform.
+        bias_init: initializer of b as ``[2, hidden]``, in the order f, r; default: zeros.
 
     Shapes:
         x ``[*batch, input]``, state ``SRUState(cell)`` and y ``[*batch, hidden]``.
@@ -96,8 +95,8 @@ class SRU:
         parallelizable recurrence", 2018.
 
     Note:
-        This is the unit of the paper's first version, which its last version has with v = 0;
-        `PeepholeSRU` is that of the last version, whose gates see the state.
+        This is the unit of the paper's first version, and of its last version with v = 0;
+        `PeepholeSRU` is the last version's, whose gates see the state.
     """
 
     hidden_size: int
@@ -148,7 +147,7 @@ class SRU:
 
 @frozen
 class PeepholeSRU:
-    """The simple recurrent unit whose gates see the old state, each unit its own.
+    """The simple recurrent unit with peepholes: the gates of each unit see its old state.
 
         f = σ(x W_f + v_f ⊙ c + b_f)
         c' = f c + (1 - f) (x W_c)
@@ -159,13 +158,13 @@ class PeepholeSRU:
 
     Args:
         hidden_size: features of the state and of the output.
-        highway: whether x is added in the last line; else y = r c'.
-        highway_scale: α, √(1 + 2 e^(b_r)) of the initial b_r in the paper, so √3.
-        kernel_init: initializer of W, a block at a time, those of the gates divided by √2; LeCun's
-            uniform.
-        bias_init: initializer of b as ``[2, hidden]``, in the order f, r; zeros.
-        peephole_init: initializer of v as ``[2, hidden]``, in the order f, r; uniform, of variance
-            1/2.
+        highway: whether to add the term (1 - r) α x; otherwise y = r c'.
+        highway_scale: α; default √3, the paper's √(1 + 2 e^(b_r)) for b_r = 0.
+        kernel_init: initializer of W, drawn per block, those of the gates divided by √2; default:
+            LeCun uniform.
+        bias_init: initializer of b as ``[2, hidden]``, in the order f, r; default: zeros.
+        peephole_init: initializer of v as ``[2, hidden]``, in the order f, r; default: uniform with
+            variance 1/2.
 
     Shapes:
         As for `SRU`; ``peephole_kernel`` is ``[2 * hidden]``.

@@ -24,7 +24,7 @@ class STARParams(NamedTuple):
 
 @frozen
 class STAR:
-    """The stackable recurrent cell, made so that gradients keep their size through many layers.
+    """The stackable recurrent cell, designed to preserve gradients through many layers.
 
         k = σ(x W_k + b_k + h U)
         z = tanh(x W_z + b_z)
@@ -32,10 +32,10 @@ class STAR:
 
     Args:
         hidden_size: features of the state and of the output.
-        kernel_init: initializer of W, a gate at a time; orthogonal.
-        recurrent_init: initializer of U; orthogonal.
-        bias_init: initializer of b as ``[2, hidden]``, k before z; -1 for k, so that the cell
-            remembers at first, 0 for z.
+        kernel_init: initializer of W, drawn per gate; default: orthogonal.
+        recurrent_init: initializer of U; default: orthogonal.
+        bias_init: initializer of b as ``[2, hidden]``, k before z; default: -1 for k, so that the
+            cell initially remembers, and 0 for z.
 
     Shapes:
         x ``[*batch, input]``, state ``GRUState(hidden)`` and y ``[*batch, hidden]``;
@@ -56,8 +56,9 @@ class STAR:
         0zgur0/STAckable-Recurrent-network, star.py.
 
     Note:
-        The authors' code holds the gate f = 1 - k, whose bias starts at 1 or by the chrono rule,
-        and writes with 1 - σ(s - 1) in place of 1 - σ(s), as `JANET` does; the paper does not.
+        The authors' code has the gate f = 1 - k, with a bias of 1 or by the chrono rule, and
+        weights the candidate by 1 - σ(s - 1) instead of 1 - σ(s), as in `JANET`; the paper does
+        not.
     """
 
     hidden_size: int

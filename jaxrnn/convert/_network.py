@@ -148,7 +148,7 @@ class Level(NamedTuple):
 def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
     """The layers of a network; the inverse of `assemble`."""
     if isinstance(network, layers.Stack):
-        if network.residual is not False or network.normalisation is not None:
+        if network.residual is not False or network.normalization is not None:
             raise TypeError(
                 f"{framework} has no residual connections and no normalization between layers, got "
                 f"{network!r}; convert its layers one by one"

@@ -1,17 +1,17 @@
-"""Layers: whole sequences to whole sequences. A bare cell stands for `Recurrent` of it."""
+"""Layers: sequence -> sequence. A bare cell is converted to a `Recurrent` layer."""
 
 from jaxrnn._cell import can_step
 from jaxrnn.layers._layer import Layer
 from jaxrnn.layers.bidirectional import Bidirectional, BidirectionalParams, BidirectionalState
 from jaxrnn.layers.recurrent import Recurrent
-from jaxrnn.layers.stack import NormalisedParams, Stack
+from jaxrnn.layers.stack import NormalizedParams, Stack
 
 __all__ = [
     "Bidirectional",
     "BidirectionalParams",
     "BidirectionalState",
     "Layer",
-    "NormalisedParams",
+    "NormalizedParams",
     "Recurrent",
     "Stack",
     "can_step",

@@ -1,4 +1,4 @@
-"""What a layer is, and what layers share."""
+"""The contract of a layer."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -7,10 +7,10 @@ from jaxrnn._typing import Array, PyTree
 
 @runtime_checkable
 class Layer(Protocol):
-    """Takes a whole sequence to a whole sequence; a frozen dataclass of static hyper-parameters.
+    """The contract of a layer: maps sequences to sequences; a frozen dataclass of hyperparameters.
 
-    A unidirectional layer is a `Cell`, too: it has ``step``, so that it decodes and samples one
-    step at a time. `can_step` tests it; a layer that needs the whole sequence cannot.
+    A unidirectional layer is also a `Cell`: its ``step`` decodes and samples one step at a time.
+    `can_step` is false for a layer that needs the whole sequence.
 
     Example:
         >>> import jaxrnn as rnn

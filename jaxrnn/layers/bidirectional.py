@@ -1,4 +1,4 @@
-"""Two layers that read a sequence from its two ends."""
+"""Bidirectional layers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -32,33 +32,34 @@ class BidirectionalState(NamedTuple):
 
 
 def concatenate(forward: Array, backward: Array) -> Array:
-    """The features of the forward layer, then those of the backward layer."""
+    """Concatenates the features of the forward and the backward layer."""
     return jnp.concatenate([forward, backward], axis=-1)
 
 
 @frozen
 class Bidirectional:
-    """Two layers over one sequence, the second of which runs in reverse.
+    """Runs one layer forward and another backward in time, and merges their outputs.
 
         ys[t] = merge(forward(xs[0], ..., xs[t]), backward(xs[time - 1], ..., xs[t]))
 
-    Under lengths or a mask each row is read backwards from its last valid step, and a start cuts it
-    at the same place in both directions. The whole sequence is needed, so there is no ``step``.
+    With lengths or a mask the backward layer starts at the last valid step of each row, and a start
+    separates the same steps in both directions. There is no ``step``, because the layer needs the
+    whole sequence.
 
     Args:
         forward: a unidirectional layer or a cell.
-        backward: another, which this layer runs in reverse; a `Stack` is reversed layer by layer.
-        merge: ``(ys_forward, ys_backward) -> ys``, elementwise over time and batch; concatenates
-            the features by default. A module-level function, if the layer is to be pickled.
+        backward: another, which runs in reverse; a `Stack` is reversed layer by layer.
+        merge: ``(ys_forward, ys_backward) -> ys``, elementwise over time and batch; default:
+            concatenation of the features. The layer pickles if this is a module-level function.
 
     Shapes:
-        xs ``[time, *batch, features]``; ys ``[time, *batch, forward + backward features]``, or as
-        ``merge`` gives them. Parameters are ``BidirectionalParams(forward, backward)``, the state
-        ``BidirectionalState(forward, backward)``: the state of the backward layer is the one after
-        the first step of the sequence.
+        xs ``[time, *batch, features]``; ys ``[time, *batch, forward + backward features]``, or the
+        shape that ``merge`` returns. Parameters are ``BidirectionalParams(forward, backward)``, the
+        state ``BidirectionalState(forward, backward)``: the state of the backward layer is the one
+        after the first step of the sequence.
 
     Raises:
-        TypeError: an argument is no layer, or ``merge`` cannot be called.
+        TypeError: an argument is not a layer, or ``merge`` is not callable.
         ValueError: a layer is not unidirectional, or has been reversed already.
 
     Example:
@@ -84,20 +85,20 @@ class Bidirectional:
             if not can_step(layer):
                 raise ValueError(
                     f"{name} must be a layer that runs forward, step by step, got {layer!r}; "
-                    "Bidirectional reverses its second layer itself: leave reverse=True out, and "
-                    "put a Bidirectional beside others in a Stack"
+                    "Bidirectional reverses its second layer itself: remove reverse=True, and "
+                    "combine a Bidirectional with other layers in a Stack"
                 )
             object.__setattr__(self, name, layer)
         if not callable(self.merge):
             raise TypeError(
                 f"merge must be a function of two arrays, got {self.merge!r}; write e.g. "
-                "merge=operator.add, or leave it out to concatenate"
+                "merge=operator.add, or omit it to concatenate"
             )
         reverse_layer(self.backward)
 
     @property
     def output_size(self) -> int | None:
-        """The number of features that ``merge`` gives."""
+        """The number of features that ``merge`` returns."""
         sizes = self.forward.output_size, self.backward.output_size
         if None in sizes:
             return None
@@ -142,11 +143,11 @@ class Bidirectional:
         """Runs both layers over a sequence; see `jaxrnn.unroll` for the arguments."""
         check_parts("params", params, 2, "make them with init")
         if state is not None:
-            check_parts("state", state, 2, "make it with init_state, or leave it None")
+            check_parts("state", state, 2, "make it with init_state, or pass None")
         if key is not None:
             check_key(key)
         finals, outputs = [], []
-        forward: Any = self.forward  # a layer, since __post_init__ has made one of a bare cell
+        forward: Any = self.forward  # a layer: __post_init__ converts bare cells
         for i, layer in enumerate((forward, reverse_layer(self.backward))):
             final, ys = layer.apply(
                 params[i],
@@ -161,18 +162,18 @@ class Bidirectional:
             outputs.append(ys)
         valid = valid_steps(xs, lengths, mask)
         if valid is not None:
-            # Whatever merge is, at skipped steps it shall see no zeros that it cannot bear.
+            # The gradient of merge may be undefined at the zeros of skipped steps.
             outputs = safe_inputs(outputs, valid)
         return BidirectionalState(*finals), zero_skipped(self.merge(*outputs), valid)
 
 
 def reverse_layer(layer: Any) -> Layer:
-    """The same layer, run backwards in time."""
+    """The same layer, running backward in time."""
     if isinstance(layer, Recurrent):
         return dataclasses.replace(layer, reverse=True)
     if isinstance(layer, Stack):
         return dataclasses.replace(layer, layers=tuple(map(reverse_layer, layer.layers)))
     raise TypeError(
-        f"backward must be a cell, a Recurrent or a Stack of these, whose direction can be turned, "
-        f"got {layer!r}"
+        f"backward must be a cell, a Recurrent or a Stack of these, which can be reversed, got "
+        f"{layer!r}"
     )

@@ -1,4 +1,4 @@
-"""One cell as a layer."""
+"""The layer of a single cell."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ from jaxrnn.wrappers._wrapper import Wrapper
 
 @frozen
 class Recurrent(Wrapper):
-    """A cell that runs over a sequence, with the engine and the direction it runs in.
+    """A cell as a layer, with an engine and a direction of time.
 
         final_state, ys = jaxrnn.unroll(cell, params, xs, state, engine=engine, reverse=reverse)
 
-    Wherever a layer is wanted a bare cell is taken too, and stands for ``Recurrent(cell)``.
+    Wherever a layer is expected, a bare cell is converted to ``Recurrent(cell)``.
 
     Args:
         cell: the cell to run.
-        engine: how to run it, a value from `jaxrnn.engines`; None is ``Auto()``.
-        reverse: whether time runs backwards; such a layer has no ``step``.
+        engine: the engine that runs it, from `jaxrnn.engines`; default ``Auto()``.
+        reverse: whether to run backward in time; such a layer cannot ``step``.
 
     Shapes:
         xs ``[time, *batch, features]``, ys ``[time, *batch, output_size]``.
 
     Raises:
-        TypeError: ``cell`` is no cell, ``engine`` no engine, or ``reverse`` no bool.
+        TypeError: ``cell`` is not a cell, ``engine`` not an engine, or ``reverse`` not a bool.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -90,7 +90,7 @@ class Recurrent(Wrapper):
 
 
 def as_layer(value: Layer | Cell, name: str) -> Layer:
-    """Returns a layer as it is, and a bare cell as ``Recurrent(cell)``."""
+    """Converts a bare cell to ``Recurrent(cell)``; returns a layer unchanged."""
     if isinstance(value, type):
         raise TypeError(
             f"{name} must be an instance, got the class {value.__name__}; make one, e.g. "

@@ -1,4 +1,4 @@
-"""Layers on top of each other."""
+"""Stacks of layers."""
 
 from typing import Any, NamedTuple
 
@@ -15,46 +15,46 @@ from jaxrnn.layers._layer import Layer, check_parts
 from jaxrnn.layers.recurrent import as_layer
 
 
-class NormalisedParams(NamedTuple):
-    """Parameters of a layer of a `Stack` whose input is normalised."""
+class NormalizedParams(NamedTuple):
+    """Parameters of a layer of a `Stack` with normalization of its input."""
 
-    normalisation: PyTree
+    normalization: PyTree
     layer: PyTree
 
 
 @frozen
 class Stack:
-    """Layers on top of each other, with dropout, normalisation and residual sums between them.
+    """A stack of layers, with dropout, normalization and residual connections between them.
 
         u_1 = h_0 = xs
         u_l = dropout(normalise(h_{l-1}))                     for l > 1
         h_l = layer_l(u_l) (+ h_{l-1} where residual)         for l = 1, 2, ..., L
         ys = h_L
 
-    So nothing is dropped or normalised before the first layer and after the last, and a residual
-    sum passes both by. A stack of unidirectional layers is a `Cell`, too: it decodes and samples by
-    its ``step``, and wrappers take it.
+    There is no dropout or normalization before the first layer and after the last, and residual
+    connections bypass both. A stack of unidirectional layers is also a `Cell`: its ``step`` decodes
+    and samples, and wrappers apply to it.
 
     Args:
         layers: layers or cells, the first of which sees the inputs.
-        dropout: the probability with which each feature that goes from one layer to the next is
-            set to zero, drawn anew at each step; what is kept is scaled by 1 / (1 - dropout).
-        residual: whether a layer's input is added to its output; one bool for all layers, or a
-            tuple of one each, e.g. ``(False, True, True)`` where the first layer changes the width.
-        normalisation: any value with ``init(key, x) -> params`` and ``apply(params, x) -> y``, a
-            function of the features (the last axis) alone: a Flax module as it stands, such as
-            ``flax.linen.LayerNorm()``, or a frozen dataclass of one's own. Each layer but the first
-            gets one, with parameters of its own.
+        dropout: the probability of setting a feature between two layers to zero, drawn at each
+            step; kept features are scaled by 1 / (1 - dropout).
+        residual: whether to add a layer's input to its output; one bool, or a tuple with one for
+            each layer, e.g. ``(False, True, True)`` if the first layer changes the size.
+        normalization: any value with ``init(key, x) -> params`` and ``apply(params, x) -> y`` that
+            normalizes the features (the last axis): a Flax module such as
+            ``flax.linen.LayerNorm()``, or a frozen dataclass. It applies to the input of each layer
+            but the first, with separate parameters.
 
     Shapes:
         xs ``[time, *batch, features]``, ys ``[time, *batch, output_size]``. Parameters and state
-        are tuples with an entry for each layer; with normalisation, the parameters of all layers
-        but the first are ``NormalisedParams(normalisation, layer)``.
+        are tuples with an entry for each layer; with normalization, the parameters of all layers
+        but the first are ``NormalizedParams(normalization, layer)``.
 
     Raises:
-        TypeError: an argument has the wrong kind.
-        ValueError: there is no layer, a rate lies outside [0, 1), or ``residual`` is asked for
-            where a layer has not as many features coming in as going out.
+        TypeError: an argument has the wrong type.
+        ValueError: there is no layer, ``dropout`` is not in [0, 1), or a layer with ``residual``
+            has input and output of different sizes.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -73,15 +73,15 @@ class Stack:
         connections between recurrent layers).
 
     Note:
-        Dropout stands where PyTorch's ``nn.LSTM(dropout=...)`` has it. `apply` runs one layer over
-        all of time, then the next; `jaxrnn.unroll` of a stack runs all layers at each step. Without
-        a key both give the same; with one they draw differently.
+        Dropout is applied where PyTorch's ``nn.LSTM(dropout=...)`` applies it. `apply` runs one
+        layer over all time steps, then the next; `jaxrnn.unroll` of a stack runs all layers at each
+        step. Without a key both agree; with a key their draws differ.
     """
 
     layers: tuple[Layer | Cell, ...]
     dropout: float = 0.0
     residual: bool | tuple[bool, ...] = False
-    normalisation: Any = None
+    normalization: Any = None
 
     def __post_init__(self):
         if not isinstance(self.layers, tuple | list):
@@ -95,11 +95,11 @@ class Stack:
         residual = self.residual
         if isinstance(residual, bool):
             residual = (residual,) * len(layers)
-        check_parts("residual", residual, len(layers), "give one bool, or one for each layer")
+        check_parts("residual", residual, len(layers), "pass one bool, or one for each layer")
         if not all(isinstance(flag, bool) for flag in residual):
             raise TypeError(f"residual must hold bools, got {residual!r}")
         check_rate("dropout", self.dropout)
-        _check_normalisation(self.normalisation)
+        _check_normalization(self.normalization)
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "residual", residual[0] if len({*residual}) == 1 else residual)
 
@@ -115,7 +115,7 @@ class Stack:
 
     @property
     def stochastic(self) -> bool:
-        """Whether ``step`` makes use of a key."""
+        """Whether ``step`` uses a key."""
         return self.dropout > 0 or any(map(is_stochastic, self.layers))
 
     @property
@@ -124,23 +124,23 @@ class Stack:
         return all(map(can_step, self.layers))
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> tuple[PyTree, ...]:
-        """Draws the parameters of all layers, and of the normalisations between them."""
+        """Draws the parameters of all layers and normalizations."""
         dtype = check_init(key, input_size, dtype)
         keys = jax.random.split(key, (len(self.layers), 2))
         params, size = [], input_size
         for i, layer in enumerate(self.layers):
             if size is None:
                 raise ValueError(
-                    f"layers[{i}] cannot be given parameters, since layers[{i - 1}].output_size is "
-                    "None; name it, e.g. jaxrnn.from_step(..., output_size=16)"
+                    f"layers[{i}] needs an input size, but layers[{i - 1}].output_size is None; "
+                    "set it, e.g. jaxrnn.from_step(..., output_size=16)"
                 )
             if self._residual[i] and layer.output_size != size:
                 self._refuse_residual(i, f"{size} features", layer.output_size)
             drawn = layer.init(keys[i, 0], size, dtype)
-            if i > 0 and self.normalisation is not None:
-                scales = self.normalisation.init(keys[i, 1], jnp.zeros((size,), dtype))
+            if i > 0 and self.normalization is not None:
+                scales = self.normalization.init(keys[i, 1], jnp.zeros((size,), dtype))
                 scales = jax.tree.map(lambda leaf: leaf.astype(dtype), scales)
-                drawn = NormalisedParams(scales, drawn)
+                drawn = NormalizedParams(scales, drawn)
             params.append(drawn)
             size = layer.output_size
         return tuple(params)
@@ -153,13 +153,13 @@ class Stack:
         )
 
     def bind(self, params: tuple, key: Array, batch_shape: tuple[int, ...]) -> tuple:
-        """What the layers' cells draw once a sequence, each for itself."""
+        """Makes the random draws of one sequence, separately for each layer."""
         keys = jax.random.split(key, len(self.layers))
         bound = [
             bind_with_key(layer, own, k, batch_shape)
             for layer, own, k in zip(self.layers, self._layer_params(params), keys, strict=True)
         ]
-        if self.normalisation is None:
+        if self.normalization is None:
             return tuple(bound)
         pairs = zip(params[1:], bound[1:], strict=True)
         return (bound[0], *(both._replace(layer=own) for both, own in pairs))
@@ -199,7 +199,7 @@ class Stack:
         return self._through(run, params, state, xs, key, lengths, mask)
 
     def _through(self, run, params, state, h, key, lengths=None, mask=None):
-        """Takes one step or a sequence through all layers; ``run`` takes it through one."""
+        """Runs all layers on one step or on a sequence; ``run`` runs one layer."""
         check_parts("state", state, len(self.layers), "make it with init_state")
         own = self._layer_params(params)
         keys = [(None, None)] * len(own) if key is None else jax.random.split(key, (len(own), 2))
@@ -207,10 +207,10 @@ class Stack:
         for i, layer in enumerate(self.layers):
             u = h
             if i > 0:
-                if self.normalisation is not None:
-                    # Zeros, as skipped steps have, may be more than a normalisation can bear.
+                if self.normalization is not None:
+                    # Its gradient may be undefined at the zeros of skipped steps.
                     u = h if valid is None else safe_inputs(h, valid)
-                    u = self.normalisation.apply(params[i].normalisation, u)
+                    u = self.normalization.apply(params[i].normalization, u)
                 u = dropout(keys[i][1], self.dropout, u)
             layer_state, y = run(layer, own[i], state[i], u, keys[i][0])
             if i == 0:
@@ -226,38 +226,38 @@ class Stack:
 
     @property
     def _residual(self) -> tuple[bool, ...]:
-        """One for each layer."""
+        """A bool for each layer."""
         flags = self.residual
         return (flags,) * len(self.layers) if isinstance(flags, bool) else flags
 
     def _layer_params(self, params: Any) -> list[PyTree]:
-        """The parameters of the layers alone."""
+        """The parameters of the layers, without those of the normalizations."""
         check_parts("params", params, len(self.layers), "make them with init")
-        if self.normalisation is None:
+        if self.normalization is None:
             return list(params)
         return [params[0], *(both.layer for both in params[1:])]
 
     def _refuse_residual(self, i: int, incoming: Any, outgoing: Any):
         raise ValueError(
-            f"residual asks for a sum of layers[{i}]'s input and output, which have {incoming} "
-            f"and {outgoing}; make the widths agree, or give a bool a layer, "
+            f"residual needs equal shapes of layers[{i}]'s input and output, got {incoming} and "
+            f"{outgoing}; change the sizes, or pass a bool for each layer, "
             f"residual={tuple(flag and j != i for j, flag in enumerate(self._residual))}"
         )
 
 
-def _check_normalisation(value: Any) -> None:
+def _check_normalization(value: Any) -> None:
     """Raises unless ``value`` is None or a hashable instance with ``init`` and ``apply``."""
     if value is None:
         return
     members = (getattr(value, name, None) for name in ("init", "apply"))
     if isinstance(value, type) or not all(map(callable, members)):
         raise TypeError(
-            "normalisation must be an instance with init(key, x) and apply(params, x), got "
-            f"{value!r}; write e.g. normalisation=flax.linen.LayerNorm()"
+            "normalization must be an instance with init(key, x) and apply(params, x), got "
+            f"{value!r}; write e.g. normalization=flax.linen.LayerNorm()"
         )
     try:
         hash(value)
     except TypeError as error:
         raise TypeError(
-            f"normalisation must be hashable (a frozen dataclass), got {value!r}"
+            f"normalization must be hashable (a frozen dataclass), got {value!r}"
         ) from error

@@ -1,4 +1,4 @@
-"""Wrappers: cell -> cell. What they add is seen by every engine as part of the step."""
+"""Wrappers: cell -> cell. Engines see what a wrapper adds as part of the step."""
 
 from jaxrnn._masking import MaskedInput
 from jaxrnn.wrappers.emit_state import EmitState

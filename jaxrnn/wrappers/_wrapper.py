@@ -1,4 +1,4 @@
-"""What wrappers share."""
+"""The base of wrappers, and their helpers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,9 +21,9 @@ from jaxrnn._validation import check_cell
 
 @frozen
 class Wrapper:
-    """A cell around a cell, each member of which is the wrapped cell's until a wrapper changes it.
+    """A cell around a cell, with the members of the wrapped cell unless a wrapper overrides them.
 
-    Users need not inherit from this: a wrapper is a cell, and nothing more.
+    Wrappers of users need not inherit from it: any cell may wrap another.
     """
 
     cell: Cell
@@ -60,7 +60,7 @@ class Wrapper:
         return self.cell.init_state(params, batch_shape)
 
     def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:
-        """What the wrapped cell draws once a sequence."""
+        """Makes the wrapped cell's random draws of one sequence."""
         return bind_with_key(self.cell, params, key, batch_shape)
 
     def step(
@@ -79,17 +79,17 @@ class Wrapper:
 
 
 def split_key(key: Array | None) -> tuple[Array | None, Array | None]:
-    """A wrapper's own key and the wrapped cell's."""
+    """Splits a key into one for a wrapper and one for the wrapped cell."""
     return (None, None) if key is None else tuple(jax.random.split(key))
 
 
 def map_kernels(
     change: Callable[[int, Any], Any], names: tuple[str, ...], params: PyTree, what: str
 ) -> PyTree:
-    """Changes every leaf that is a field of one of these names; ``change`` gets it numbered.
+    """Maps ``change(number, leaf)`` over the leaves of the fields with these names.
 
     Raises:
-        ValueError: there is no such leaf.
+        ValueError: no field has one of the names.
     """
     found = []
 

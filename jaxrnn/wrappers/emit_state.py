@@ -7,12 +7,12 @@ from jaxrnn.wrappers._wrapper import Wrapper
 
 @frozen
 class EmitState(Wrapper):
-    """Gives the whole state after every step as the output, in place of the cell's own.
+    """Replaces the output of a cell by its whole state after every step.
 
         state', y = cell.step(params, state, x);   the output is state'
 
-    Under a mask the output of a skipped step is zero, as every output is. ``output_size`` stays the
-    wrapped cell's: the state itself may have another width, and several parts.
+    Under a mask the output of a skipped step is zero, as for every cell. ``output_size`` remains
+    that of the wrapped cell, although the state may have another size and several parts.
 
     Args:
         cell: the cell to run.
@@ -29,7 +29,7 @@ class EmitState(Wrapper):
     def step(
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """One step of the wrapped cell, whose output is dropped."""
+        """One step of the wrapped cell; its output is discarded."""
         state, _ = super().step(params, state, x, key=key)
         return state, state
 

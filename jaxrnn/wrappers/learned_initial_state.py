@@ -1,4 +1,4 @@
-"""The state before the first step as a parameter."""
+"""The initial state as a parameter."""
 
 from typing import Any, NamedTuple
 
@@ -20,12 +20,12 @@ class LearnedInitialStateParams(NamedTuple):
 
 @frozen
 class LearnedInitialState(Wrapper):
-    """Learns the state in which every sequence begins, one for all rows of a batch.
+    """Learns the initial state of a cell, one for all rows of a batch.
 
         init_state(params) = params.initial
 
-    Learning starts from the wrapped cell's own initial state. Integers in a state (counters) are
-    not learned. Where ``starts`` begins a new sequence, it begins in the learned state, too.
+    It is initialized to the wrapped cell's initial state. Integers in a state (counters) are not
+    learned. Sequences that begin at ``starts`` use the learned state too.
 
     Args:
         cell: the cell to run.
@@ -48,7 +48,7 @@ class LearnedInitialState(Wrapper):
     """
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> LearnedInitialStateParams:
-        """Draws the wrapped cell's parameters, beside which stands its own initial state."""
+        """Draws the wrapped cell's parameters and adds its initial state."""
         dtype = float_dtype(dtype)
         params = self.cell.init(key, input_size, dtype)
 
@@ -76,7 +76,7 @@ class LearnedInitialState(Wrapper):
         return jax.tree.map(of, state, params.initial)
 
     def bind(self, params: PyTree, key: Array, batch_shape: tuple[int, ...]) -> PyTree:
-        """What the wrapped cell draws once a sequence."""
+        """Makes the wrapped cell's random draws of one sequence."""
         return params._replace(cell=super().bind(params.cell, key, batch_shape))
 
     def step(

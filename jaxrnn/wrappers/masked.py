@@ -1,4 +1,4 @@
-"""Steps that are skipped, and steps at which a new sequence begins."""
+"""Masks and starts of sequences."""
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,15 @@ from jaxrnn.wrappers._wrapper import Wrapper
 
 @frozen
 class Masked(Wrapper):
-    """Runs a cell under a mask and with starts: the sequence contract, one step of it.
+    """Applies a mask and sequence starts to one step of a cell.
 
         state ← cell.init_state   where start
         state', y = cell.step(params, state, x)
         state' ← the state given, y ← 0   where not valid
 
-    `jaxrnn.unroll` wraps a cell in this when it is given ``lengths``, ``mask`` or ``starts``, with
-    inputs made safe by `safe_inputs` and starts moved to valid steps by `effective_starts`.
+    `jaxrnn.unroll` wraps a cell in this wrapper if it is given ``lengths``, ``mask`` or ``starts``.
+    It first makes inputs safe by `safe_inputs` and moves starts to valid steps by
+    `effective_starts`.
 
     Args:
         cell: the cell to run.
@@ -40,7 +41,7 @@ class Masked(Wrapper):
     def step(
         self, params: PyTree, state: PyTree, inputs: MaskedInput, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """One step; rows that are not valid keep their state and give zeros."""
+        """One step; rows that are not valid keep their state and output zeros."""
         x, valid, start = inputs
         held = state
         if start is not None:

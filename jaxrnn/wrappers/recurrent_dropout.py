@@ -1,4 +1,4 @@
-"""Dropout on what is written to the memory."""
+"""Recurrent dropout: dropout on the candidate."""
 
 import dataclasses
 from typing import Any
@@ -13,23 +13,23 @@ from jaxrnn.wrappers._wrapper import Wrapper, split_key
 
 @frozen
 class RecurrentDropout(Wrapper):
-    """Drops elements of the candidate alone: what is in the memory already is never lost.
+    """Recurrent dropout: drops elements of the candidate, never of the memory.
 
         LSTM:  c' = f c + i d(g)          GRU:  h' = (1 - z) d(n) + z h
-        d(g) = g ⊙ m / (1 - rate),   m ~ Bernoulli(1 - rate), drawn anew at each step
+        d(g) = g ⊙ m / (1 - rate),   m ~ Bernoulli(1 - rate), drawn at each step
 
-    It serves the cells that name the activation of their candidate (the field
-    ``candidate_activation``): `LSTM`, `PeepholeLSTM`, `ProjectedLSTM`, `GRU`, `ResetBeforeGRU`, and
-    any other cell that has such a field. A cell whose whole state is written anew at each step,
-    like `Elman`, has no candidate: `VariationalDropout` or `Zoneout` serve it. Without a key
-    nothing is dropped, which is the expectation of what is written.
+    It applies to cells with the field ``candidate_activation``: `LSTM`, `PeepholeLSTM`,
+    `ProjectedLSTM`, `GRU`, `ResetBeforeGRU`, and any other cell with such a field. A cell that
+    overwrites its whole state at each step, such as `Elman`, has no candidate: use
+    `VariationalDropout` or `Zoneout`. Without a key nothing is dropped, which is the expectation of
+    the candidate.
 
     Args:
         cell: a cell with the field ``candidate_activation``, or a wrapper around one.
-        rate: the probability with which an element of the candidate is dropped.
+        rate: the probability of dropping an element of the candidate.
 
     Raises:
-        TypeError, ValueError: the cell has no candidate; ``rate`` is no number in [0, 1).
+        TypeError, ValueError: the cell has no candidate; ``rate`` is not a number in [0, 1).
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -43,7 +43,8 @@ class RecurrentDropout(Wrapper):
         S. Semeniuta, A. Severyn and E. Barth, "Recurrent dropout without memory loss", 2016.
 
     Note:
-        The paper scales by 1 - rate when it tests; here what is kept is scaled up in training.
+        The paper scales by 1 - rate at test time; here kept elements are scaled during training
+        (inverted dropout).
     """
 
     rate: float
@@ -55,13 +56,13 @@ class RecurrentDropout(Wrapper):
 
     @property
     def stochastic(self) -> bool:
-        """Whether there is something to draw, here or in the wrapped cell."""
+        """Whether the wrapper or the wrapped cell uses a key."""
         return self.rate > 0 or is_stochastic(self.cell)
 
     def step(
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """One step of the wrapped cell, whose candidate is dropped."""
+        """One step of the wrapped cell, with dropout on its candidate."""
         key, inner = split_key(key)
 
         def dropped(activation):
@@ -72,7 +73,7 @@ class RecurrentDropout(Wrapper):
 
 
 def _with_candidate(cell: Any, change) -> Cell:
-    """The same cell with another activation of the candidate, inside however many wrappers."""
+    """The same cell with another activation of the candidate, inside any number of wrappers."""
     fields = {field.name for field in dataclasses.fields(cell)} if _is_value(cell) else set()
     if "candidate_activation" in fields:
         activation = change(cell.candidate_activation)
@@ -80,9 +81,8 @@ def _with_candidate(cell: Any, change) -> Cell:
     if isinstance(cell, Wrapper):
         return dataclasses.replace(cell, cell=_with_candidate(cell.cell, change))
     raise TypeError(
-        "RecurrentDropout serves cells that name the activation of their candidate (the field "
-        f"candidate_activation), such as LSTM and GRU, but {type(cell).__name__} has none; use "
-        "VariationalDropout or Zoneout, or give your cell the field"
+        "RecurrentDropout needs a cell with the field candidate_activation, such as LSTM and GRU, "
+        f"got {type(cell).__name__}; use VariationalDropout or Zoneout, or add the field"
     )
 
 

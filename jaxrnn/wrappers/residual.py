@@ -1,4 +1,4 @@
-"""The input added to the output."""
+"""Residual connections."""
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +10,18 @@ from jaxrnn.wrappers._wrapper import Wrapper
 
 @frozen
 class Residual(Wrapper):
-    """Adds the input of each step to the output; the state is the cell's own.
+    """Adds the input of each step to the output: a residual connection around a cell.
 
         state', y = cell.step(params, state, x);   the output is x + y
 
     Args:
-        cell: a cell that gives as many features as it takes.
+        cell: a cell with as many output features as input features.
 
     Shapes:
         x and the output ``[*batch, output_size]``.
 
     Raises:
-        ValueError: in `init` and in `step`, if the cell gives another number of features.
+        ValueError: in `init` and `step`, if input and output differ in size.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -49,12 +49,12 @@ class Residual(Wrapper):
     def step(
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """One step of the wrapped cell, and the sum."""
+        """One step of the wrapped cell, with its input added to the output."""
         state, y = super().step(params, state, x, key=key)
         return state, self._sum(x, y)
 
     def readout(self, params: PyTree, state: PyTree, x: PyTree) -> PyTree:
-        """The wrapped cell's output from its new state, and the sum."""
+        """The wrapped cell's output from its new state, plus the input."""
         return self._sum(x, super().readout(params, state, x))
 
     def _sum(self, x: PyTree, y: PyTree) -> PyTree:
@@ -65,6 +65,6 @@ class Residual(Wrapper):
 
     def _refuse(self, incoming, outgoing):
         raise ValueError(
-            f"Residual adds a cell's input to its output, but {type(self.cell).__name__} takes "
-            f"{incoming} and gives {outgoing}; make the widths agree, or project the input first"
+            f"Residual needs equal shapes of input and output, got {incoming} and {outgoing} for "
+            f"{type(self.cell).__name__}; change the sizes, or project the input first"
         )

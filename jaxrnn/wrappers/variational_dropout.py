@@ -1,4 +1,4 @@
-"""Dropout with one mask a sequence."""
+"""Variational dropout: dropout with one mask per sequence."""
 
 from typing import Any
 
@@ -15,28 +15,27 @@ from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
 
 @frozen
 class VariationalDropout(Wrapper):
-    """Drops features of the input and of the recurrent state, the same ones at all steps.
+    """Variational dropout: drops the same features of input and state at all steps.
 
         x W ← (x ⊙ m_x) W,   h U ← (h ⊙ m_h) U,   m = Bernoulli(1 - rate) / (1 - rate)
 
-    Each row of the batch has masks of its own, one for each kernel, which all gates share; they are
-    drawn once a call of `jaxrnn.unroll`, and ``starts`` does not draw them anew. Only what a kernel
-    multiplies is dropped, never the state itself: what a gate hands on from step to step would
-    else grow by 1 / (1 - rate) each time. Without a key nothing is dropped, which is the
-    expectation of every product.
+    Each row of the batch has its own masks, one for each kernel, shared by all gates. They are
+    drawn once per call of `jaxrnn.unroll`; ``starts`` does not redraw them. Dropout applies only to
+    the operand of a kernel, never to the state itself, which would grow by 1 / (1 - rate) at each
+    step. Without a key nothing is dropped, which is the expectation of every product.
 
     Args:
-        cell: a cell that takes its kernels as ``x @ kernel`` alone, as those of `jaxrnn.cells` with
-            dense kernels do; a `jaxrnn.layers.Stack` of such cells, too.
-        input_rate: the probability with which a feature of the input is dropped.
+        cell: a cell that uses its kernels only as ``x @ kernel``, such as those of `jaxrnn.cells`
+            with dense kernels; or a `jaxrnn.layers.Stack` of such cells.
+        input_rate: the probability of dropping a feature of the input.
         recurrent_rate: the same for the recurrent state.
-        input_kernels: the names of the fields of the parameters that multiply inputs.
-        recurrent_kernels: the names of those that multiply the recurrent state.
+        input_kernels: names of the parameters' fields that multiply inputs.
+        recurrent_kernels: names of the parameters' fields that multiply the recurrent state.
 
     Raises:
-        TypeError, ValueError: a rate is no number in [0, 1); names are no tuple of strings, or, in
-            `init` and `bind`, the parameters have none of them; in `step`, the cell does otherwise
-            with a kernel than multiply by it.
+        TypeError, ValueError: a rate is not a number in [0, 1); names are not a tuple of strings,
+            or, in `init` and `bind`, no field of the parameters has one of them; in `step`, the
+            cell uses a kernel other than as ``x @ kernel``.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -74,9 +73,9 @@ class VariationalDropout(Wrapper):
         def drop(number, rate, kernel):
             if kernel.ndim != 2:
                 raise ValueError(
-                    "VariationalDropout needs kernels [features, columns], but "
-                    f"{type(self.cell).__name__} has one of shape {kernel.shape} by a name in "
-                    "input_kernels or recurrent_kernels; use WeightDrop, which takes every shape"
+                    "VariationalDropout needs kernels [features, columns], got shape "
+                    f"{kernel.shape} in {type(self.cell).__name__}; use WeightDrop, which takes "
+                    "every shape"
                 )
             ones = jnp.ones((*batch_shape, kernel.shape[0]), state_dtype(kernel.dtype))
             return DroppedKernel(kernel, dropout(jax.random.fold_in(key, number), rate, ones))
@@ -98,7 +97,7 @@ class VariationalDropout(Wrapper):
         return self._named(super().readout, params, state, x)
 
     def _map(self, change, params: PyTree) -> PyTree:
-        """Changes the kernels of each kind whose rate is not zero, numbered apart."""
+        """Changes the kernels of each kind with a nonzero rate, with distinct numbers."""
         for base, kind in ((0, "input"), (1 << 16, "recurrent")):
             rate, names = getattr(self, f"{kind}_rate"), getattr(self, f"{kind}_kernels")
             if rate > 0:

@@ -1,4 +1,4 @@
-"""Dropout on recurrent weights."""
+"""Weight drop: dropout on recurrent weights."""
 
 from typing import Any
 
@@ -14,20 +14,20 @@ from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
 
 @frozen
 class WeightDrop(Wrapper):
-    """Drops recurrent weights, the same ones at all steps and for the whole batch (DropConnect).
+    """Weight drop: drops the same recurrent weights at all steps and in all rows (DropConnect).
 
         U ← U ⊙ m / (1 - rate),   m ~ Bernoulli(1 - rate), drawn once a call of `jaxrnn.unroll`
 
-    Without a key U stays as it is, which is the expectation.
+    Without a key U is unchanged, which is the expectation.
 
     Args:
-        cell: any cell that has kernels of these names; a `jaxrnn.layers.Stack` of such cells, too.
-        rate: the probability with which a weight is dropped.
-        kernels: the names of the fields of the parameters whose weights are dropped.
+        cell: a cell with kernels of these names, or a `jaxrnn.layers.Stack` of such cells.
+        rate: the probability of dropping a weight.
+        kernels: names of the parameters' fields to drop weights of.
 
     Raises:
-        TypeError, ValueError: ``rate`` is no number in [0, 1); ``kernels`` is no tuple of names,
-            or, in `init` and `bind`, the parameters have none of them.
+        TypeError, ValueError: ``rate`` is not a number in [0, 1); ``kernels`` is not a tuple of
+            names, or, in `init` and `bind`, no field of the parameters has one of them.
 
     Example:
         >>> import jax, jaxrnn as rnn

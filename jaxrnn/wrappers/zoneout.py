@@ -1,4 +1,4 @@
-"""States that are held at random."""
+"""Zoneout: states that are randomly preserved."""
 
 from typing import Any
 
@@ -14,24 +14,24 @@ from jaxrnn.wrappers._wrapper import Wrapper, split_key
 
 @frozen
 class Zoneout(Wrapper):
-    """Holds each element of the state at random, where dropout would set it to zero.
+    """Zoneout: randomly preserves elements of the state, where dropout would set them to zero.
 
         s' = d ⊙ s + (1 - d) ⊙ ŝ,    ŝ = cell.step(params, s, x),    d ~ Bernoulli(rate)
 
-    Each part of the state is drawn for itself, at each step anew; without a key d is its
-    expectation, the rate. The parts of ŝ are those of the undisturbed step: an LSTM's hidden state
-    comes from its whole new cell state. What the cell gives out is read from s': if the output is a
-    part of the new state, as it is for most cells, it becomes that part of s'; for an `AffineCell`
-    it is the readout of s'. Integers in a state (counters) are not held.
+    Each part of the state has its own d, drawn at each step; without a key d is its expectation,
+    the rate. ŝ is the state of the undisturbed step: an LSTM's hidden state is computed from its
+    full new cell state. The output follows from s': if the output is a part of the new state, as
+    for most cells, it is that part of s'; for an `AffineCell` it is the readout of s'. Integers in
+    a state (counters) are not preserved.
 
     Args:
         cell: a cell whose output is a part of its new state, or an `AffineCell`.
-        rate: the probability with which an element is held; one number for all parts of the state,
-            or the state's NamedTuple of numbers, e.g. ``LSTMState(hidden=0.05, cell=0.5)``.
+        rate: the probability of preserving an element; one number for all parts of the state, or
+            the state's NamedTuple of numbers, e.g. ``LSTMState(hidden=0.05, cell=0.5)``.
 
     Raises:
-        TypeError, ValueError: a rate is no number in [0, 1); in `step`, ``rate`` has another
-            structure than the state, or the output is not a part of the new state.
+        TypeError, ValueError: a rate is not a number in [0, 1); in `step`, the structures of
+            ``rate`` and state differ, or the output is not a part of the new state.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -47,8 +47,8 @@ class Zoneout(Wrapper):
         2016.
 
     Note:
-        Some implementations hold the state and yet give out the output of the undisturbed step;
-        here, as in the paper, the next layer sees the held one.
+        Some implementations preserve the state but return the output of the undisturbed step; here,
+        as in the paper, the output is zoned out too.
     """
 
     rate: Any
@@ -62,13 +62,13 @@ class Zoneout(Wrapper):
 
     @property
     def stochastic(self) -> bool:
-        """Whether there is something to draw, here or in the wrapped cell."""
+        """Whether the wrapper or the wrapped cell uses a key."""
         return any(jax.tree.leaves(self.rate)) or is_stochastic(self.cell)
 
     def step(
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """One step of the wrapped cell, of which a part is held."""
+        """One step of the wrapped cell, with a part of the state preserved."""
         key, inner = split_key(key)
         new, y = step_with_key(self.cell, params, state, x, inner)
         held = self._hold(state, new, key)
@@ -81,7 +81,7 @@ class Zoneout(Wrapper):
         return held, jax.tree.unflatten(structure, y)
 
     def affine(self, params: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-        """``(a, b)`` of the wrapped cell without a key, of which the part ``rate`` is (1, 0)."""
+        """``(a, b)`` of the wrapped cell, mixed with (1, 0) in proportion ``rate``."""
         a, b = super().affine(params, x)
         a = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), a, b)
         ones, zeros = jax.tree.map(jnp.ones_like, a), jax.tree.map(jnp.zeros_like, b)
@@ -103,7 +103,7 @@ class Zoneout(Wrapper):
         return jax.tree.unflatten(structure, [_hold_part(*part) for part in parts])
 
     def _outputs(self, params: PyTree, state: PyTree, x: PyTree) -> list[int]:
-        """Which part of the new state each part of the output is, read from the traced step."""
+        """The index of the part of the new state that each output is, found in the traced step."""
         traced = jax.make_jaxpr(lambda *work: self.cell.step(*work))(params, state, x).jaxpr
         casts = [eqn for eqn in traced.eqns if eqn.primitive.name == "convert_element_type"]
         count = len(jax.tree.leaves(state))
@@ -114,10 +114,9 @@ class Zoneout(Wrapper):
             same = [i for i, part in enumerate(parts) if part is output or part in cast]
             if not same:
                 raise ValueError(
-                    "Zoneout reads the output from the state that it has held, but the output of "
-                    f"{type(self.cell).__name__} is not a part of its new state; put wrappers that "
-                    "change the output outside, e.g. Residual(Zoneout(cell, rate)), or declare "
-                    "affine and readout"
+                    "Zoneout needs a cell whose output is a part of its new state, got "
+                    f"{type(self.cell).__name__}; apply wrappers that change the output outside, "
+                    "e.g. Residual(Zoneout(cell, rate)), or define affine and readout"
                 )
             return same[0]
 
