@@ -11,6 +11,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn import initializers
+from tests.support.helpers import thorough_but
 
 KEY = jax.random.key(0)
 WIDE = (300, 200)
@@ -54,9 +55,9 @@ def test_they_are_values_and_keep_the_dtype(initializer):
     twin = pickle.loads(pickle.dumps(initializer))
     assert twin == initializer and hash(twin) == hash(initializer)
     for dtype in ("float64", "float32", "bfloat16"):
-        array = initializer(KEY, DRAWN[initializer], jnp.dtype(dtype))
+        array = jax.eval_shape(lambda dtype=dtype: initializer(KEY, DRAWN[initializer], dtype))
         assert (array.shape, array.dtype) == (DRAWN[initializer], dtype)
-        assert np.isfinite(np.asarray(array, np.float64)).all()
+    assert np.isfinite(draw(initializer, DRAWN[initializer], "float32")).all()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_normal_draws_have_their_deviation(initializer, deviation):
     assert np.abs(array).max() > 2 * deviation
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (5, 3), (3, 5)])
+@pytest.mark.parametrize("shape", thorough_but(((5, 3),), ((5, 5),), ((3, 5),)))
 def test_orthogonal_has_orthonormal_rows_or_columns(shape):
     array = draw(initializers.Orthogonal(2.0), shape) / 2
     product = array @ array.T if shape[0] <= shape[1] else array.T @ array

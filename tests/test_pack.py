@@ -147,7 +147,7 @@ def test_outputs_are_unpacked_under_transformations():
         (lambda: rnn.pack([np.ones(2), (np.ones(2),)]), r"sequences\[1\] must have the structure"),
         (lambda: rnn.pack([np.ones((2, 3)), np.ones((2, 4))]), r"sequences\[1\] has shapes"),
         (lambda: rnn.pack([np.ones(2), np.ones(2, int)]), r"sequences\[1\] has shapes and dtypes"),
-        (lambda: rnn.pack([(np.ones(2), np.ones(3))]), r"sequences\[0\] .* must agree on time"),
+        (lambda: rnn.pack([(np.ones(2), np.ones(3))]), r"sequences\[0\] .* must agree in time"),
         (lambda: rnn.pack([np.ones(5)], row_length=4), r"row_length .* sequences\[0\] has 5 steps"),
         (lambda: rnn.pack([np.ones(5)], row_length=0), "row_length must be a positive int, got 0"),
         (lambda: rnn.pack([np.ones(5)] * 3, rows=2), "rows must be at least 3 .* got 2"),

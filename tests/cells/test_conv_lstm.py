@@ -8,7 +8,7 @@ import pytest
 import jaxrnn as rnn
 from tests.cells.golden import keras_conv_lstm as keras_golden
 from tests.support.cases import Case, Floats, random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near, quick_jit, thorough_but
 from tests.support.oracle import assert_follows, sigmoid
 
 LINE = Case(rnn.ConvLSTM(2, (4,), (5,)), x=Floats((5, 3)), name="line")
@@ -40,7 +40,7 @@ def test_follows_the_paper_without_peepholes(case):
     assert_follows(case, step, time=3)
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("ndim", thorough_but(2, 1, 3))
 def test_one_point_is_an_lstm(ndim):
     case = Case(rnn.LSTM(4))
     p, state, xs = random_params(case), random_state(case, (2,)), random_inputs(case, (5, 2))
@@ -88,6 +88,7 @@ def test_is_keras_as_it_was_recorded(ndim):
         np.testing.assert_allclose(got, data[name], rtol=0, atol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_is_keras(ndim):
     pytest.importorskip("keras", reason="Keras is not installed; what it gave is tested above")
@@ -98,6 +99,7 @@ def test_is_keras(ndim):
         np.testing.assert_allclose(got, want[name], rtol=0, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [LINE, PLANE], ids=str)
 def test_is_flax(case):
     """Flax packs i, g, f, o and adds 1 to f when it runs."""
@@ -135,7 +137,7 @@ def test_gradients_beside_bfloat16_are_bfloat16():
 def test_wrong_arguments_are_named():
     with pytest.raises(TypeError, match="kernel_shape must be a tuple of one to three ints, got 3"):
         rnn.ConvLSTM(2, 3, (5,))
-    with pytest.raises(ValueError, match="spatial_shape must name one to three space axes"):
+    with pytest.raises(ValueError, match="spatial_shape must have one to three spatial axes"):
         rnn.ConvLSTM(2, (3,), (1,) * 4)
     with pytest.raises(ValueError, match="must name the same axes"):
         rnn.ConvLSTM(2, (3,), (5, 5))

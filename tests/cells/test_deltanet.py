@@ -6,7 +6,7 @@ import pytest
 import jaxrnn as rnn
 from tests.support.cases import Case, random_inputs, random_params, random_state
 from tests.support.chunks import assert_chunk_is_the_recurrence, chunked, recurrent
-from tests.support.helpers import assert_near
+from tests.support.helpers import assert_near, quick_jit, thorough_but
 from tests.support.oracle import assert_follows, sigmoid, silu, softplus
 
 DELTA = Case(rnn.DeltaNet(6, num_heads=2, key_size=4))
@@ -37,13 +37,15 @@ def test_follows_the_paper(case):
     assert_follows(case, transcription)
 
 
-@pytest.mark.parametrize("time", [1, 2, 7, 16])
+@pytest.mark.parametrize("time", thorough_but(7, 1, 2, 16))
 @pytest.mark.parametrize("case", [DELTA, GATED], ids=str)
 def test_chunk_is_the_recurrence(case, time):
     assert_chunk_is_the_recurrence(case, random_params(case), time)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), thorough_but(("float32", 1e-5), ("float64", 1e-10))
+)
 def test_chunk_is_the_recurrence_where_gates_close(dtype, tolerance):
     params = random_params(GATED, dtype)
     params = params._replace(input_kernel=params.input_kernel.at[:, 16:].multiply(100))
@@ -76,9 +78,13 @@ def test_a_key_written_with_full_strength_holds_its_new_value_alone():
 def test_zero_inputs_have_finite_gradients():
     params = random_params(GATED)
     for form in (recurrent, chunked):
-        grads = jax.grad(
-            lambda xs, form=form: form(GATED, params, GATED.cell.init_state(params), xs)[1].sum()
-        )(jnp.zeros((5, 3)))
+
+        @quick_jit
+        @jax.grad
+        def gradient(xs, form=form):
+            return form(GATED, params, GATED.cell.init_state(params), xs)[1].sum()
+
+        grads = gradient(jnp.zeros((5, 3)))
         assert jnp.isfinite(grads).all()
 
 

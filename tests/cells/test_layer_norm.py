@@ -40,6 +40,7 @@ def test_light_gru_follows_the_paper():
     assert_follows(GRU, step)
 
 
+@pytest.mark.thorough
 def test_light_gru_is_torch_layer_norm_before_the_recurrence():
     torch = pytest.importorskip("torch")
     params, x = random_params(GRU), random_inputs(GRU, (2,))

@@ -5,6 +5,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support.cases import Case
+from tests.support.helpers import thorough_but
 from tests.support.oracle import assert_follows
 
 
@@ -19,7 +20,7 @@ def test_follows_the_paper():
     assert_follows(Case(rnn.LRU(4, output_size=5)), step)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", thorough_but("bfloat16", "float64", "float32"))
 def test_starts_on_the_ring_with_states_of_the_scale_of_the_input(dtype):
     ring = rnn.initializers.UnitRing(0.9, 0.99, max_phase=0.5)
     cell = rnn.LRU(64, eigenvalue_init=ring)

@@ -68,8 +68,12 @@ def test_a_projection_to_itself_gives_lstm():
 
 
 def test_forget_gate_starts_open():
-    for cell in (rnn.LSTM(2), rnn.PeepholeLSTM(2), rnn.ProjectedLSTM(2, 2)):
+    """With the bias of the forget gate, and no other, at 1."""
+    kinds = rnn.LSTM, rnn.PeepholeLSTM, rnn.MultiplicativeLSTM, rnn.LayerNormLSTM, rnn.SLSTM
+    convolutional = rnn.ConvLSTM(2, (1,), (1,))
+    for cell in (*(kind(2) for kind in kinds), rnn.ProjectedLSTM(2, 2), convolutional):
         assert cell.init(jax.random.key(0), 3).bias.tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+    assert rnn.CoupledLSTM(2).init(jax.random.key(0), 3).bias.tolist() == [1, 1, 0, 0, 0, 0]
     assert (rnn.LSTM(2, forget_bias=-3.0).init(jax.random.key(0), 3).bias[2:4] == -3).all()
 
 

@@ -3,7 +3,7 @@
     python -m pytest -m slow tests/test_memory.py
 
 Small networks, trained in seconds: a dense layer of rectified linear units, the cell, and a linear
-read-out, in float32. Everything that is trained is in one compiled loop, data and all.
+output layer, in float32. One compiled loop contains training and data.
 """
 
 import functools
@@ -166,7 +166,7 @@ def surprise(ys, targets):
 
 
 def accuracy_of(cell, time=40):
-    """How often the parity of ``time`` bits is told, by a network that was trained on 12."""
+    """The accuracy on the parity of ``time`` bits of a network trained on 12 bits."""
     apply, params = train(cell, draw_bits, surprise, 1, 1000, 1e-2)
     with jax.enable_x64(False):
         xs, targets = draw_bits(jax.random.key(99), time, 512)

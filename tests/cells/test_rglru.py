@@ -5,6 +5,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support.cases import Case, Floats
+from tests.support.helpers import thorough_but
 from tests.support.oracle import assert_follows, sigmoid, softplus
 
 
@@ -20,7 +21,7 @@ def test_follows_the_paper(input_size):
     assert_follows(Case(rnn.RGLRU(4), x=Floats((input_size,))), step)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", thorough_but("bfloat16", "float64", "float32"))
 def test_starts_on_the_ring(dtype):
     params = rnn.RGLRU(256).init(jax.random.key(0), 256, dtype)
     decay = np.exp(-8 * softplus(np.asarray(params.decay, float)))

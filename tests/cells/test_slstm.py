@@ -6,7 +6,7 @@ import pytest
 import jaxrnn as rnn
 from tests.support.cases import (
     Case,
-    normalised_slstm_state,
+    normalized_slstm_state,
     random_inputs,
     random_params,
     random_state,
@@ -14,8 +14,8 @@ from tests.support.cases import (
 from tests.support.helpers import assert_near
 from tests.support.oracle import assert_follows, sigmoid
 
-CASE = Case(rnn.SLSTM(6, num_heads=3), state=normalised_slstm_state)
-DENSE = Case(rnn.SLSTM(6), state=normalised_slstm_state)
+CASE = Case(rnn.SLSTM(6, num_heads=3), state=normalized_slstm_state)
+DENSE = Case(rnn.SLSTM(6), state=normalized_slstm_state)
 
 
 def gates(p, h, x):

@@ -13,7 +13,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support import sequence_loop
-from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support.helpers import assert_near, quick_jit, split, thorough_but, weighted_sum
 from tests.support.numpy_cells import ELMAN, GRU, LSTM
 
 TIME, BATCH, INPUT = 5, 3, 2
@@ -56,10 +56,10 @@ def both(forward, backward, params, state, xs, mask, starts):
 def stack_in_numpy(params, state, xs, mask, starts):
     """LSTM; then GRU and Elman from both ends; then GRU."""
     final_0, h = sequence_loop.run(LSTM, params[0], xs, state[0], mask, starts)
-    u = rms_norm(params[1].normalisation, h, mask)
+    u = rms_norm(params[1].normalization, h, mask)
     final_1, ends = both(GRU, ELMAN, params[1].layer, state[1], u, mask, starts)
     h = h + np.concatenate(ends, axis=-1)
-    u = rms_norm(params[2].normalisation, h, mask)
+    u = rms_norm(params[2].normalization, h, mask)
     final_2, y = sequence_loop.run(GRU, params[2].layer, u, state[2], mask, starts)
     return (final_0, final_1, final_2), h + y
 
@@ -90,7 +90,7 @@ LAYERS = {
         rnn.layers.Stack(
             (rnn.LSTM(4), rnn.layers.Bidirectional(rnn.GRU(2), rnn.Elman(2)), rnn.GRU(4)),
             residual=(False, True, True),
-            normalisation=RMSNorm(),
+            normalization=RMSNorm(),
         ),
         stack_in_numpy,
     ),
@@ -156,13 +156,14 @@ def test_masks_and_starts(name):
 
 
 @pytest.mark.parametrize("name", sorted(LAYERS))
-@pytest.mark.parametrize("lengths", [[5, 0, 2], [1, 4, 5]], ids=str)
+@pytest.mark.parametrize("lengths", thorough_but([5, 0, 2], [1, 4, 5]), ids=str)
 def test_lengths(name, lengths):
     mask = np.arange(TIME)[:, None] < np.array(lengths)
     flags = {"mask": None, "starts": None, "lengths": np.array(lengths)}
     check(name, 3, mask, np.zeros_like(mask), flags)
 
 
+@pytest.mark.thorough
 def test_nothing_is_skipped():
     flags = np.ones((TIME, BATCH), bool)
     check("stack", 4, flags, ~flags, {"mask": None, "starts": None, "lengths": None})

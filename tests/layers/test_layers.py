@@ -64,7 +64,7 @@ class Same:
 
 @dataclasses.dataclass(frozen=True)
 class Doubling:
-    """A normalisation that is none, with a parameter."""
+    """A normalization that is none, with a parameter."""
 
     def init(self, key, x):
         return 2 * jnp.ones(())
@@ -186,10 +186,11 @@ def test_equal_cells_get_unequal_parameters():
     assert len({float(kernel[0, 0]) for kernel in kernels}) == 4
 
 
+@pytest.mark.thorough
 @jax.numpy_dtype_promotion("standard")  # the module promotes its own parameters
-def test_a_module_of_flax_normalises():
+def test_a_module_of_flax_normalizes():
     linen = pytest.importorskip("flax.linen")
-    layer = Stack((rnn.GRU(4), rnn.GRU(3)), normalisation=linen.LayerNorm())
+    layer = Stack((rnn.GRU(4), rnn.GRU(3)), normalization=linen.LayerNorm())
     low = layer.init(KEY, 3, "bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(low)} == {jnp.dtype("bfloat16")}
 
@@ -198,7 +199,7 @@ def test_a_module_of_flax_normalises():
     _, h = rnn.unroll(rnn.GRU(4), params[0], ARRAY, state[0])
     centred = h - h.mean(axis=-1, keepdims=True)
     u = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6)
-    scale = params[1].normalisation["params"]
+    scale = params[1].normalization["params"]
     u = u * scale["scale"] + scale["bias"]
     assert_near(ys, rnn.unroll(rnn.GRU(3), params[1].layer, u, state[1])[1], 1e-12)
 
@@ -267,7 +268,7 @@ def test_no_two_layers_share_randomness():
 
 def test_what_is_drawn_once_a_sequence_is_drawn_for_each_layer():
     cell = rnn.wrappers.WeightDrop(rnn.Elman(4), 0.5)
-    layer = Stack((cell, cell), normalisation=Doubling())
+    layer = Stack((cell, cell), normalization=Doubling())
     params, _ = draw(layer)
     bound = layer.bind(params, KEY, (2,))
     kernels = [bound[0].recurrent_kernel, bound[1].layer.recurrent_kernel]
@@ -310,7 +311,7 @@ def bare(**options):
             lambda: Stack((rnn.GRU(4),), residual=(True, True)),
             "residual must have 1 entries, got 2",
         ),
-        (lambda: Stack((rnn.GRU(4),), normalisation=np.mean), "normalisation must be an instance"),
+        (lambda: Stack((rnn.GRU(4),), normalization=np.mean), "normalization must be an instance"),
         (
             lambda: Stack((rnn.GRU(4), rnn.GRU(5)), residual=True).init(KEY, 4),
             r"layers\[1\].* 4 features and 5; .* residual=\(True, False\)",

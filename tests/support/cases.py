@@ -1,11 +1,11 @@
-"""The one table of cells that drives the contract tests, and the engines they are run on.
+"""The table of cells for the contract tests, and the table of engines.
 
-A cell enters every contract test by one row here:
+One row adds a cell to every contract test:
 
     Case(rnn.LSTM(4), lambda h, n: 4 * h * (n + h + 1))
 
-What differs from a cell on feature vectors stands in the row's fields, never in an ``if`` on a name
-in a test. Draws are NumPy's: no compilation, and the same values on every machine.
+Exceptions are fields of a row, never an ``if`` on a name in a test. Draws are NumPy's: no
+compilation, and the same values on every machine.
 """
 
 import dataclasses
@@ -20,12 +20,11 @@ import numpy as np
 
 import jaxrnn as rnn
 from jaxrnn._cell import is_stochastic
-from tests.support.helpers import quick_jit
 
 
 @dataclasses.dataclass(frozen=True)
 class Floats:
-    """One leaf of a step's input: floating-point numbers of this shape beside the batch axes."""
+    """One leaf of a step's input: floating-point numbers of this shape after the batch axes."""
 
     shape: tuple[int, ...] = (3,)
     positive: bool = False  # time differences
@@ -41,7 +40,7 @@ class Floats:
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """One leaf of a step's input: a token, with no axes beside the batch's."""
+    """One leaf of a step's input: a token, with batch axes only."""
 
     count: int = 5
 
@@ -55,24 +54,24 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One cell, small, with all that the contract tests must know of it.
+    """A small cell, with what the contract tests need to know about it.
 
     Args:
-        cell: the cell; a hidden size that is a multiple of 2 keeps heads and blocks whole.
+        cell: the cell; its hidden size is a multiple of 2, for heads and blocks.
         count: the number of parameters as a function of hidden and input size, from the paper;
             None only for cells that are not public.
-        x: the pytree of `Floats` and `Tokens` that is one step's input; the first leaf is the one
-            whose size ``init`` is told.
-        name: what pytest calls the case; the class's name by default.
-        size: the constructor's argument that ``count`` calls h.
-        diagonal: whether each element of a new state depends on the same element of the old state
-            alone (of each leaf of the state, where there are several).
+        x: the pytree of `Floats` and `Tokens` of one step's input; ``init`` gets the size of the
+            first leaf.
+        name: the name of the case in pytest; default: the class's name.
+        size: the constructor's argument h of ``count``.
+        diagonal: whether each element of a new state depends only on the same element of the old
+            state (of each leaf of the state).
         params: ``(rng, params) -> params`` for cells whose parameters are constrained; otherwise
             normal noise is added to what ``init`` draws, so that no leaf is constant or zero.
         state: ``(rng, state) -> state`` for cells whose states are constrained; otherwise floating
-            and complex leaves are normal draws, and others stay as ``init_state`` gives them.
-        dtypes: the dtypes of parameters that the cell keeps.
-        tolerance: how near engines come to each other, for a cell that is not float64 throughout.
+            and complex leaves are normal draws, and others those of ``init_state``.
+        dtypes: the parameter dtypes that the cell supports.
+        tolerance: the tolerance between engines, for a cell that is not float64 throughout.
         tangents: whether the step has tangents; a function under ``jax.custom_vjp`` has none.
     """
 
@@ -97,7 +96,7 @@ class Case:
 
     @property
     def key(self):
-        """A key for `rnn.unroll`, where the cell makes use of one."""
+        """A key for `rnn.unroll`, if the cell uses one."""
         bound = hasattr(self.cell, "bind")
         return jax.random.key(3) if bound or is_stochastic(self.cell) else None
 
@@ -106,7 +105,7 @@ class Case:
 
 
 def random_params(case: Case, dtype: str = "float64"):
-    """Parameters with every leaf random, biases among them."""
+    """Parameters with every leaf random, biases included."""
 
     def cast(leaf):
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
@@ -115,10 +114,14 @@ def random_params(case: Case, dtype: str = "float64"):
 
 
 @functools.cache
+def drawn_params(case: Case, seed: int = 0):
+    """What ``init`` draws in float64. Without jit: the cells share the compiled operations."""
+    return case.cell.init(jax.random.key(seed), case.input_size, jnp.float64)
+
+
+@functools.cache
 def _random_params(case: Case):
-    init = functools.partial(case.cell.init, input_size=case.input_size, dtype=jnp.float64)
-    params = quick_jit(init)(jax.random.key(0))
-    rng = case.rng(0)
+    params, rng = drawn_params(case), case.rng(0)
     if case.params is not None:
         return case.params(rng, params)
     return jax.tree.map(lambda p: p + jnp.asarray(0.3 * rng.normal(size=p.shape), p.dtype), params)
@@ -131,7 +134,7 @@ def random_inputs(case: Case, leading: tuple[int, ...], dtype: str = "float64", 
 
 
 def random_state(case: Case, batch_shape: tuple[int, ...], dtype: str = "float64"):
-    """A state that the cell could be in, non-zero wherever it may be."""
+    """A possible state of the cell, nonzero where possible."""
     state = case.cell.init_state(random_params(case, dtype), batch_shape)
     rng = case.rng(1)
     if case.state is not None:
@@ -193,11 +196,11 @@ ENGINES = (
     EngineCase(rnn.engines.Auto()),
 )
 
-TIMED = (Floats(), Floats((1,), positive=True))  # x and the time since the step before
+TIMED = (Floats(), Floats((1,), positive=True))  # x and the time since the previous step
 
 
-def normalised_slstm_state(rng, state):
-    """Whatever was written, the normaliser counts at least once."""
+def normalized_slstm_state(rng, state):
+    """The normalizer is at least 1 after the first step."""
     h, c, n, m = (jnp.asarray(0.5 * rng.normal(size=leaf.shape), leaf.dtype) for leaf in state)
     return rnn.cells.SLSTMState(h, c, 1 + jnp.abs(n), m)
 
@@ -260,16 +263,9 @@ CELLS = (
         size="features",
     ),
     Case(
-        rnn.ConvLSTM(2, kernel_shape=(1, 2, 3), spatial_shape=(2, 2, 3)),
-        lambda h, n: 4 * h * (6 * (n + h) + 1),
-        x=Floats((2, 2, 3, 3)),
-        name="ConvLSTM(3D)",
-        size="features",
-    ),
-    Case(
         rnn.SLSTM(4, num_heads=2),
         lambda h, n: 4 * h * (n + h // 2 + 1),
-        state=normalised_slstm_state,
+        state=normalized_slstm_state,
     ),
     Case(rnn.ParaGRU(4), lambda h, n: 3 * h * (n + 2), diagonal=True),
     Case(rnn.ParaLSTM(4), lambda h, n: 3 * h * (n + 2) + 2 * h, diagonal=True),

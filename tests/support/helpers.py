@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 # conftest.py lets XLA compile without optimization; a test of the compiler's output asks for it.
 OPTIMIZED: dict[str, int | bool] = {"xla_backend_optimization_level": 3}
@@ -66,3 +67,10 @@ def on_four_devices(module: str, *arguments: str) -> subprocess.CompletedProcess
         text=True,
         timeout=300,
     )
+
+
+def thorough_but(*values):
+    """Parameters of a test, of which only the first is in the default tier; tuples are unpacked."""
+    marks = [(), *[pytest.mark.thorough] * (len(values) - 1)]
+    values = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*value, marks=mark) for value, mark in zip(values, marks, strict=True)]

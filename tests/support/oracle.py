@@ -1,4 +1,4 @@
-"""Runs a cell beside a transcription of its paper's equations in NumPy, and compares them."""
+"""Compares a cell with a NumPy transcription of its paper's equations."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Recurrent dropout: the candidate alone is dropped, anew at each step."""
+"""Recurrent dropout: only the candidate is dropped, with a new mask at each step."""
 
 import functools
 
@@ -119,8 +119,8 @@ def test_a_cell_of_ones_own_with_the_field():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (lambda: RecurrentDropout(rnn.Elman(3), 0.1), "Elman has none; use VariationalDropout or"),
-        (lambda: RecurrentDropout(EmitState(rnn.LRU(3)), 0.1), "LRU has none"),
+        (lambda: RecurrentDropout(rnn.Elman(3), 0.1), "got Elman; use VariationalDropout or"),
+        (lambda: RecurrentDropout(EmitState(rnn.LRU(3)), 0.1), "got LRU; use"),
         (lambda: RecurrentDropout(rnn.GRU(3), -0.1), r"rate .* must lie in \[0, 1\), got -0.1"),
         (lambda: RecurrentDropout(rnn.GRU, 0.1), "cell must be an instance, got the class"),
     ],

@@ -119,13 +119,13 @@ def test_a_state_is_emitted_as_the_step_leaves_it():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (lambda: Residual(rnn.GRU(3)).init(KEY, 4), "GRU takes 4 features and gives 3"),
+        (lambda: Residual(rnn.GRU(3)).init(KEY, 4), "got 4 features and 3 for GRU"),
         (
             lambda: rnn.unroll(Residual(rnn.GRU(3)), rnn.GRU(3).init(KEY, 4), np.ones((2, 4))),
-            r"GRU takes \(4,\) and gives \(3,\); make the widths agree",
+            r"got \(4,\) and \(3,\) for GRU; change the sizes",
         ),
         (lambda: Residual(3), "cell must have the functions step and init_state, got 3"),
-        (lambda: LearnedInitialState(rnn.GRU), "got <class .*; write e.g. LearnedInitialState"),
+        (lambda: LearnedInitialState(rnn.GRU), "cell must be an instance, got the class GRU"),
     ],
 )
 def test_errors_name_the_argument(bad, message):

@@ -185,7 +185,7 @@ def run_once(cell):
         ),
         (
             lambda: run_once(VariationalDropout(rnn.IndRNN(3), 0, 0.1)),
-            r"IndRNN has one of shape \(3,\) .* use WeightDrop",
+            r"got shape \(3,\) in IndRNN; use WeightDrop",
         ),
         (
             lambda: run_once(VariationalDropout(rnn.AntisymmetricRNN(3), 0, 0.1)),

@@ -109,6 +109,18 @@ WRAPS = {
     "WeightDrop": lambda cell: WeightDrop(cell, 0.3),
     "Zoneout": lambda cell: Zoneout(cell, 0.3),
 }
+
+
+def pairs():
+    """All ordered pairs that work; each wrapper is outer and inner once in the default tier."""
+    names = list(WRAPS)
+    for outer, inner in itertools.permutations(names, 2):
+        near = (names.index(inner) - names.index(outer)) % len(names) == 2
+        if (outer, inner) not in REFUSED:
+            marks = () if near else pytest.mark.thorough
+            yield pytest.param(outer, inner, id=f"{outer}-{inner}", marks=marks)
+
+
 REFUSED = {("Zoneout", "Residual"), ("Residual", "EmitState")}
 
 
@@ -119,8 +131,7 @@ def test_every_public_wrapper_is_here():
 
 @pytest.mark.parametrize(
     ("outer", "inner"),
-    [pair for pair in itertools.permutations(WRAPS, 2) if pair not in REFUSED],
-    ids="-".join,
+    list(pairs()),
 )
 def test_wrappers_nest_in_any_order(outer, inner):
     """The members of the cell inside are kept; drawing reaches both; without a key it repeats."""
@@ -187,7 +198,7 @@ def test_what_two_wrappers_draw_is_not_the_same():
 @pytest.mark.parametrize("pair", sorted(REFUSED), ids="-".join)
 def test_two_nests_have_no_meaning(pair):
     cell = WRAPS[pair[0]](WRAPS[pair[1]](rnn.LSTM(3)))
-    with pytest.raises(ValueError, match=f"{pair[0]} (reads|adds)"):
+    with pytest.raises(ValueError, match=f"{pair[0]} needs"):
         cell.step(cell.init(KEY, 3), cell.init_state(cell.init(KEY, 3)), np.ones(3))
 
 

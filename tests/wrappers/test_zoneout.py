@@ -54,7 +54,7 @@ def test_without_a_key_it_is_the_expectation():
     assert_near(got, sequence_loop.run(oracle, params, xs, state, mask, starts), 1e-12)
 
 
-def test_a_start_begins_anew_and_nothing_of_the_past_is_held():
+def test_a_start_preserves_nothing_of_the_past():
     params, state, xs = draw(CELL, time=6)
     starts = np.zeros((6, 4), bool)
     starts[2] = True
