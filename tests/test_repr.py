@@ -61,7 +61,7 @@ def smallest(kind):
     ]
     if kind is rnn.wrappers.RecurrentDropout:
         return kind(rnn.GRU(4), 0.1)
-    if kind.__module__ == "jaxrnn.nnx":
+    if "rngs" in inspect.signature(kind.__init__).parameters:
         return kind(CELL, in_features=3, rngs=importlib.import_module("flax.nnx").Rngs(0))
     return kind(**{name: ARGUMENTS.get(name, 1) for name in required})
 

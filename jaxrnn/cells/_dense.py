@@ -34,5 +34,5 @@ def dense_params(
 
 def zeros(params: Any, batch_shape: tuple[int, ...], *sizes: int) -> list[Array]:
     """Arrays ``[*batch, size]`` of zeros in the dtype of a state, one for each size."""
-    dtype = state_dtype(jax.tree.leaves(params)[0].dtype)
+    dtype = state_dtype(params[0].dtype)
     return [jnp.zeros((*batch_shape, size), dtype) for size in sizes]
