@@ -59,11 +59,7 @@ def load_japanese_vowels(wheel: Path | None = None) -> Data:
 
 
 def load_ts(folder: Path) -> Data:
-    """Loads `NAME_TRAIN.ts` and `NAME_TEST.ts` from a folder.
-
-    Raises:
-        FetchError: there is not one file of each, or it is not in the format.
-    """
+    """Loads `NAME_TRAIN.ts` and `NAME_TEST.ts` from a folder."""
     texts = []
     for part in ("TRAIN", "TEST"):
         found = sorted(folder.glob(f"*_{part}.ts"))

@@ -1,4 +1,4 @@
-"""Accuracy with its spread over runs, and a plot of the confusion matrix and the margins."""
+"""Accuracy over runs, and a plot of the confusion matrix and the margins."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,10 @@ _RED, _BLUE = "#b3362d", "#2f5d8a"
 
 
 class Predictions(NamedTuple):
-    """The predictions of one run on held-out sequences.
+    """The predictions of one run on held-out sequences, and the true classes."""
 
-    Attributes:
-        probabilities: `[sequences, classes]`.
-        labels: the true classes, `[sequences]`.
-    """
-
-    probabilities: np.ndarray
-    labels: np.ndarray
+    probabilities: np.ndarray  # [sequences, classes]
+    labels: np.ndarray  # [sequences]
 
     @property
     def accuracy(self) -> float:

@@ -68,7 +68,7 @@ class Config:
     seeds: int = 3
     """Ensembles to train side by side from different seeds."""
     folds: int = 0
-    """Folds of cross-validation on the training part, instead of the test part; 0 disables it."""
+    """Folds of cross-validation on the training part; 0 uses the test part."""
     training: options.Options = options.Options(
         steps=500, learning_rate=4e-3, weight_decay=0.01, validate_every=100, checkpoint_every=100
     )
@@ -168,11 +168,9 @@ def add_noise(key: jax.Array, xs: jax.Array, noise: float, offset: float) -> jax
 
 
 def pool_statistics(ys: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Mean and standard deviation over the steps of each sequence, `[rows, 2 features]`.
+    """Mean and standard deviation over time, `[rows, 2 features]`, of `[time, rows, features]`.
 
-    Args:
-        ys: `[time, rows, features]`, zero in the padding.
-        lengths: `[rows]`.
+    The padding beyond the lengths `[rows]` must be zero.
     """
     mean = ys.sum(0) / lengths[:, None]
     valid = jnp.arange(len(ys))[:, None] < lengths

@@ -16,15 +16,10 @@ MEDIAN = len(LEVELS) // 2
 
 
 class Forecast(NamedTuple):
-    """Forecasts from every origin, in the series' unit; NaN where there is none.
+    """Forecasts from every origin, in the series' unit; NaN where there is none."""
 
-    Attributes:
-        point: `[time, horizon]`.
-        quantiles: `[time, horizon, levels]`, or None.
-    """
-
-    point: np.ndarray
-    quantiles: np.ndarray | None = None
+    point: np.ndarray  # [time, horizon]
+    quantiles: np.ndarray | None = None  # [time, horizon, levels]
 
 
 class Params(NamedTuple):

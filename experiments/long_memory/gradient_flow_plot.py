@@ -16,13 +16,7 @@ SOLVED = 0.01
 
 
 def plot_flows(path: Path, flows: Sequence[Any], by_bias: Mapping[str, np.ndarray]) -> None:
-    """Plots the four panels as a PNG.
-
-    Args:
-        path: the file.
-        flows: the results, as `gradient_flow.Flow`.
-        by_bias: the logarithms of LSTMs at initialization, by their forget bias (and "chrono").
-    """
+    """Plots the results of all cells, and the logarithms of LSTMs by forget bias (and "chrono")."""
     colors = {flow.name: COLORS[i % len(COLORS)] for i, flow in enumerate(flows)}
     figure = Figure(figsize=(15, 10), layout="constrained")
     (first, trained), (biases, learned) = figure.subplots(2, 2)

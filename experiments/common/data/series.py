@@ -103,14 +103,8 @@ def load_csv(path: Path, target: str | None = None) -> Series:
     """Loads a CSV file with a header, a first column of times, the target, and covariates.
 
     Times are ISO 8601, evenly spaced by a part of a day. A column of true and false is a future
-    covariate, other columns of numbers are past covariates.
-
-    Args:
-        path: the file.
-        target: the column to forecast; None is the second.
-
-    Raises:
-        FetchError: the file cannot be read, or is not in this format; the message names the line.
+    covariate, other columns of numbers are past covariates. The target is the second column by
+    default. A `FetchError` names the line that is not in this format.
     """
     rows = _parse_csv(read_text(path), str(path))
     time, *columns = rows[0]
