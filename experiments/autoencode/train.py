@@ -112,7 +112,8 @@ class Model:
     def decode(self, params: Params, codes: jax.Array, calendar: jax.Array) -> jax.Array:
         """Returns the values `[time, weeks]` of codes `[weeks, code]`."""
         repeated = jnp.broadcast_to(codes, (len(calendar), *codes.shape))
-        _, ys = self.decoder.apply(params.decoder, None, jnp.concatenate([repeated, calendar], -1))
+        xs = jnp.concatenate([repeated, calendar], -1)
+        _, ys = self.decoder.apply(params.decoder, None, xs)
         weights: Any = nn.Dense(1 + self.code).apply(params.readout, ys)
         return weights[..., 0] + (weights[..., 1:] * codes).sum(-1)
 

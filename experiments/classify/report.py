@@ -81,6 +81,6 @@ def _plot_margins(axes: Any, margins: np.ndarray) -> None:
     axes.text(-0.97, 0.93, "wrong", color=_RED)
     axes.text(0.03, 0.93, "correct", color=_BLUE)
     axes.set(xlim=(-1, 1.01), ylim=(0, 1.01), title="cumulative distribution of the margin")
-    axes.set(xlabel="margin: probability of the true class minus that of the best other one")
-    axes.set(ylabel="share of sequences with at most this margin")
+    label = "margin: probability of the true class minus that of the best other one"
+    axes.set(xlabel=label, ylabel="share of sequences with at most this margin")
     axes.spines[["top", "right"]].set_visible(False)

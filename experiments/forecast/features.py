@@ -67,8 +67,7 @@ def make_table(series: Series, horizon: int, split: Split, *, future: bool = Fal
 
     Args:
         series: the series.
-        horizon: the number of steps ahead, at most the long season and the test part, and less
-            than the validation part.
+        horizon: the number of steps ahead.
         split: where validation and test begin; scales come from the training part alone.
         future: whether all covariates are known in advance, as from a perfect forecast of them.
     """

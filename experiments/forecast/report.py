@@ -20,9 +20,7 @@ _COLORS = ("#bbbbbb", "#8fa3b0", "#5b7083", "#d08c2e", "#b3362d", "#444444")
 _COLUMNS = {"rmse": "RMSE", "nmse": "MSE/variance", "mape": "MAPE %", "pinball": "pinball"}
 _COLUMNS |= {name: f"in {name}" for name in _INTERVALS}
 
-Metrics = Mapping[str, np.ndarray]
-"""What `evaluate` returns."""
-Results = Mapping[str, Sequence[Metrics]]
+Results = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 """The metrics of every method and seed."""
 
 

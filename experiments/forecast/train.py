@@ -209,17 +209,14 @@ def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
     series, table, linear = load(config)
     model = make_model(config)
-    data = series.values.tobytes() + series.past_covariates.tobytes()
-    run = Run(
-        "forecast", config, reporting=("data",), series_digest=hashlib.sha256(data).hexdigest()
-    )
+    digest = hashlib.sha256(series.values.tobytes() + series.past_covariates.tobytes()).hexdigest()
+    run = Run("forecast", config, reporting=("data",), series_digest=digest)
     run.console.print(
         f"{series.name}: {len(series.values):,} steps, {table.xs.shape[1]} features each, the last "
         f"{config.test:,} for the test; output folder {run.folder}"
     )
-    outcome = run.fit(
-        make_task(config, table, model), lambda key: model.init(key, table.xs.shape[1])
-    )
+    features = table.xs.shape[1]
+    outcome = run.fit(make_task(config, table, model), lambda key: model.init(key, features))
     if outcome.signal is not None:
         return Result(outcome, {})
     naive = naive_forecasts(series, config.horizon)

@@ -74,9 +74,8 @@ def make_model(config: Config) -> Model:
     """Builds the model."""
     task = config.make_memory_task()
     steps = task.batch(np.random.default_rng(0), 1).inputs.shape[0]
-    cell = make_memory_cell(
-        config.cell, config.hidden, max(3, steps) if config.paper_start else None
-    )
+    memory = max(3, steps) if config.paper_start else None
+    cell = make_memory_cell(config.cell, config.hidden, memory)
     return Model(cell, task.classes or 1, config.hidden, options.make_engine(config.engine))
 
 
