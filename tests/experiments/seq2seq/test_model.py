@@ -110,18 +110,21 @@ def losses(params, name, first_gloss=None, smoothing=0.0):
     return np.array(found)
 
 
-@pytest.mark.parametrize(
-    ("name", "first_gloss"), [("additive", 6), ("multiplicative", None)]
-)  # fmt: skip
-def test_loss_and_attention_weights_ignore_padding(name, first_gloss):
+@pytest.mark.parametrize(("name", "first_gloss"), [("additive", 6), ("multiplicative", None)])
+def test_the_loss_ignores_padding(name, first_gloss):
     model, params = make(attention=name, first_gloss=first_gloss, coverage=True)
     pairs = pad(SOURCES, TARGETS, Size(7, 7))
     total, count = jax.jit(model.loss)(params, pairs)
     np.testing.assert_allclose(total, losses(params, name, first_gloss).sum(), rtol=1e-5)
     assert count == sum(len(target) + 1 for target in TARGETS)
+
+
+def test_attention_weights_are_zero_at_padding():
+    model, params = make(first_gloss=6, coverage=True)
+    pairs = pad(SOURCES, TARGETS, Size(7, 7))
     weights = np.asarray(attention_weights(model, params, pairs.source, pairs.target[1:]))
     for row, pair in enumerate(zip(SOURCES, TARGETS, strict=True)):
-        want = plain(params, name, *pair, first_gloss)[1]
+        want = plain(params, "additive", *pair, 6)[1]
         found = weights[: len(want), row]
         np.testing.assert_allclose(found[:, : want.shape[1]], want, rtol=1e-4, atol=1e-6)
         assert (found[:, want.shape[1] :] == 0).all()
