@@ -16,7 +16,7 @@ from jaxrnn.wrappers._wrapper import Wrapper, check_names, map_kernels
 class WeightDrop(Wrapper):
     """Weight drop: drops the same recurrent weights at all steps and in all rows (DropConnect).
 
-        U ← U ⊙ m / (1 - rate),   m ~ Bernoulli(1 - rate), drawn once a call of `jaxrnn.unroll`
+        U ← U ⊙ m / (1 - rate),   m ~ Bernoulli(1 - rate), drawn once per call of `jaxrnn.unroll`
 
     Without a key U is unchanged, which is the expectation.
 
