@@ -185,11 +185,9 @@ def make_fusion(
     """Trains the language model and tunes its weight; None if a signal stopped the training."""
     model = decode.CharLM(make_cell(config.cell, config.letters))
     train, valid = ([utterance.text for utterance in part] for part in parts[:2])
-    own = run._replace(
-        folder=run.folder / f"letters-{config.letters}{'-english' * config.english}",
-        identity=run.identity
-        | {"letters": config.letters, "phrases": f"{digest(repr(phrases)):x}"},
-    )
+    place = run.folder / f"letters-{config.letters}{'-english' * config.english}"
+    more = {"letters": config.letters, "phrases": f"{digest(repr(phrases)):x}"}
+    own = run._replace(folder=place, identity=run.identity | more)
     outcome = decode.train_language_model(
         model, train, phrases, valid, options=config.training, **own._asdict()
     )
