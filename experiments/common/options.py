@@ -149,7 +149,8 @@ def _by_name(module: Any, *required: str) -> dict[str, Any]:
     return {
         re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower(): kind
         for kind in kinds
-        if dataclasses.is_dataclass(kind)
+        if isinstance(kind, type)
+        and dataclasses.is_dataclass(kind)
         and tuple(f.name for f in dataclasses.fields(kind) if f.default is f.default_factory)
         == required
     }
