@@ -21,7 +21,7 @@ from tests.support.cases import (
     random_params,
     random_state,
 )
-from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support.helpers import assert_near, split, weighted_sum
 
 ROUNDING = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 0.05}
 PUBLIC = {name: kind for name, kind in vars(rnn.cells).items() if hasattr(kind, "init_state")}
@@ -53,7 +53,7 @@ def steps(case):
     """One step in several batch shapes and dtypes, in one compilation."""
     cell = case.cell
 
-    @quick_jit
+    @jax.jit
     def run(work, lower):
         params, state, x = work
         mapped = jax.vmap(jax.vmap(cell.step, (None, 0, 0)), (None, 0, 0))
@@ -187,7 +187,7 @@ def test_jacobian_is_as_diagonal_as_the_table_says(case):
     floats, join = split(state)
     sizes = [leaf.size for leaf in floats]
 
-    @quick_jit
+    @jax.jit
     @jax.vmap
     def moved(changes):
         parts = jnp.split(changes, np.cumsum(sizes)[:-1])
@@ -225,7 +225,7 @@ def test_gradients_are_finite_differences(case):
         params, state, xs = join(floats)
         return weighted_sum(rnn.unroll(case.cell, params, xs, state))
 
-    @quick_jit
+    @jax.jit
     def both(floats, directions):
         grads = jax.grad(loss)(floats)
         exact = [(g * d).sum().real for g, d in zip(grads, directions, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 
 INPUT, ROWS, LONGEST, COUNT = 2, 4, 6, 5
 LENGTHS = st.lists(st.integers(0, LONGEST), min_size=COUNT, max_size=COUNT)
@@ -30,7 +30,7 @@ def drawn():
     return jax.tree.map(lambda leaf: leaf + 0.5 * rng.normal(size=leaf.shape), params)
 
 
-@quick_jit
+@jax.jit
 def run(params, xs, mask, starts, weights):
     """Every state of both directions, and gradients of their sum with these weights."""
 
@@ -41,7 +41,7 @@ def run(params, xs, mask, starts, weights):
     return jax.grad(objective, argnums=(0, 1), has_aux=True)(params, xs)
 
 
-@quick_jit
+@jax.jit
 def run_alone(params, xs, length, weights):
     """One sequence, padded to one length so that a single compilation serves all."""
 

@@ -9,7 +9,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support.cases import CELLS, ENGINES, random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, on_four_devices, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, on_four_devices, weighted_sum
 
 CASE = next(case for case in CELLS if isinstance(case.cell, rnn.GRU))
 TIME, BATCH, MEMBERS = 4, 3, 2
@@ -39,7 +39,7 @@ def transformed(run, names=None):
     def loss(params, xs, state, lengths):
         return weighted_sum(run(params, xs, state, lengths))
 
-    @quick_jit
+    @jax.jit
     def everything(params, xs, state, lengths, members, xss):
         def of_params(params):
             return loss(params, xs, state, lengths)
@@ -133,7 +133,7 @@ def test_cells_are_static_arguments_of_jit():
     """Cells and engines are hashable, so they can be static arguments of a training step."""
     traces = []
 
-    @functools.partial(quick_jit, static_argnames=("cell", "engine"))
+    @functools.partial(jax.jit, static_argnames=("cell", "engine"))
     def run(params, xs, cell, engine):
         traces.append(cell)
         return rnn.unroll(cell, params, xs, engine=engine)

@@ -15,7 +15,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support import sequence_loop
-from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support.helpers import assert_near, split, weighted_sum
 
 TIME, BATCH, TOKENS, VECTOR, HIDDEN = 6, 3, 5, 2, 4
 FLAGS = arrays.arrays(bool, (TIME, BATCH))
@@ -119,7 +119,7 @@ def poisoned(xs, mask, value):
     return vectors, np.where(mask[..., None], tokens, np.int32(-(10**6)))
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def run_both(name, params, xs, state, flags):
     """Forward and in reverse: ``(final, ys)`` and the gradients of a sum over both."""
     floats, join = split((params, xs, state))
@@ -199,12 +199,12 @@ def test_length_zero_gives_the_initial_state(lengths, seed):
         assert not any(np.any(leaf[:, ::2]) for leaf in jax.tree.leaves(ys))
 
 
-@quick_jit
+@jax.jit
 def run_lengths(params, xs, state, lengths):
     return rnn.unroll(MIXED, params, xs, state, lengths=lengths)
 
 
-@functools.partial(quick_jit, static_argnames="reverse")
+@functools.partial(jax.jit, static_argnames="reverse")
 def run_flags(params, xs, state, mask, starts, reverse=False):
     return rnn.unroll(MIXED, params, xs, state, mask=mask, starts=starts, reverse=reverse)
 
@@ -268,7 +268,7 @@ def test_empty_time_and_batch(time, batch, reverse):
     flags = np.ones((time, *batch), bool)
     floats, join = split((params, xs, state))
 
-    @quick_jit
+    @jax.jit
     @functools.partial(jax.grad, has_aux=True)
     def gradients(floats):
         params, xs, state = join(floats)

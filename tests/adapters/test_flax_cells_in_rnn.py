@@ -10,7 +10,7 @@ from flax import linen, nnx
 
 import jaxrnn as rnn
 from tests.support.flavours import FLAVOURS, INPUT
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 
 TIME, BATCH = 5, 3
 LENGTHS = jnp.array([2, 5, 1])
@@ -37,7 +37,7 @@ def inputs(*batch, dtype="float64"):
 def results(apply, weights, xs, calls, zero_padding=True):
     """Values and gradients of several calls at once: one compilation."""
 
-    @quick_jit
+    @jax.jit
     def run(weights, xs):
         def total(weights, xs):
             outputs = {}

@@ -16,7 +16,7 @@ from jaxrnn.haiku import from_haiku_core
 from jaxrnn.linen import from_linen_cell
 from jaxrnn.nnx import from_nnx_cell
 from tests.support.flavours import HIDDEN, INPUT, noisy
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 
 TIME, BATCH = 5, 3
 ENGINES = (
@@ -106,7 +106,7 @@ def test_every_engine_equals_the_framework(foreign):
 
         return run
 
-    @quick_jit
+    @jax.jit
     def all_of_them(*work):
         def value_and_gradients(run):
             def total(*work):

@@ -8,7 +8,7 @@ import pytest
 import jaxrnn as rnn
 from tests.cells.golden import keras_conv_lstm as keras_golden
 from tests.support.cases import Case, Floats, random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, quick_jit, thorough_but
+from tests.support.helpers import assert_near, thorough_but
 from tests.support.oracle import assert_follows, sigmoid
 
 LINE = Case(rnn.ConvLSTM(2, (4,), (5,)), x=Floats((5, 3)), name="line")
@@ -128,8 +128,8 @@ def test_gradients_beside_bfloat16_are_bfloat16():
         return rnn.unroll(PLANE.cell, p, xs)[1].astype("float32").sum()
 
     wide = jax.tree.map(lambda leaf: leaf.astype("float32"), (p, xs))
-    exact = quick_jit(jax.grad(lambda p, xs: rnn.unroll(PLANE.cell, p, xs)[1].sum()))(*wide)
-    rounded = quick_jit(jax.grad(loss))(p)
+    exact = jax.jit(jax.grad(lambda p, xs: rnn.unroll(PLANE.cell, p, xs)[1].sum()))(*wide)
+    rounded = jax.jit(jax.grad(loss))(p)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in rounded)
     assert_near(jax.tree.map(lambda leaf: leaf.astype("float32"), rounded), exact, 0.05)
 

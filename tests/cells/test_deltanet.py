@@ -6,7 +6,7 @@ import pytest
 import jaxrnn as rnn
 from tests.support.cases import Case, random_inputs, random_params, random_state
 from tests.support.chunks import assert_chunk_is_the_recurrence, chunked, recurrent
-from tests.support.helpers import assert_near, quick_jit, thorough_but
+from tests.support.helpers import assert_near, thorough_but
 from tests.support.oracle import assert_follows, sigmoid, silu, softplus
 
 DELTA = Case(rnn.DeltaNet(6, num_heads=2, key_size=4))
@@ -79,7 +79,7 @@ def test_zero_inputs_have_finite_gradients():
     params = random_params(GATED)
     for form in (recurrent, chunked):
 
-        @quick_jit
+        @jax.jit
         @jax.grad
         def gradient(xs, form=form):
             return form(GATED, params, GATED.cell.init_state(params), xs)[1].sum()

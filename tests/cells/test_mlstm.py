@@ -6,7 +6,7 @@ import pytest
 import jaxrnn as rnn
 from tests.support.cases import Case, random_inputs, random_params, random_state
 from tests.support.chunks import assert_chunk_is_the_recurrence, chunked, recurrent
-from tests.support.helpers import assert_near, quick_jit, thorough_but
+from tests.support.helpers import assert_near, thorough_but
 from tests.support.oracle import assert_follows, sigmoid
 
 CELL = rnn.MLSTM(6, num_heads=2, key_size=4)
@@ -103,7 +103,7 @@ def test_gates_closed_to_the_last_digit_give_zeros_and_finite_gradients(form):
         final, ys = form(CASE, params, CELL.init_state(params), xs)
         return ys.sum() + final.normalizer.sum(), ys
 
-    grads, ys = quick_jit(jax.grad(objective, argnums=(0, 1), has_aux=True))(params, xs)
+    grads, ys = jax.jit(jax.grad(objective, argnums=(0, 1), has_aux=True))(params, xs)
     assert_near(ys, np.zeros((5, 6), np.float32), 1e-6)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 

@@ -10,7 +10,7 @@ import pytest
 import jaxrnn as rnn
 from jaxrnn import decoding
 from tests.support import decoding_models as models
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 
 V, H, TIME = 5, 4, 6
 PARAMS = jax.tree.map(jnp.asarray, models.draw(V, H))
@@ -78,7 +78,7 @@ def test_samples_are_constants_of_the_gradient():
         logits = run((*PARAMS[:2], bias, *PARAMS[3:]))
         return (logits * jnp.cos(jnp.arange(logits.size)).reshape(logits.shape)).sum()
 
-    @quick_jit
+    @jax.jit
     def work(bias):
         slope = (objective(bias + move) - objective(bias - move)) / 2e-6
         return jax.grad(objective)(bias)[1], slope

@@ -11,13 +11,7 @@ import jaxrnn as rnn
 from jaxrnn.engines import Associative, Hoisted, Sequential
 from jaxrnn.engines._linear import combine
 from tests.support.cases import CELLS, Case, Floats, random_inputs, random_params, random_state
-from tests.support.helpers import (
-    assert_near,
-    on_four_devices,
-    optimizing_jit,
-    quick_jit,
-    weighted_sum,
-)
+from tests.support.helpers import assert_near, on_four_devices, optimizing_jit, weighted_sum
 
 AFFINE = Case(rnn.MinGRU(4)), Case(rnn.LRU(3, output_size=2))
 # A start resets the state to values that are not zero.
@@ -50,7 +44,7 @@ def differentiated(case, engine, time, dtype="float64", flags=(), reverse=False,
     }
     options = {name: options[name] for name in flags}
     work = random_params(case, dtype), random_state(case, batch, dtype)
-    return quick_jit(run)(*work, random_inputs(case, (time, *batch), dtype), options)
+    return jax.jit(run)(*work, random_inputs(case, (time, *batch), dtype), options)
 
 
 LOOP, TREE, CHUNKS = Associative(), Associative(tree=True), Associative(chunk_size=33)
@@ -118,7 +112,7 @@ def test_every_order_of_derivatives(case, engine):
     params, state = random_params(case), random_state(case, (2,))
     xs, lengths = random_inputs(case, (3, 2)), jnp.array([3, 1])
 
-    @functools.partial(quick_jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0)
     def everything(engine, params, xs, state):
         def loss(xs):
             return weighted_sum(

@@ -10,7 +10,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support.cases import CELLS, ENGINES, WRAPPERS, random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support.helpers import assert_near, split, weighted_sum
 from tests.support.user_cells import USER_CELLS
 
 ALL_CELLS = CELLS + WRAPPERS + USER_CELLS
@@ -85,7 +85,7 @@ def results(case, engine, ways):
 
         return jax.grad(objective, has_aux=True)(floats)
 
-    @quick_jit
+    @jax.jit
     def everything(*work):
         return {way: differentiated(way, *work) for way in ways}
 
@@ -167,7 +167,7 @@ def test_arrays_that_a_step_closes_over_receive_gradients():
             ys.append(h)
         return weighted_sum((h, jnp.stack(ys)))
 
-    want = quick_jit(jax.grad(by_hand))(kernels)
+    want = jax.jit(jax.grad(by_hand))(kernels)
     cell = rnn.from_step(
         lambda params, h, x: (h + x, h), init_state=lambda params, batch: jnp.zeros((*batch, 3))
     )
@@ -176,5 +176,5 @@ def test_arrays_that_a_step_closes_over_receive_gradients():
             continue  # that scan itself, and Hoisted()
         if engine.engine.why_not(cell, (), xs[0], xs) is not None:
             continue
-        got = quick_jit(jax.grad(functools.partial(loss, engine=engine.engine)))(kernels)
+        got = jax.jit(jax.grad(functools.partial(loss, engine=engine.engine)))(kernels)
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-12, err_msg=str(engine))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxrnn.engines._linear import combine, linear_recurrence
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 
 maps = hnp.arrays(np.float64, (2, 3), elements=st.floats(-4, 4)).map(tuple)
 
@@ -66,7 +66,7 @@ def test_recurrence_and_gradient_agree_with_loops_in_numpy(time, form, kind):
     if kind == "broadcast":
         a = a[:, :1]
 
-    @functools.partial(quick_jit, static_argnames="reverse")
+    @functools.partial(jax.jit, static_argnames="reverse")
     def run(a, b, initial, cotangents, reverse):
         recurrence = functools.partial(linear_recurrence, tree=tree, reverse=reverse)
         hs, back = jax.vjp(recurrence, a, b, initial)

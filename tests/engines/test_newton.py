@@ -17,7 +17,7 @@ from jaxrnn.engines import Hoisted, Newton, Sequential, _trajectory, newton
 from jaxrnn.engines._block_linear import block_recurrence, transposed_matrices
 from jaxrnn.engines._trajectory import cond_for_all
 from tests.support.cases import CELLS, random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 
 
 def case_of(cell):
@@ -59,12 +59,12 @@ def derivatives(case, engine, time, dtype="float64", **options):
     run = jax.grad(
         lambda *args: objective(*args[:3], args[3] | static), argnums=(0, 1, 2), has_aux=True
     )
-    return quick_jit(run)(*work(case, time, dtype=dtype), options)
+    return jax.jit(run)(*work(case, time, dtype=dtype), options)
 
 
 def solve(case, time, engine=None, **options):
     engine = Newton() if engine is None else engine
-    run = quick_jit(functools.partial(engine.solve, case.cell, **options))
+    run = jax.jit(functools.partial(engine.solve, case.cell, **options))
     return run(*work(case, time))
 
 
@@ -100,7 +100,7 @@ def test_bfloat16_parameters():
     """A diagonal cell multiplies by the state in float32, so it converges."""
     case = case_of(rnn.ParaGRU(4))
     params, state, xs = work(case, 50, dtype="bfloat16")
-    state, ys, info = quick_jit(functools.partial(Newton().solve, case.cell))(params, state, xs)
+    state, ys, info = jax.jit(functools.partial(Newton().solve, case.cell))(params, state, xs)
     want, want_ys = rnn.unroll(case.cell, params, xs, work(case, 50, dtype="bfloat16")[1])
     assert info.converged and ys.dtype == jnp.bfloat16
     assert_near(state, want, 1e-5)
@@ -153,7 +153,7 @@ def test_a_linear_cell_converges_in_one_iteration(case):
 def test_result_is_independent_of_the_guess():
     params, state, xs = work(GRU, 60)
 
-    @quick_jit
+    @jax.jit
     def run(guess):
         def loss(guess):
             final, ys, info = Newton().solve(GRU.cell, params, state, xs, guess=guess)
@@ -203,7 +203,7 @@ def test_gradients_where_the_exact_jacobian_is_too_large_to_form(monkeypatch):
 
     for transform in (jax.grad, jax.jacfwd):
         got, want = (transform(f, argnums=(0, 1, 2)) for f in (loss, plain))
-        assert_near(quick_jit(got)(params, state, xs), quick_jit(want)(params, state, xs), 1e-10)
+        assert_near(jax.jit(got)(params, state, xs), jax.jit(want)(params, state, xs), 1e-10)
 
 
 def test_damping_changes_the_iterations_and_not_the_result():
@@ -268,7 +268,7 @@ def test_a_chaotic_cell_falls_back_to_the_loop():
     state = SINES.init_state(params, (2,))
     assert exponents(WILD).min() > 0.2
     engine = Newton(max_iterations=4)
-    _, _, info = quick_jit(functools.partial(engine.solve, SINES))(params, state, xs)
+    _, _, info = jax.jit(functools.partial(engine.solve, SINES))(params, state, xs)
     assert not info.converged and info.iterations == 4 and info.residual > 1e-6
 
     def loss(params, state, xs, engine):
@@ -277,7 +277,7 @@ def test_a_chaotic_cell_falls_back_to_the_loop():
 
     def run(engine):
         gradient = jax.grad(functools.partial(loss, engine=engine), argnums=(0, 1, 2), has_aux=True)
-        return quick_jit(gradient)(params, state, xs)
+        return jax.jit(gradient)(params, state, xs)
 
     assert_near(run(engine), run(Sequential()), 1e-9)
 
@@ -286,7 +286,7 @@ def test_a_long_chaotic_trajectory_obeys_the_cell():
     """It depends on rounding, but each step must be right, and the iterations must end."""
     params, xs = sines(6.0)[1], inputs(500, 1)
     state = SINES.init_state(params, (1,))
-    _, ys, info = quick_jit(functools.partial(Newton().solve, SINES))(params, state, xs)
+    _, ys, info = jax.jit(functools.partial(Newton().solve, SINES))(params, state, xs)
     assert not info.converged and info.iterations == 100
     before = jnp.concatenate([state[None], ys[:-1]])
     again = np.sin(params["gain"] * before + xs @ params["kernel"] + params["bias"])
@@ -332,11 +332,11 @@ def test_one_chaotic_member_sends_all_to_the_loop_and_all_are_right():
 
         return jax.value_and_grad(loss)(params)
 
-    got = quick_jit(jax.vmap(functools.partial(run, engine=engine)))(members)
-    want = quick_jit(jax.vmap(functools.partial(run, engine=Sequential())))(members)
+    got = jax.jit(jax.vmap(functools.partial(run, engine=engine)))(members)
+    want = jax.jit(jax.vmap(functools.partial(run, engine=Sequential())))(members)
     for n in range(3):  # each relative to its own size: the chaotic gradients are far larger
         assert_near(*(jax.tree.map(operator.itemgetter(n), out) for out in (got, want)), 1e-9)
-    solved = quick_jit(jax.vmap(lambda p: engine.solve(SINES, p, state, xs)[2]))(members)
+    solved = jax.jit(jax.vmap(lambda p: engine.solve(SINES, p, state, xs)[2]))(members)
     assert solved.converged.tolist() == [True, False, True]
 
 
@@ -394,7 +394,7 @@ def test_block_recurrence_and_its_transpose(size, reverse):
     rng = np.random.default_rng(size)
     a = 0.7 * rng.normal(size=(7, size, size, 2, 3)) / np.sqrt(size)
     b = rng.normal(size=(7, size, 2, 3))
-    got = quick_jit(functools.partial(block_recurrence, reverse=reverse))(
+    got = jax.jit(functools.partial(block_recurrence, reverse=reverse))(
         jnp.asarray(a), jnp.asarray(b)
     )
     h, want = np.zeros(b.shape[1:]), np.zeros(b.shape)
@@ -403,7 +403,7 @@ def test_block_recurrence_and_its_transpose(size, reverse):
     np.testing.assert_allclose(got, want, atol=1e-12)
     g = rng.normal(size=b.shape)
     at = transposed_matrices(jnp.asarray(a), reverse=reverse)
-    pulled = quick_jit(functools.partial(block_recurrence, reverse=not reverse))(at, jnp.asarray(g))
+    pulled = jax.jit(functools.partial(block_recurrence, reverse=not reverse))(at, jnp.asarray(g))
     np.testing.assert_allclose((g * got).sum(), (np.asarray(pulled) * b).sum(), rtol=1e-12)
 
 

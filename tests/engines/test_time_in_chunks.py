@@ -8,7 +8,7 @@ import jaxrnn as rnn
 from jaxrnn._schedule.partition import schedule
 from jaxrnn._schedule.trace import canonical_step
 from jaxrnn.engines import hoisted
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 
 TIME, BATCH, INPUTS, HIDDEN = 7, 2, 3, 4
 
@@ -30,7 +30,7 @@ def gradients(cell, engine, reverse):
         out = engine(cell, params, state, xs, reverse=reverse)
         return weighted_sum(out), out
 
-    return quick_jit(jax.grad(loss, (0, 1, 2), has_aux=True))(params, state, xs)
+    return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(params, state, xs)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support import sequence_loop
-from tests.support.helpers import assert_near, quick_jit, split, thorough_but, weighted_sum
+from tests.support.helpers import assert_near, split, thorough_but, weighted_sum
 from tests.support.numpy_cells import ELMAN, GRU, LSTM
 
 TIME, BATCH, INPUT = 5, 3, 2
@@ -115,7 +115,7 @@ def drawn(name):
     return jax.tree.map(np.asarray, (params, noise(layer.init_state(params, (BATCH,)))))
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def run(name, params, state, xs, mask, starts, lengths):
     floats, join = split((params, state, xs))
 

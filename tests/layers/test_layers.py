@@ -11,7 +11,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.layers import Bidirectional, Recurrent, Stack, can_step
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 
 KEY = jax.random.key(0)
 ARRAY = np.ones((5, 2, 3))
@@ -85,7 +85,7 @@ def test_all_layers_at_each_step_or_each_layer_over_all_steps():
     starts = np.array([[0, 1], [1, 0], [0, 0], [0, 1], [0, 0]], bool)
     xs[~mask] = np.nan
 
-    @quick_jit
+    @jax.jit
     def three(params, state, xs):
         flags = {"mask": mask, "starts": starts}
         first, y_first = STACK.step(params, state, xs[0])
@@ -111,7 +111,7 @@ def test_two_halves_are_the_whole():
     xs = np.random.default_rng(2).normal(size=(6, 2, 3))
     lengths = np.array([6, 4])
 
-    @quick_jit
+    @jax.jit
     def run(xs, state, lengths):
         return layer.apply(params, state, xs, lengths=lengths)
 

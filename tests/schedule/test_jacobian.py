@@ -14,7 +14,6 @@ from jaxrnn._schedule.partition import schedule
 from jaxrnn._schedule.trace import canonical_step
 from jaxrnn.engines._transition import from_blocks, to_blocks
 from tests.support.cases import CELLS, has_float_state, random_inputs, random_params, random_state
-from tests.support.helpers import quick_jit
 from tests.support.user_cells import USER_CELLS
 
 KNOWN = {case: case.tangents for case in CELLS + USER_CELLS if has_float_state(case)}
@@ -45,7 +44,7 @@ def jacobian(case):
         state = structure.unflatten(flat.unpack(h))
         return flat.pack(jax.tree.leaves(step_with_key(case.cell, params, state, x, case.key)[0]))
 
-    return quick_jit(jax.jacfwd(step))(flat.pack(leaves), params, x)
+    return jax.jit(jax.jacfwd(step))(flat.pack(leaves), params, x)
 
 
 def case_of(cell):

@@ -11,7 +11,7 @@ import pytest
 
 import jaxrnn as rnn
 from tests.support.cases import random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, quick_jit, split, weighted_sum
+from tests.support.helpers import assert_near, split, weighted_sum
 from tests.support.random_steps import random_step
 
 TIME, BATCH = 4, 2
@@ -35,7 +35,7 @@ def check(seed):
         out = rnn.unroll(case.cell, params, xs, state, engine=engine, **flags)
         return weighted_sum(out), out
 
-    @functools.partial(quick_jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0)
     def everything(engine, floats):
         function = functools.partial(objective, engine)
         (value, _), (slope, _) = jax.jvp(function, (floats,), (directions,))

@@ -6,7 +6,7 @@ import jax
 
 import jaxrnn as rnn
 from tests.support.cases import random_inputs, random_state
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 
 
 def recurrent(case, params, state, xs):
@@ -17,7 +17,7 @@ def chunked(case, params, state, xs):
     return case.cell.chunk(params, state, xs)
 
 
-@functools.partial(quick_jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _run(form, case, params, state, xs):
     def objective(arguments):
         out = form(case, *arguments)

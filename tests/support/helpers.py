@@ -16,7 +16,6 @@ OPTIMIZED: dict[str, int | bool] = {"xla_backend_optimization_level": 3}
 if jax.__version_info__ < (0, 11):
     OPTIMIZED["xla_cpu_use_fusion_emitters"] = True
 
-quick_jit = jax.jit
 optimizing_jit = functools.partial(jax.jit, compiler_options=OPTIMIZED)
 
 

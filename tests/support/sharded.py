@@ -16,7 +16,7 @@ import conftest  # noqa: F401  (the suite's settings)
 import jaxrnn as rnn
 from jaxrnn.engines import Hoisted, Newton
 from tests.support.cases import CELLS, ENGINES, random_inputs, random_params
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 
 TIME, BATCH = 4, 8
 ROWS = P(None, "batch")  # [time, batch, ...]
@@ -31,7 +31,7 @@ def agrees(case, engine, params, xs, mask, typed):
             out = run(*work)
             return weighted_sum(out), out
 
-        return quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
 
     def placed(mesh):
         return [

@@ -18,7 +18,7 @@ import conftest  # noqa: F401  (the suite's settings)
 import jaxrnn as rnn
 from jaxrnn.engines import Associative, Sequential
 from tests.support.cases import Case, random_inputs, random_params, random_state
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 
 TIME, BATCH = 12, 4
 REPLICATED, SHARDED = P(), P("time")
@@ -36,7 +36,7 @@ def results(run):
         out = run(*floats_and_flags)
         return weighted_sum(out), out
 
-    return quick_jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
+    return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
 
 
 def agrees(case, mesh, spec, engine, reverse, flags):

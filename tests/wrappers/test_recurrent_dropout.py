@@ -10,7 +10,7 @@ import pytest
 import jaxrnn as rnn
 from jaxrnn.wrappers import EmitState, RecurrentDropout, VariationalDropout, Zoneout
 from tests.support.drawing import assert_drawn_apart, assert_rate, draw
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 from tests.support.numpy_cells import sigmoid
 
 KEY, RATE = jax.random.key(3), 0.3
@@ -41,7 +41,7 @@ def test_only_the_candidate_is_dropped(cell, candidate):
     cell = RecurrentDropout(cell, RATE)
     params, state, xs = draw(cell)
 
-    @quick_jit
+    @jax.jit
     def run(params, state, xs):
         return rnn.unroll(EmitState(cell), params, xs, state, key=KEY)[1]
 
@@ -81,7 +81,7 @@ def test_all_cells_that_it_names(cell):
     wrapped = RecurrentDropout(cell, RATE)
     params, state, xs = draw(wrapped, time=1)
 
-    @quick_jit
+    @jax.jit
     def run(params, state, x):
         keys = jax.random.split(KEY, 4000)
         many = jax.vmap(lambda key: wrapped.step(params, state, x, key=key)[0])(keys)

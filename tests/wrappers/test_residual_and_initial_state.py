@@ -9,7 +9,7 @@ import jaxrnn as rnn
 from jaxrnn.wrappers import EmitState, LearnedInitialState, Residual, Zoneout
 from tests.support import sequence_loop
 from tests.support.drawing import draw
-from tests.support.helpers import assert_near, quick_jit, weighted_sum
+from tests.support.helpers import assert_near, weighted_sum
 from tests.support.numpy_cells import GRU, LSTM
 
 KEY = jax.random.key(3)
@@ -26,7 +26,7 @@ def test_a_residual_cell_adds_its_input():
         s, y = GRU.step(p, s, x)
         return s, x + y
 
-    @quick_jit
+    @jax.jit
     def run(params, xs, state):
         def loss(xs):
             out = rnn.unroll(cell, params, xs, state, mask=MASK, starts=STARTS)
@@ -46,7 +46,7 @@ def test_every_sequence_begins_in_the_learned_state():
     cell = LearnedInitialState(rnn.LSTM(4))
     params, _, xs = draw(cell, time=6)
 
-    @quick_jit
+    @jax.jit
     def run(params):
         def loss(params):
             out = rnn.unroll(EmitState(cell), params, xs, mask=MASK, starts=STARTS)

@@ -12,7 +12,7 @@ import jaxrnn as rnn
 from jaxrnn.wrappers import EmitState, VariationalDropout, WeightDrop, Zoneout
 from tests.support import sequence_loop
 from tests.support.drawing import assert_drawn_apart, assert_rate, draw
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 from tests.support.numpy_cells import ELMAN, GRU, LSTM
 
 KEY = jax.random.key(3)
@@ -67,7 +67,7 @@ def test_against_a_loop_whose_kernels_have_rows_of_zeros(cell, oracle):
     wrapped = VariationalDropout(cell, IN, REC)
     params, state, xs = draw(wrapped, time=5, batch=(3,))
     bound = wrapped.bind(params, KEY, (3,))
-    got = quick_jit(lambda *work: rnn.unroll(wrapped, *work))(bound, xs, state)
+    got = jax.jit(lambda *work: rnn.unroll(wrapped, *work))(bound, xs, state)
 
     nothing = np.zeros((5, 1), bool)
     for row in range(3):
@@ -99,7 +99,7 @@ def test_gradients_reach_what_stands_below_the_masks():
     rng = np.random.default_rng(0)
     directions = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), params)
 
-    @quick_jit
+    @jax.jit
     def along(params):
         def loss(size):
             moved = jax.tree.map(lambda p, d: p + size * d, params, directions)

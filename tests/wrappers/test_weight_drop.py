@@ -9,7 +9,7 @@ import jaxrnn as rnn
 from jaxrnn.wrappers import LearnedInitialState, WeightDrop, Zoneout
 from tests.support import sequence_loop
 from tests.support.drawing import assert_drawn_apart, assert_rate, draw
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 from tests.support.numpy_cells import GRU
 
 KEY, RATE = jax.random.key(3), 0.4
@@ -54,7 +54,7 @@ def test_dropped_weights_have_no_gradient():
     cell = WeightDrop(rnn.GRU(6), RATE)
     params, state, xs = draw(cell, time=3, batch=(2,))
 
-    @quick_jit
+    @jax.jit
     def both(params):
         def loss(params, key):
             return rnn.unroll(cell, params, xs, state, key=key)[1].sum()

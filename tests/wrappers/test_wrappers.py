@@ -24,7 +24,7 @@ from jaxrnn.wrappers import (
     Zoneout,
 )
 from tests.support.drawing import draw
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 
 KEY = jax.random.key(3)
 
@@ -49,7 +49,7 @@ def test_affine_cells_stay_affine_under_masks_and_starts(cell):
     valid, start = np.array([[1, 1, 0, 0], [1, 0, 1, 0]], bool)
     work = params, state, MaskedInput(xs[0], valid, start)
 
-    @quick_jit
+    @jax.jit
     def both(*work):
         plain = cell, work[0], work[1], work[2].x
         return {
@@ -145,7 +145,7 @@ def test_wrappers_nest_in_any_order(outer, inner):
     params = cell.init(KEY, 3)
     state, x = cell.init_state(params, (2,)), np.ones((2, 3))
 
-    @quick_jit
+    @jax.jit
     def steps(params, key):
         out = []
         for k in (key, None):

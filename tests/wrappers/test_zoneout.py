@@ -9,7 +9,7 @@ import jaxrnn as rnn
 from jaxrnn.wrappers import EmitState, Residual, Zoneout
 from tests.support import sequence_loop
 from tests.support.drawing import assert_drawn_apart, assert_rate, draw
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 from tests.support.numpy_cells import LSTM
 
 KEY = jax.random.key(3)
@@ -20,7 +20,7 @@ CELL = Zoneout(rnn.LSTM(5), RATES)
 def test_each_part_of_the_state_is_held_at_its_own_rate():
     params, state, xs = draw(CELL)
 
-    @quick_jit
+    @jax.jit
     def run(params, state, xs):
         _, states = rnn.unroll(EmitState(CELL), params, xs, state, key=KEY)
         final, ys = rnn.unroll(CELL, params, xs, state, key=KEY)
@@ -62,7 +62,7 @@ def test_a_start_preserves_nothing_of_the_past():
     def run(state):
         return rnn.unroll(CELL, params, xs, state, starts=starts, key=KEY)[1]
 
-    one, other = quick_jit(run)(state), quick_jit(run)(CELL.init_state(params, (4,)))
+    one, other = jax.jit(run)(state), jax.jit(run)(CELL.init_state(params, (4,)))
     assert (one[:2] != other[:2]).any()
     np.testing.assert_array_equal(one[2:], other[2:])
 

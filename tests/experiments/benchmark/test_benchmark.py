@@ -15,7 +15,6 @@ from experiments.benchmark import peers
 from experiments.benchmark.peers import GATES, PASSES, PEERS, Contender, Workload, engines, plain
 from experiments.benchmark.report import markdown
 from experiments.benchmark.results import Entry, Row, Timing, summarise
-from tests.support.helpers import quick_jit
 
 SMALL = Workload("lstm", time=5, batch=3, inputs=2, hidden=4)
 INSTALLED = [name for name in PEERS if peers.installed(name)]
@@ -193,13 +192,13 @@ def test_plain_steps_and_cells_agree(cell):
     with jax.enable_x64(True):
         scan, engine = plain.contender.build(workload), contender.build(workload)
         weights = scan.weights[0][0]
-        wanted = quick_jit(engine.apply)(engine.weights, engine.state, engine.xs)
-        assert_equal(quick_jit(scan.apply)(scan.weights, scan.state, scan.xs), wanted)
+        wanted = jax.jit(engine.apply)(engine.weights, engine.state, engine.xs)
+        assert_equal(jax.jit(scan.apply)(scan.weights, scan.state, scan.xs), wanted)
         if cell == "gru":
             given = contender.build(dataclasses.replace(workload, gates_given=True))
             gates = scan.xs @ weights.input_kernel + weights.bias
             rest = weights._replace(input_kernel=None, bias=None)
-            assert_equal(quick_jit(given.apply)(rest, scan.state[0][0], gates), wanted)
+            assert_equal(jax.jit(given.apply)(rest, scan.state[0][0], gates), wanted)
 
 
 def small_workload(name):
@@ -249,7 +248,7 @@ def test_a_peer_runs_both_directions(name, networks):
         change[0] += 1.0
         first, moved = run(network.xs)[0].numpy(), run(change)[0].numpy()
     else:
-        run = quick_jit(network.apply)
+        run = jax.jit(network.apply)
         change = network.xs.at[(slice(None), 0) if batch_first else 0].add(1.0)
         first, moved = (run(*network[2:4], xs)[1] for xs in (network.xs, change))
     change = np.abs(np.asarray(moved) - np.asarray(first))

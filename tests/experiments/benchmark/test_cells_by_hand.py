@@ -12,7 +12,7 @@ from experiments.benchmark import by_hand, cells_by_hand
 from experiments.benchmark.by_hand import ByHand, diagonal, one_product
 from experiments.benchmark.peers.two_speed import two_speed_cell
 from experiments.benchmark.timing import Comparison
-from tests.support.helpers import assert_near, quick_jit
+from tests.support.helpers import assert_near
 
 SMALL = {"time": 4, "batch": 3, "inputs": 5, "hidden": 4}
 SPACE = {"space_time": 3, "space_batch": 2, "points": 4, "features": 2}
@@ -36,7 +36,7 @@ def test_by_hand_is_the_cell(name):
                 found[title] = results, pull(jax.tree.map(lambda y: y + 0.5, results))
             return found
 
-        found = quick_jit(both_passes)(*arguments)
+        found = jax.jit(both_passes)(*arguments)
         assert_near(found["by hand"], found["Hoisted"], 1e-12)
         assert all(np.any(leaf) for leaf in jax.tree.leaves(found))
 

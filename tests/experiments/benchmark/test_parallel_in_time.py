@@ -14,7 +14,6 @@ from experiments.benchmark import parallel_in_time
 from experiments.benchmark.parallel_report import PEER, Entry, Row
 from experiments.benchmark.peers.scan_tree import ScanTree
 from experiments.benchmark.timing import Program
-from tests.support.helpers import quick_jit
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +150,7 @@ def test_the_peer_for_affine_cells_computes_the_same(cell):
     params, state, xs = parallel_in_time.Problem("", cell, 7, batch=2, inputs=2).draw(seed=0)
     state = jax.tree.map(lambda leaf: leaf + 0.3, state)
 
-    @quick_jit
+    @jax.jit
     def both_directions(*inputs):
         return [
             [engine(cell, *inputs, reverse=reverse) for reverse in (False, True)]
@@ -171,7 +170,7 @@ def test_the_backward_pass_has_the_gradients_of_all_inputs(cell):
     directions = parallel_in_time.draw_like(inputs, seed=1)
     cotangents = parallel_in_time.draw_like(jax.eval_shape(forward, *inputs), seed=2)
 
-    @quick_jit
+    @jax.jit
     def both_modes(inputs, directions, cotangents):
         backward = parallel_in_time.backward(cell, engine, cotangents, *inputs)
         return jax.jvp(forward, inputs, directions), backward
