@@ -124,7 +124,7 @@ def test_a_state_is_emitted_as_the_step_leaves_it():
             lambda: rnn.unroll(Residual(rnn.GRU(3)), rnn.GRU(3).init(KEY, 4), np.ones((2, 4))),
             r"got \(4,\) and \(3,\) for GRU; change the sizes",
         ),
-        (lambda: Residual(3), "cell must have the functions step and init_state, got 3"),
+        (lambda: Residual(3), "cell must have the methods step and init_state, got 3"),
         (lambda: LearnedInitialState(rnn.GRU), "cell must be an instance, got the class GRU"),
     ],
 )

@@ -62,7 +62,8 @@ def _cell_from_gates(cell: str, hidden: int) -> Any:
 
     def init_state(params, batch_shape):
         kernel = params.recurrent_kernel
-        return library.init_state(params._replace(bias=kernel[0]), batch_shape)
+        params = params._replace(input_kernel=kernel, bias=kernel[0])
+        return library.init_state(params, batch_shape)
 
     return rnn.from_step(
         functools.partial(plain.step_from_gates, cell), init_state=init_state, output_size=hidden

@@ -94,7 +94,7 @@ def reported(folder: Path) -> tuple[dict, list, str]:
     return best, lines, (folder / "samples.txt").read_text()
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.thorough)])
 def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, environment, kills):
     # Twice what the lives should see: on a busy machine some checkpoints come and go unseen.
     steps = 2 * CHECKPOINT_EVERY * MOST_CHECKPOINTS * (kills + 1)
