@@ -316,7 +316,9 @@ class _Run:
                 if validates:
                     self._record_validation(step, state, task.validate(state.eval_params))
                     if self._is_stale(step) and not last:
-                        self._print(f"early stopping: no improvement since step {self.best['step']}")
+                        self._print(
+                            f"early stopping: no improvement since step {self.best['step']}"
+                        )
                         stop = saves = logs = True
                 if logs:
                     rate = len(window) * task.units / (time.perf_counter() - window_began)
