@@ -22,11 +22,11 @@ import pytest  # noqa: E402
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_traceback_in_locations_limit", 0)  # lowering builds a traceback otherwise
 gc.set_threshold(200_000, 50, 50)  # tracing makes many objects, few of them garbage
 
-MEMORY = 3 * 2**29
+MEMORY = 9 * 2**28
 """Bytes of a worker's resident memory above which it drops what JAX has compiled."""
 
 

@@ -142,6 +142,7 @@ def temporary_bytes(run, *args):
     return analysis.temp_size_in_bytes
 
 
+@pytest.mark.thorough
 def test_gradient_takes_at_most_half_the_memory_of_a_differentiated_scan_tree():
     case = Case(rnn.MinGRU(32), x=Floats((8,)))
     params, xs = random_params(case, "float32"), jnp.zeros((4096, 4, 8), "float32")

@@ -44,10 +44,10 @@ SELECTED = [case for case in ALL_CELLS if case in USER_CELLS or case.cell in REP
 # Of the selected cells that an engine accepts, one in so many runs on it.
 ONE_IN = {
     rnn.engines.Hoisted(): 1,
-    rnn.engines.Hoisted(unroll=2, checkpoint_every=2): 5,
+    rnn.engines.Hoisted(unroll=2, checkpoint_every=2): 7,
     rnn.engines.Associative(): 1,
     rnn.engines.Associative(chunk_size=2, tree=True): 2,
-    rnn.engines.Newton(): 5,
+    rnn.engines.Newton(): 7,
     rnn.engines.Sequential(unroll=3): 25,
     rnn.engines.Auto(): 25,
 }

@@ -7,10 +7,9 @@ from tests.parity import comparison as parity
 from tests.parity.peers import COMPARISONS
 
 
-@pytest.mark.parametrize(
-    "dtype, tolerance",
-    [(np.float64, 1e-10), pytest.param(np.float32, 1e-5, marks=pytest.mark.thorough)],
-)
+# The default tier compares with the recorded results of test_golden.py.
+@pytest.mark.thorough
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-10), (np.float32, 1e-5)])
 @pytest.mark.parametrize("case", COMPARISONS, ids=lambda case: case.name)
 def test_values_and_gradients(case, dtype, tolerance):
     case.require()

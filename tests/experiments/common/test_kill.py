@@ -94,7 +94,7 @@ def reported(folder: Path) -> tuple[dict, list, str]:
     return best, lines, (folder / "samples.txt").read_text()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.thorough)])
 def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, environment, kills):
     # Twice what the lives should see: on a busy machine some checkpoints come and go unseen.
     steps = 2 * CHECKPOINT_EVERY * MOST_CHECKPOINTS * (kills + 1)
@@ -108,9 +108,8 @@ def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, environment, kills):
     assert reported(tmp_path / "killed") == reported(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough  # by default the same in one process, in test_training.py and test_cli.py
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_with_a_checkpoint_and_an_exit_status(tmp_path, environment, number):
     folder = tmp_path / "stopped"
     process = start(folder, 100_000, environment)
