@@ -11,7 +11,11 @@ CACHE = pathlib.Path(__file__).parent / ".jax_cache"
 # Compilation dominates the suite's time, and most tests check mathematics, not the compiler. So XLA
 # compiles without optimization; tests/support/helpers.py has the options for those that want it.
 # XLA reads this variable once, before JAX is imported; subprocesses inherit it.
-HURRY = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+HURRY = [
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_llvm_disable_expensive_passes=true",
+]
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     HURRY.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([*HURRY, os.environ.get("XLA_FLAGS", "")]).strip()

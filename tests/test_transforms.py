@@ -96,13 +96,13 @@ CHECKPOINTED = rnn.engines.Hoisted(unroll=2, checkpoint_every=2)
 @pytest.mark.parametrize(
     ("engine", "names"),
     [
-        (rnn.engines.Hoisted(), None),
+        (rnn.engines.Hoisted(), QUICK),
         (CHECKPOINTED, QUICK),
         (rnn.engines.Newton(), QUICK),
         *(
             pytest.param(engine.engine, None, marks=pytest.mark.thorough)
             for engine in ENGINES
-            if engine.takes(CASE) and engine.engine != rnn.engines.Hoisted()
+            if engine.takes(CASE)
         ),
     ],
     ids=str,

@@ -30,9 +30,8 @@ WAYS = {
 # The default tier: library cells of every structure, and all user cells.
 REPRESENTATIVE = (
     *(rnn.LSTM(4), rnn.GRU(4), rnn.ResetBeforeGRU(4), rnn.IndRNN(4), rnn.ClockworkRNN(4, (1, 2))),
-    *(rnn.LTC(4, unfolds=2), rnn.ConvLSTM(2, (3,), (5,)), rnn.SLSTM(4, num_heads=2)),
-    *(rnn.ParaLSTM(4), rnn.LRU(4, output_size=3), rnn.MinGRU(4), rnn.QRNN(4, window=2)),
-    rnn.SelectiveSSM(4, state_size=3, rank=2),
+    *(rnn.ConvLSTM(2, (3,), (5,)), rnn.SLSTM(4, num_heads=2)),
+    *(rnn.LRU(4, output_size=3), rnn.MinGRU(4), rnn.QRNN(4, window=2)),
     rnn.GatedLinearAttention(4, num_heads=2, key_size=4, gate_rank=3),
     *(rnn.MLSTM(4, num_heads=2, key_size=4), rnn.DeltaNet(4, num_heads=2, key_size=4)),
     *(

@@ -40,6 +40,7 @@ def test_error_rates_accept_any_listed_pronunciation():
     assert (metrics.wer, metrics.per) == (0.5, 2 / 5)
 
 
+@pytest.mark.thorough
 def test_pronunciation_runs_two_steps_and_reports(tmp_path, monkeypatch, capsys):
     path = tmp_path / "words.dict"
     path.write_text(WORDS)

@@ -10,6 +10,7 @@ from experiments.speech.plots import plot_learning_curve
 from tests.support.utterances import utterances, write_ljspeech
 
 
+@pytest.mark.thorough
 def test_speech_runs_two_steps_for_each_amount_and_reports(tmp_path, capsys, monkeypatch):
     asked = []
 

@@ -75,6 +75,7 @@ def test_glosses_follow_words_and_come_from_a_table_fitted_without_the_pair():
     assert tokenizer.target.encode([first]) == [UNKNOWN + 1]
 
 
+@pytest.mark.thorough
 def test_translation_runs_two_steps_and_reports(tmp_path, capsys):
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{de}\t{en}\n" for de, en in PAIRS), encoding="utf-8")
