@@ -46,11 +46,11 @@ class Cell(_Members, Protocol):
 
     - ``input_rank: int`` (default 1): the number of trailing, non-batch axes of every leaf of one
       step's input. 0 for tokens, 1 for feature vectors.
-      - ``stochastic = True``: ``step`` takes a keyword ``key``; ``key=None`` is deterministic.
-      - ``bind(params, key, batch_shape) -> params``: makes the random draws of a whole sequence.
+    - ``stochastic = True``: ``step`` takes a keyword ``key``; ``key=None`` is deterministic.
+    - ``bind(params, key, batch_shape) -> params``: makes the random draws of a whole sequence.
       `unroll` calls it before the loop when it is given a key.
-      - ``affine`` and ``readout``: see `AffineCell`.
-      - ``chunk``: see `ChunkedCell`.
+    - ``affine`` and ``readout``: see `AffineCell`.
+    - ``chunk``: see `ChunkedCell`.
 
     Example:
         >>> import jaxrnn as rnn

@@ -1,4 +1,4 @@
-"""The dataclass that cells, wrappers, layers, engines and initializers are."""
+"""Frozen dataclasses whose repr is their constructor call."""
 
 import dataclasses
 import re
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def frozen(cls: type[T]) -> type[T]:
-    """Makes a frozen dataclass whose repr is the call that makes it, defaults left out."""
+    """Makes a frozen dataclass whose repr is its constructor call without defaults."""
     made = dataclasses.dataclass(frozen=True, repr=False)(cls)
     if "__repr__" not in vars(cls):
         made.__repr__ = constructor_call
@@ -17,7 +17,7 @@ def frozen(cls: type[T]) -> type[T]:
 
 
 def constructor_call(self: Any) -> str:
-    """The call that makes an instance of a dataclass, e.g. ``LSTM(hidden_size=64)``."""
+    """The constructor call of an instance without defaults, e.g. ``LSTM(hidden_size=64)``."""
     given = [
         f"{field.name}={_show(value)}"
         for field in dataclasses.fields(self)
@@ -27,7 +27,7 @@ def constructor_call(self: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """A function by its name, and everything else without addresses."""
+    """The name of a function, the repr without addresses of any other value."""
     name = getattr(value, "__qualname__", None)
     if name is not None:
         return name.rpartition("<locals>.")[2]
