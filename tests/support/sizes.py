@@ -20,7 +20,7 @@ class Size(NamedTuple):
 
 LIMITS = {
     "experiments": Size(120, 11_000),
-    "experiments.char_lm": Size(10, 1_440),
+    "experiments.char_lm": Size(10, 1_450),
     "experiments.speech": Size(18, 2_700),
 }
 """A reader's patience: what may be read before an experiment is understood."""
