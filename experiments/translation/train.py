@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 from rich.console import Console
 
-from experiments.common.data import dictionaries as _dictionaries
+from experiments.common.data import dictionaries
 from experiments.common.data.batching import pair_batches
 from experiments.common.data.splits import digest
 from experiments.common.options import (
@@ -87,10 +87,10 @@ STRONG = Config(training=dataclasses.replace(Config.training, steps=6400))
 def load_pairs(config: Config) -> Parts:
     """Loads the pairs that the configuration names, and splits them."""
     if config.data is None or config.data.suffix in (".deb", ""):
-        pairs = _dictionaries.load_german_english(package=config.data)
+        pairs = dictionaries.load_german_english(package=config.data)
         chosen = is_sentence
     else:
-        pairs = _dictionaries.load_tab_separated(config.data)
+        pairs = dictionaries.load_tab_separated(config.data)
         chosen = lambda pair: True  # noqa: E731
     pairs = list(dict.fromkeys(pairs))
     if config.pairs:

