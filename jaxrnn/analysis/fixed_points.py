@@ -96,9 +96,7 @@ def fixed_points(
         >>> cell = rnn.Elman(1)
         >>> params = rnn.cells.ElmanParams(jnp.ones((1, 1)), jnp.full((1, 1), 2.0), jnp.zeros(1))
         >>> states = rnn.ElmanState(jnp.linspace(-1, 1, 9)[:, None])
-        >>> points = rnn.analysis.fixed_points(  # doctest: +SKIP
-        ...     cell, params, jnp.zeros(1), states
-        ... )
+        >>> points = rnn.analysis.fixed_points(cell, params, jnp.zeros(1), states)  # doctest: +SKIP
         >>> sorted(zip(points.state.hidden[:, 0].round(3), points.stable))  # doctest: +SKIP
         [(-0.958, True), (0.0, False), (0.958, True)]
 
