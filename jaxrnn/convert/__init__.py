@@ -7,7 +7,8 @@ from jaxrnn.convert.keras import from_keras, to_keras
 from jaxrnn.convert.linen import from_linen, to_linen
 from jaxrnn.convert.nnx import from_nnx, to_nnx
 from jaxrnn.convert.onnx import from_onnx, to_onnx
-from jaxrnn.convert.pytorch import from_pytorch, to_pytorch
+from jaxrnn.convert.pytorch import from_packed_sequence, from_pytorch, to_pytorch
+from jaxrnn.convert.tensorflow import tensorflow_variables
 
 __all__ = [
     "from_cudnn",
@@ -17,7 +18,9 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "from_onnx",
+    "from_packed_sequence",
     "from_pytorch",
+    "tensorflow_variables",
     "to_cudnn",
     "to_equinox",
     "to_haiku",
