@@ -13,6 +13,7 @@ from jaxrnn import engines
 from jaxrnn._arguments import check_key
 from jaxrnn._cell import Cell, is_stochastic
 from jaxrnn._masking import MaskedInput, effective_starts, safe_inputs, valid_steps
+from jaxrnn._sharding import equally_varying, reshard_like
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._engine import check_engine
 from jaxrnn.wrappers.masked import Masked
@@ -114,6 +115,8 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     cell: Any  # the wrappers below have a step with other parameter names than `Cell`
     cell, engine, reverse, time, batch_shape = call
     params, state, xs = jax.tree.map(_strong, (params, state, xs))
+    # Once, before any loop: the gradient of the cast is a sum over devices.
+    params, state, xs = equally_varying((params, state, xs))
     if key is not None and hasattr(cell, "bind"):
         # The largest 32-bit number, which no step has.
         params = cell.bind(params, jax.random.fold_in(key, np.uint32(2**32 - 1)), batch_shape)
@@ -128,39 +131,17 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     if key is not None and is_stochastic(cell):
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(time))
         cell, xs = _Keyed(cell), (xs, keys)
-    for _ in jax.tree.leaves(state):  # iterate until the carry's sharding reaches a fixed point
+    # The carry of a loop has one type, and the zeros that a cell creates have no sharding: iterate
+    # until the state is sharded as it is after a step.
+    for _ in jax.tree.leaves(state):
         after = checks.check_step(cell, params, state, xs)
-        placed = _reshard_like(state, after)
+        placed = reshard_like(state, after)
         if placed is state:
             break
         state = placed
     if time == 0 or 0 in batch_shape:
         engine = engines.Sequential()  # the scan gives the empty arrays their shapes
     return engine(cell, params, state, xs, reverse=reverse)
-
-
-def _reshard_like(state: PyTree, after: PyTree) -> PyTree:
-    """The state, sharded as it is after a step; the same object if nothing changes.
-
-    The carry of a loop has one type, and the zeros that a cell creates have no sharding. Varying
-    axes are those of `jax.shard_map`, shardings those of meshes with explicit axes.
-    """
-    before = jax.eval_shape(lambda state: state, state)
-    changed = False
-
-    def reshard(leaf, old, new):
-        nonlocal changed
-        if new.manual_axis_type is not None:
-            axes = new.manual_axis_type.varying - old.manual_axis_type.varying
-            changed |= bool(axes)
-            return jax.lax.pcast(leaf, tuple(axes), to="varying") if axes else leaf
-        if new.sharding != old.sharding:
-            changed = True
-            return jax.reshard(leaf, new.sharding)
-        return leaf
-
-    placed = jax.tree.map(reshard, state, before, after)
-    return placed if changed else state
 
 
 def _strong(leaf: Array) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
+from tests.support import sharded_batch
 from tests.support.cases import CELLS, ENGINES, random_inputs, random_params, random_state
 from tests.support.helpers import assert_near, on_four_devices, weighted_sum
 
@@ -144,8 +145,16 @@ def test_cells_are_static_arguments_of_jit():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("arguments", [(), pytest.param(("--all",), marks=pytest.mark.thorough)])
+QUICK = "hoisted", "checkpoints", "loop", "newton"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [QUICK]
+    + [pytest.param((name, "--all"), marks=pytest.mark.thorough) for name in sharded_batch.ENGINES],
+    ids=str,
+)
 def test_batch_sharded_over_devices(arguments):
-    """By `jax.sharding` and by `jax.shard_map`, on four devices, in a separate process."""
-    done = on_four_devices("tests.support.sharded", *arguments)
+    """On four devices, in a separate process: values, and what each device computes and sends."""
+    done = on_four_devices("tests.support.sharded_batch", *arguments)
     assert done.returncode == 0, done.stderr

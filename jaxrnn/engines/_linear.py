@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array
 
 RADIX = 8
@@ -48,7 +49,7 @@ def linear_recurrence(
     Shapes:
         a ``[time, ...]``, b and the result ``[time, *shape]``, initial ``[*shape]``.
     """
-    a, b, initial = _equally_varying(a.astype(b.dtype), b, initial)
+    a, b, initial = equally_varying((a.astype(b.dtype), b, initial))
     if axis_name is not None:
         device, devices = jax.lax.axis_index(axis_name), jax.lax.axis_size(axis_name)
         entered = device == (devices - 1 if reverse else 0)
@@ -69,17 +70,6 @@ def linear_recurrence(
         return _transposed_loop(a, b, reverse)
 
     return jax.lax.custom_linear_solve(matvec, b, solve, transpose_solve)
-
-
-def _equally_varying(*arrays: Array) -> list[Array]:
-    """Within `jax.shard_map`, casts arrays to vary along the axes along which any of them does."""
-    kinds = [jax.eval_shape(lambda x: x, x).manual_axis_type for x in arrays]
-    own = [frozenset() if kind is None else kind.varying for kind in kinds]
-    missing = [tuple(frozenset().union(*own) - axes) for axes in own]
-    return [
-        jax.lax.pcast(x, axes, to="varying") if axes else x
-        for x, axes in zip(arrays, missing, strict=True)
-    ]
 
 
 def _before(x: Array, reverse: bool, axis_name: str | None) -> Array:

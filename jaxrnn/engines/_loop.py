@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._schedule.interpret import Operands, run_step
@@ -30,6 +29,7 @@ from jaxrnn._schedule.products import (
     transposed_kernel,
 )
 from jaxrnn._schedule.trace import all_eqns, is_literal
+from jaxrnn._typing import Array
 
 
 class Residuals(NamedTuple):
@@ -69,7 +69,7 @@ class Loop:
                 operands, state, doperands, dstate, residuals, keep
             )
             out = (final, emitted, residuals if keep else ())
-            return out, _with_float0(out, (dfinal, demitted, dresiduals))
+            return out, _with_zeros(out, (dfinal, demitted, dresiduals))
 
         run.defjvp(rule, symbolic_zeros=True)
         return run
@@ -133,9 +133,7 @@ class Loop:
             dvs = [addend_tangents.get(v) for v in product.addends]
             increments.append(
                 tuple(
-                    part
-                    if dv is None
-                    else jnp.broadcast_to(dv, z.shape) + (0 if part is None else part)
+                    part if dv is None else dv + (jnp.zeros_like(z) if part is None else part)
                     for part, dv, z in zip(parts, dvs, residuals.sums[number], strict=True)
                 )
             )
@@ -247,8 +245,11 @@ def _where_given(values, tangents) -> tuple:
     return tuple(None if t is None else v for v, t in zip(values, tangents, strict=True))
 
 
-def _with_float0(primals, tangents):
-    """Replaces None among the tangents by the zeros that JAX requires for integers."""
-    return jax.tree.map(
-        lambda p, t: np.zeros(p.shape, jax.dtypes.float0) if t is None else t, primals, tangents
-    )
+def zero_tangent(primal: Array) -> Any:
+    """The symbolic zero that is the tangent of a value, integers included."""
+    return jax.custom_derivatives.zero_from_primal(primal, symbolic_zeros=True)
+
+
+def _with_zeros(primals, tangents):
+    """Replaces None among the tangents by zeros."""
+    return jax.tree.map(lambda p, t: zero_tangent(p) if t is None else t, primals, tangents)

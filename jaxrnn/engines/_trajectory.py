@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrnn._schedule.interpret import Operands
 from jaxrnn._schedule.jacobian import Blocks
+from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array
 from jaxrnn.engines._block_linear import block_recurrence, transposed_matrices
-from jaxrnn.engines._loop import nonzero_tangent
+from jaxrnn.engines._loop import nonzero_tangent, zero_tangent
 from jaxrnn.engines._transition import Transition, from_blocks, to_blocks
 
 
@@ -84,9 +84,7 @@ class Trajectory:
             # The states come from the differentiable function: further derivatives are right, too.
             states, info = solve(*primals)
             dstates = self._tangent(primals[0], tangents[0], states, info.converged)
-            none: Any = np.zeros((), jax.dtypes.float0)  # the tangent of an integer
-            dinfo = NewtonInfo(none, none, jnp.zeros_like(info.residual))
-            return (states, info), (dstates, dinfo)
+            return (states, info), (dstates, jax.tree.map(zero_tangent, info))
 
         solve.defjvp(rule, symbolic_zeros=True)
         return solve((operands, initial), guess)
@@ -124,7 +122,7 @@ class Trajectory:
             _, _, done, _, iterations = carry
             return ~done & (iterations < self.limit)
 
-        carry = guess, *evaluate(guess), jnp.int32(0)
+        carry = equally_varying((guess, *evaluate(guess), jnp.int32(0)))
         states, _, done, residual, iterations = jax.lax.while_loop(unfinished, iterate, carry)
         states = cond_for_all(
             done, lambda states, *_: states, self._step_by_step, states, operands, initial

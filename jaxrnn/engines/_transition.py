@@ -83,7 +83,7 @@ class Transition:
 
             def column(direction):
                 # Loop-invariant and equal for all rows, and so is its product with a kernel.
-                tangent = jnp.broadcast_to(direction, h.shape)
+                tangent = jnp.zeros_like(h) + direction  # of the type of h, with its sharding
                 return to_blocks(jax.jvp(f, (h,), (tangent,))[1], blocks, 0)
 
             return jax.vmap(column, out_axes=1)(jnp.asarray(directions[:, :-1]))

@@ -41,8 +41,7 @@ class Newton:
     Lyapunov exponent of the cell (`jaxrnn.analysis.lyapunov_exponents`): a few if it is negative,
     as many as there are steps if it is positive, so that a chaotic cell falls back to the loop.
 
-    Accepts cells whose state is floating-point, real or complex. Supports every JAX transformation,
-    but arrays may be sharded along mesh axes of ``AxisType.Auto`` only.
+    Accepts cells whose state is floating-point, real or complex. Supports every JAX transformation.
 
     Args:
         quasi: in the iterations, approximate square recurrent kernels by their diagonals, so that J
@@ -196,12 +195,6 @@ def _analyze(
 ) -> _Analysis | str:
     """The analysis of a cell, or the reason why the engine cannot run it."""
     leaves = jax.tree.leaves(state)
-    if _sharded_in_types((params, state, xs)):
-        return (
-            "the types of its arrays hold a sharding (axes of AxisType.Explicit, or "
-            "jax.shard_map), which the iterations do not keep; use axes of AxisType.Auto, or "
-            "engines.Hoisted()"
-        )
     if sum(leaf.size for leaf in leaves) == 0:
         return "the state has no elements to solve for; use engines.Hoisted()"
     for leaf in leaves:
@@ -235,12 +228,6 @@ def _analyze(
             f"step and row, and {LARGEST_BLOCK} is the limit; use {remedy}engines.Hoisted()"
         )
     return _Analysis(plan, flat, blocks, iterated)
-
-
-def _sharded_in_types(tree: PyTree) -> bool:
-    if jax.sharding.get_abstract_mesh().manual_axes:
-        return True
-    return any(any(jax.typeof(leaf).sharding.spec) for leaf in jax.tree.leaves(tree))
 
 
 def _first_guess(guess: PyTree, state: PyTree, flat: FlatState, initial: Array, time: int) -> Array:

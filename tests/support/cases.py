@@ -153,15 +153,11 @@ def random_state(case: Case, batch_shape: tuple[int, ...], dtype: str = "float64
 
 @dataclasses.dataclass(frozen=True)
 class EngineCase:
-    """An engine, the cells it accepts, and its tolerance compared with ``Sequential()``.
-
-    ``typed`` is whether it runs where types hold a sharding: explicit axes, and `jax.shard_map`.
-    """
+    """An engine, the cells it accepts, and its tolerance compared with ``Sequential()``."""
 
     engine: Any
     takes: Callable[[Case], bool] = lambda case: True
     tolerance: float = 1e-10
-    typed: bool = True
 
     def __str__(self) -> str:
         return repr(self.engine)
@@ -188,11 +184,7 @@ ENGINES = (
     EngineCase(rnn.engines.Hoisted(unroll=2, checkpoint_every=2)),
     EngineCase(rnn.engines.Associative(), has_parallel_form),
     EngineCase(rnn.engines.Associative(chunk_size=2, tree=True), has_parallel_form),
-    EngineCase(
-        rnn.engines.Newton(),
-        lambda case: has_float_state(case) and case.tangents,
-        typed=False,
-    ),
+    EngineCase(rnn.engines.Newton(), lambda case: has_float_state(case) and case.tangents),
     EngineCase(rnn.engines.Auto()),
 )
 

@@ -64,7 +64,7 @@ def on_four_devices(module: str, *arguments: str) -> subprocess.CompletedProcess
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
 

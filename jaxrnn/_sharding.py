@@ -1,0 +1,54 @@
+"""What the types of arrays say about devices, and casts between such types.
+
+Varying axes are those of `jax.shard_map`, shardings those of meshes with explicit axes. Under
+automatic sharding the types say nothing.
+"""
+
+from typing import Any
+
+import jax
+
+from jaxrnn._typing import Array, PyTree
+
+
+def equally_varying(tree: PyTree) -> PyTree:
+    """Within `jax.shard_map`, casts arrays to vary along the axes along which any of them does.
+
+    The gradient of such a cast is one sum over devices.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    own = [_varying_axes(leaf) for leaf in leaves]
+    union = frozenset().union(*own)
+    cast = [_cast(leaf, union - axes) for leaf, axes in zip(leaves, own, strict=True)]
+    return jax.tree.unflatten(structure, cast)
+
+
+def reshard_like(tree: PyTree, wanted: PyTree) -> PyTree:
+    """A tree of arrays, sharded as the types in ``wanted``; the same object if nothing changes."""
+    before = jax.eval_shape(lambda tree: tree, tree)
+    changed = False
+
+    def reshard(leaf, old, new):
+        nonlocal changed
+        if new.manual_axis_type is not None:
+            axes = new.manual_axis_type.varying - old.manual_axis_type.varying
+            changed |= bool(axes)
+            return _cast(leaf, axes)
+        if new.sharding != old.sharding:
+            changed = True
+            return jax.reshard(leaf, new.sharding)
+        return leaf
+
+    placed = jax.tree.map(reshard, tree, before, wanted)
+    return placed if changed else tree
+
+
+def _varying_axes(x: Any) -> frozenset[str]:
+    kind = jax.eval_shape(lambda x: x, x).manual_axis_type
+    return frozenset() if kind is None else frozenset(kind.varying)
+
+
+def _cast(x: Array, axes: frozenset[str]) -> Array:
+    return jax.lax.pcast(x, tuple(axes), to="varying") if axes else x
