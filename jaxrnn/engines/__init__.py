@@ -5,6 +5,7 @@ from jaxrnn.engines._trajectory import NewtonInfo
 from jaxrnn.engines.associative import Associative
 from jaxrnn.engines.auto import Auto
 from jaxrnn.engines.cudnn import CuDNN
+from jaxrnn.engines.fused import Fused
 from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.engines.newton import Newton
 from jaxrnn.engines.sequential import Sequential
@@ -14,6 +15,7 @@ __all__ = [
     "Auto",
     "CuDNN",
     "Engine",
+    "Fused",
     "Hoisted",
     "Newton",
     "NewtonInfo",

@@ -1,0 +1,200 @@
+"""The engine that runs all time steps in one kernel generated from the step of a cell."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import Cell
+from jaxrnn._frozen import frozen
+from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
+from jaxrnn._schedule.partition import Piece, Schedule, schedule
+from jaxrnn._schedule.trace import canonical_step
+from jaxrnn._typing import PyTree
+from jaxrnn.engines.fused import hopper
+from jaxrnn.engines.fused.loop import FusedLoop
+from jaxrnn.engines.fused.tiles import NotLocal, Shape, check_local, pullback
+
+OLDEST = (0, 11)  # the first JAX whose Pallas has what the kernels need
+DTYPES = (jnp.bfloat16, jnp.float16)
+
+
+@frozen
+class Fused:
+    """Runs all time steps in one kernel, generated from the step of the cell.
+
+    The schedule of `Hoisted` leaves products and pointwise pieces in the loop. Here the loop is one
+    kernel for its whole length: recurrent kernels stay in shared memory, the state in registers,
+    and the pieces are evaluated tile by tile. The backward pass is a second kernel, made from the
+    derivatives of the pieces. What precedes and follows the loop, weight gradients included, stays
+    with XLA.
+
+    Accepts cells of any author in bfloat16 or float16 (products accumulate in float32) whose loop
+    consists of products ``[H] -> k·H`` and operations that are local to a hidden unit, masks and
+    starts included. The platform of the program decides: lowered for a platform without a kernel,
+    the same call is the loop of `Hoisted`. Supports every JAX transformation; `jax.vmap`, forward
+    mode and higher derivatives run without the kernel.
+
+    Two such kernels must not run on a GPU at the same time if they use more than 16 blocks each:
+    both would wait for blocks that cannot start. XLA runs kernels one after another unless it is
+    told otherwise.
+
+    Args:
+        units: hidden units of one block, a multiple of 8; None: as many as fit best.
+
+    Raises:
+        ValueError: when called, this engine cannot run the cell, with the reason.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxrnn as rnn
+        >>> cell = rnn.LSTM(64)
+        >>> params = cell.init(jax.random.key(0), input_size=3)
+        >>> xs, state = jnp.ones((5, 2, 3)), cell.init_state(params, (2,))
+        >>> reason = rnn.engines.Fused().why_not(cell, params, state, xs)
+        >>> print(reason)  # doctest: +SKIP
+        Fused multiplies in bfloat16 or float16, got a kernel of float32; use engines.Hoisted()
+    """
+
+    units: int | None = None
+
+    def __post_init__(self):
+        units = self.units
+        if units is None:
+            return
+        if not isinstance(units, int) or isinstance(units, bool):
+            raise TypeError(f"units must be an int or None, got {units!r}")
+        if units < 8 or units % 8:
+            raise ValueError(f"units must be a positive multiple of 8, got {units}")
+
+    def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
+        """The reason why this engine cannot run the work, or None if it can."""
+        return _too_old() or self._division(_plan(cell, params, state, xs))[1] or _no_device()
+
+    def __call__(
+        self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """Returns ``(state, ys)`` after all steps of ``xs``."""
+        return self._run(cell, params, state, xs, reverse)
+
+    def _run(self, cell, params, state, xs, reverse, interpret: Any = None, mode: str = ""):
+        """Runs the work; ``interpret`` are the parameters of Mosaic GPU's interpreter."""
+        reason = _too_old()
+        if reason is not None:
+            raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        plan = _plan(cell, params, state, xs)
+        found, reason = self._division(plan, mode)
+        if reason is not None:
+            raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        shape, geometry = found
+        once = run_before(plan, params)
+        operands, stacked = run_inputs(plan, once, xs)
+        time = jax.tree.leaves(xs)[0].shape[0]
+        machines = {}
+        if time and math.prod(shape.batch):
+            machine = functools.partial(hopper.run, geometry=geometry, interpret=interpret)
+            if interpret is not None:
+                machines["interpreted"] = machine
+            elif _hopper_or_none():
+                machines["cuda"] = machine
+        loop = FusedLoop(plan, shape, time, reverse, machines)
+        final, emitted = loop(operands, tuple(jax.tree.leaves(state)))
+        stacked.update(zip(plan.emitted, emitted, strict=True))
+        ys = run_after(plan, once, stacked, time)
+        return jax.tree.unflatten(plan.step.out_tree, [*final, *ys])
+
+    def _division(self, plan: Schedule, mode: str = ""):
+        """The shape of the values with the division into blocks, and the reason for refusing."""
+        try:
+            shape = check_plan(plan)
+        except NotLocal as reason:
+            return None, f"{reason}; use engines.Hoisted()"
+        gates = [len(product.outvars) for product in plan.products]
+        for geometry in hopper.geometries(gates, shape.hidden):
+            if self.units in (None, geometry.units) and geometry.mode.startswith(mode):
+                return (shape, geometry), None
+        wanted = "" if self.units is None else f" with {self.units} units a block"
+        return None, (
+            f"the recurrent kernels of {shape.hidden} hidden units with {gates} gates do not fit "
+            f"into the shared memory of the blocks{wanted}; use engines.Hoisted()"
+        )
+
+
+def check_plan(plan: Schedule) -> Shape:
+    """The shape of the values in a schedule's loop; raises `NotLocal` if no kernel can run it."""
+    if not plan.products:
+        raise NotLocal("the loop has no matrix product, so there is no kernel to keep on the chip")
+    first = plan.products[0]
+    shape = Shape(first.operand.aval.shape[:-1], first.kernel.aval.shape[0])
+    for product in plan.products:
+        _check_product(product, first.kernel.aval, shape)
+    for name, variables in (("state", plan.state_in), ("emitted value", plan.emitted)):
+        for v in variables:
+            if v.aval.shape != shape.full or not is_float(v.aval):
+                raise NotLocal(
+                    f"a {name} is {v.aval.str_short()}, and a kernel holds floating-point numbers "
+                    f"[*batch, {shape.hidden}]"
+                )
+    for v in (*plan.constants, *plan.stacked):
+        if not (is_float(v.aval) or v.aval.dtype in (bool, jnp.int32)):
+            raise NotLocal(f"the loop reads {v.aval.str_short()}, whose dtype a kernel lacks")
+        shape.axes(v.aval.shape, v in plan.constants)
+    for item in plan.loop:
+        if isinstance(item, Piece):
+            check_local(item.eqns, shape, plan.constants)
+            pull = pullback(item)
+            for closed in (pull.forward, pull.backward):
+                if any(map(jnp.ndim, closed.consts)):
+                    raise NotLocal("the derivative of the step holds an array")
+                check_local(closed.jaxpr.eqns, shape, linear=True)
+    return shape
+
+
+def _check_product(product, first, shape: Shape) -> None:
+    kernel, gates = product.kernel.aval, len(product.outvars)
+    if kernel.dtype not in DTYPES or kernel.dtype != first.dtype:
+        raise NotLocal(
+            f"Fused multiplies in bfloat16 or float16, all kernels alike, got {kernel.dtype}"
+        )
+    square = product.is_plain and kernel.shape == (shape.hidden, gates * shape.hidden)
+    if not square or product.operand.aval.shape != shape.full:
+        raise NotLocal(
+            f"a product in the loop has a kernel {kernel.shape} for {gates} results, and a kernel "
+            f"of the engine multiplies [{shape.hidden}] by [{shape.hidden}, gates * {shape.hidden}]"
+        )
+    if any(v.aval.shape != shape.full for v in product.outvars):
+        raise NotLocal("the results of a product are not split into gates of equal size")
+
+
+def is_float(aval) -> bool:
+    """Whether a kernel can hold this value as floating-point numbers."""
+    return aval.dtype in (*DTYPES, jnp.float32)
+
+
+def _plan(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> Schedule:
+    # Gates are separate on every platform: the pieces of a block's units are then local.
+    x = jax.tree.map(lambda leaf: leaf[0], xs)
+    return schedule(canonical_step(cell.step, params, state, x, separate=True))
+
+
+def _too_old() -> str | None:
+    if jax.__version_info__ >= OLDEST:
+        return None
+    return f"Fused needs JAX 0.11 or newer, this is {jax.__version__}; use engines.Hoisted()"
+
+
+def _hopper_or_none() -> bool:
+    """Whether the GPUs of this process, if it has any, are those that the kernel is written for."""
+    if jax.default_backend() != "gpu":
+        return True
+    return all(getattr(d, "compute_capability", "") == "9.0" for d in jax.local_devices())
+
+
+def _no_device() -> str | None:
+    if jax.default_backend() == "gpu" and _hopper_or_none():
+        return None
+    return (
+        f"Fused has kernels for NVIDIA's Hopper GPUs, and the backend is {jax.default_backend()}; "
+        "a program that is lowered for such a GPU gets the kernel"
+    )
