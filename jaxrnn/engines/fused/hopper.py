@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jaxrnn.engines.fused.steps import Scan
 
 ROWS = 64  # rows of one matrix product of a warpgroup
+DEPTH = 256
 COLUMNS = 256  # its columns, at most
 CLUSTER = 16  # blocks, at most
 BLOCKS = 132  # multiprocessors of an H100 or H200: blocks of a grid, at most
@@ -106,10 +107,12 @@ def run(
     # Whatever a padded unit publishes meets rows of zeros in the weights.
     packed = [_pack(w, geometry) for w in weights]
     constants, carry, stacked = ([pad(x) for x in group] for group in (constants, carry, stacked))
-    parts = [w.shape[0] for w in weights]
-    results = [w.shape[2] for w in weights]
     together = tiles if geometry.mode == "cluster" else 1
-    kernel = _kernel(scan, geometry, parts, results, weights, time, together, reverse, interpret)
+    height = min(ROWS, 8 * math.ceil(rows / 8))
+    inputs = len(constants), len(stacked)
+    kernel = _kernel(
+        scan, geometry, weights, inputs, time, together, height, reverse, interpret
+    )
     if together == tiles:
         emitted, final = kernel(packed, constants, carry, stacked)
     else:
@@ -137,15 +140,18 @@ def _pack(weights: Any, geometry: Geometry) -> Any:
     return sliced.transpose(3, 2, 4, 0, 1).reshape(geometry.blocks, q * geometry.units, -1)
 
 
-def _kernel(scan, geometry, parts, results, weights, time, tiles, reverse, interpret):
+def _kernel(scan, geometry, weights, sizes, time, tiles, height, reverse, interpret):
     """The kernel, ``(weights, constants, carry, stacked) -> (emitted, carry)``."""
     import jax.experimental.pallas as pl
     import jax.experimental.pallas.mosaic_gpu as plgpu
 
     units, hidden, blocks = geometry.units, geometry.hidden, geometry.blocks
-    clustered, products = geometry.mode == "cluster", len(parts)
-    sizes = (products, len(scan.constants), len(scan.carry), len(scan.stacked))
-    sizes += (len(scan.emitted), len(scan.carry), products, products)
+    depth = max(d for d in range(64, DEPTH + 1, 64) if hidden % d == 0)
+    parts = [w.shape[0] for w in weights]
+    results = [w.shape[2] for w in weights]
+    clustered, products = geometry.mode == "cluster", len(weights)
+    sizes = (products, sizes[0], len(scan.carry), sizes[1], len(scan.emitted), len(scan.carry))
+    sizes += (products, products)
 
     def body(*refs):
         refs = iter(refs)
@@ -153,6 +159,7 @@ def _kernel(scan, geometry, parts, results, weights, time, tiles, reverse, inter
         packed, constants, carry, stacked, emitted, final, published, resident = groups
         operand, staging, copied, *cluster_barrier = refs
         own = pl.ds(jax.lax.axis_index("unit") * units, units)
+        used = pl.ds(0, height)  # rows that are exchanged; what the others hold stays in them
         rows = pl.ds(jax.lax.axis_index("tile") * ROWS if clustered else 0, ROWS)
         counter = None if clustered else pl.get_global(plgpu.SemaphoreType.REGULAR)
 
@@ -166,11 +173,16 @@ def _kernel(scan, geometry, parts, results, weights, time, tiles, reverse, inter
                 return ref[...]
             return plgpu.load(ref, layout=plgpu.Layout.WGMMA, optimized=False)
 
+        def store(ref, value):
+            if interpret is None and hasattr(plgpu, "store"):  # JAX 0.12 and newer
+                plgpu.store(ref, value, optimized=False)
+            else:
+                ref[...] = value
+
         def meet(count):
             """Waits until all blocks are here for the count-th time."""
             if clustered:
-                plgpu.barrier_arrive(cluster_barrier[0])
-                plgpu.barrier_wait(cluster_barrier[0])
+                _meet_in_cluster(plgpu, cluster_barrier[0])
             else:
                 plgpu.semaphore_signal(counter, memory_scope="gpu")
                 plgpu.semaphore_wait(
@@ -178,22 +190,28 @@ def _kernel(scan, geometry, parts, results, weights, time, tiles, reverse, inter
                 )
 
         def multiply(step, done, number, operands):
-            buffer = published[number].at[step % 2, rows]
+            buffer = published[number].at[step % 2, rows].at[used]
             for part, tile in enumerate(operands):
                 staging[...] = tile
                 plgpu.commit_smem()
                 columns = pl.ds(part * hidden + jax.lax.axis_index("unit") * units, units)
-                plgpu.copy_smem_to_gmem(staging, buffer.at[:, columns])
+                plgpu.copy_smem_to_gmem(staging.at[used], buffer.at[:, columns])
                 plgpu.wait_smem_to_gmem(0)
             meet(step * products + done + 1)
 
             def accumulate(sums):
-                for part in range(parts[number]):
-                    columns = pl.ds(part * hidden, hidden)
-                    fetch(buffer.at[:, columns], operand)
-                    kernel = plgpu.transpose_ref(resident[number].at[:, columns], (1, 0))
-                    plgpu.wgmma(sums, operand, kernel)
+                def add_part(part, _):
+                    fetch(buffer.at[:, pl.ds(part * hidden, hidden)], operand.at[used])
+
+                    def add(n, _):
+                        kernel = resident[number].at[:, pl.ds(part * hidden + n * depth, depth)]
+                        left = operand.at[:, pl.ds(n * depth, depth)]
+                        plgpu.wgmma(sums, left, kernel.transpose((1, 0)))
+
+                    _repeat(hidden // depth, add, None)
                     plgpu.wgmma_wait(0)
+
+                _repeat(parts[number], add_part, None)
                 return sums[...]
 
             width = results[number] * units
@@ -217,17 +235,17 @@ def _kernel(scan, geometry, parts, results, weights, time, tiles, reverse, inter
                 [load(ref.at[t]) for ref in stacked],
             )
             for ref, value in zip(emitted, outputs, strict=True):
-                ref[t, rows, own] = value
+                store(ref.at[t, rows, own], value)
             return tuple(values)
 
-        values = jax.lax.fori_loop(0, time, step, tuple(load(ref) for ref in carry))
+        values = _repeat(time, step, tuple(load(ref) for ref in carry))
         for ref, value in zip(final, values, strict=True):
-            ref[rows, own] = value
+            store(ref.at[rows, own], value)
 
     def memory(shape, dtype):
         return plgpu.SMEM(shape, dtype, transforms=_swizzled(plgpu, shape, dtype))
 
-    dtype, height = weights[0].dtype, tiles * ROWS
+    dtype, total = weights[0].dtype, tiles * ROWS
     scratch = [
         memory((q * units, p * hidden), dtype) for p, q in zip(parts, results, strict=True)
     ] + [memory((ROWS, hidden), dtype), plgpu.SMEM((ROWS, units), dtype), plgpu.Barrier()]
@@ -237,9 +255,9 @@ def _kernel(scan, geometry, parts, results, weights, time, tiles, reverse, inter
         mesh |= {"cluster": (blocks,), "cluster_names": ("unit",)}
     else:
         mesh = {"grid": (blocks,), "grid_names": ("unit",)}
-    out = [jax.ShapeDtypeStruct((time, height, hidden), d) for d in scan.dtypes]
-    out += [jax.ShapeDtypeStruct((height, hidden), v.aval.dtype) for v in scan.carry]
-    out += [jax.ShapeDtypeStruct((2, height, p * hidden), dtype) for p in parts]
+    out = [jax.ShapeDtypeStruct((time, total, hidden), d) for d in scan.dtypes]
+    out += [jax.ShapeDtypeStruct((total, hidden), v.aval.dtype) for v in scan.carry]
+    out += [jax.ShapeDtypeStruct((2, total, p * hidden), dtype) for p in parts]
     options = {} if interpret is None else {"interpret": interpret}
     compiled = plgpu.kernel(body, out_type=out, scratch_types=scratch, **mesh, **options)
 
@@ -249,6 +267,16 @@ def _kernel(scan, geometry, parts, results, weights, time, tiles, reverse, inter
         return values[:cut], values[cut : cut + len(scan.carry)]
 
     return call
+
+
+def _repeat(count: int, body: Any, init: Any) -> Any:
+    """A loop whose counter has 32 bits, as all indices of the kernel, even where JAX uses 64."""
+    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(count), body, init)
+
+
+def _meet_in_cluster(plgpu: Any, barrier: Any) -> None:
+    plgpu.barrier_arrive(barrier)
+    plgpu.barrier_wait(barrier)
 
 
 def _swizzled(plgpu: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
