@@ -49,6 +49,7 @@ ONE_IN = {
     rnn.engines.Newton(): 7,
     rnn.engines.Sequential(unroll=3): 25,
     rnn.engines.Auto(): 25,
+    rnn.engines.Fused(): 1,
 }
 
 

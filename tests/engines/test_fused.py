@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
+from jaxrnn._numerics import state_dtype
 from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn.engines import Fused
-from jaxrnn.engines.fused import hopper
-from tests.support.cases import Case, random_inputs, random_params, random_state
+from jaxrnn.engines._fused import hopper
+from tests.support.cases import (
+    CELLS,
+    WRAPPERS,
+    Case,
+    random_inputs,
+    random_params,
+    random_state,
+)
 from tests.support.helpers import split, weighted_sum
 from tests.support.interpreted import AVAILABLE, Interpreted, races_found
 
@@ -38,7 +46,7 @@ def work_of(case, batch, dtype="bfloat16"):
 
 
 def largest_error(got, want):
-    """The largest difference of a leaf, relative to the largest element of the leaf (at least 1)."""
+    """The largest difference of a leaf, relative to the leaf's largest element (at least 1)."""
     errors = [
         np.abs(np.asarray(g, np.float64) - np.asarray(w, np.float64)).max()
         / max(1.0, np.abs(np.asarray(w, np.float64)).max())
@@ -65,12 +73,148 @@ def check(case, batch=(3,), units=None, reverse=False, flags=()):
         assert error <= max(limit, 3 * rounding), (number, error, rounding)
 
 
+# Cells of a user ---------------------------------------------------------------------------------
+
+
+def wide(x):
+    return x.astype(state_dtype(x.dtype))
+
+
+def product(h, kernel):
+    dtype = state_dtype(kernel.dtype)
+    return jnp.matmul(h.astype(kernel.dtype), kernel, preferred_element_type=dtype)
+
+
+@jax.custom_jvp
+def steep(x):
+    return jnp.tanh(x)
+
+
+@steep.defjvp
+def _steep_jvp(primals, tangents):  # not the derivative of tanh: the rule must be used
+    return steep(*primals), 3 * tangents[0] * jnp.cos(primals[0])
+
+
+def own_rule(p, state, x):
+    h, c = state
+    c = steep(product(x, p["W"]) + product(h, p["U"]) + wide(p["b"]))
+    return (jnp.sin(h) + c, h * c), c.astype(x.dtype)
+
+
+def timed(p, state, x):
+    """A time constant of each row, used by a decay of its own gradient."""
+    h, c = state
+    x, dt = x[..., :-1], jnp.abs(wide(x[..., -1:])) + 0.1
+    z = product(x, p["W"][:-1]) + product(h, p["U"]) + wide(p["b"])
+    decay = jnp.exp(-dt * jax.nn.softplus(z))
+    h = decay * h + (1 - decay) * jnp.tanh(c)
+    return (h, c + jnp.expm1(-jnp.abs(z))), h.astype(x.dtype)
+
+
+def tied(p, state, x):
+    """One kernel in two products, the second of which reads the result of the first."""
+    h, c = state
+    first = jnp.tanh(product(x, p["W"]) + product(h, p["U"]))
+    second = jax.nn.sigmoid(product(first * c, p["U"]) + wide(p["b"]))
+    return (second * h + (1 - second) * first, first), second.astype(x.dtype)
+
+
+def clipped(p, state, x):
+    h, c = state
+    z = jnp.clip(product(x, p["W"]) + product(h, p["U"]), -0.7, 0.9)
+    h = jnp.where(z > 0, z, 0.2 * z) + wide(p["b"]) * c**2
+    return (h, jax.nn.silu(c + h)), jax.nn.relu(h).astype(x.dtype)
+
+
+def packed(p, state, x):
+    """Two gates as slices of one packed product, and an output layer after the loop."""
+    h, c = state
+    both = product(h, p["V"])
+    a, b = both[..., :HIDDEN], both[..., HIDDEN:]
+    c = jax.nn.sigmoid(a + product(x, p["W"])) * c + jnp.tanh(b)
+    return (jnp.tanh(c), c), product(c, p["U"]).astype(x.dtype)
+
+
+def held(p, state, x):
+    """A state that meets no product, and a scalar parameter."""
+    h, slow = state
+    slow = slow + wide(p["b"][0]) * jax.lax.stop_gradient(h)
+    h = jnp.sqrt(1 + jnp.square(product(h, p["U"]) + product(x, p["W"]))) - jnp.cos(slow)
+    return (h, slow), (slow * h).astype(x.dtype)
+
+
+USER_STEPS = [own_rule, timed, tied, clipped, packed, held]
+
+
+def user_case(step):
+    def init(key, input_size, dtype):
+        shapes = {"W": (input_size, HIDDEN), "U": (HIDDEN, HIDDEN), "b": (HIDDEN,)}
+        shapes |= {"V": (HIDDEN, 2 * HIDDEN)}
+        return {name: jnp.zeros(shape, dtype) for name, shape in shapes.items()}
+
+    def init_state(params, batch_shape=()):
+        start = jnp.full((*batch_shape, HIDDEN), 0.25, state_dtype(params["b"].dtype))
+        return start, start
+
+    def params(rng, zeros):
+        scale = {"W": 0.4, "U": 0.12, "V": 0.12, "b": 0.3}
+        return {n: jnp.asarray(scale[n] * rng.normal(size=p.shape)) for n, p in zeros.items()}
+
+    cell = rnn.from_step(step, init_state=init_state, init=init)
+    return Case(cell, name=step.__name__, params=params)
+
+
 # Kernels -----------------------------------------------------------------------------------------
+
+
+ACCEPTED = (
+    "Elman LSTM PeepholeLSTM GRU ResetBeforeGRU IRNN FastRNN FastGRNN CoupledLSTM "
+    "MultiplicativeLSTM LightGRU MinimalGatedUnit UpdateGateRNN JANET STAR NBRC RecurrentHighway "
+    "AntisymmetricRNN AntisymmetricRNN(gated) LEM LTC EmitState(LSTM) RecurrentDropout(GRU) "
+    "Residual(GRU) VariationalDropout(GRU) WeightDrop(LSTM) Zoneout(LSTM)".split()
+)
+TABLE = [case for case in CELLS + WRAPPERS if str(case) in ACCEPTED]
+WAYS = [{}, {"flags": ("mask", "starts")}, {"reverse": True, "flags": ("mask",)}]
 
 
 @needs_kernels
 def test_kernels_agree_with_sequential():
-    check(Case(rnn.LSTM(HIDDEN)), flags=("mask", "starts"), units=32)
+    """Several products, mask and starts in reverse, units that are padded, several blocks."""
+    check(Case(rnn.LSTM(HIDDEN)), units=32, flags=("mask", "starts"))
+    check(user_case(timed), batch=(2, 2), reverse=True, flags=("starts",))
+
+
+@needs_kernels
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", TABLE, ids=str)
+def test_every_accepted_cell_agrees_with_sequential(case):
+    check(case, **WAYS[TABLE.index(case) % 3])
+
+
+@needs_kernels
+@pytest.mark.thorough
+@pytest.mark.parametrize("step", USER_STEPS, ids=lambda step: step.__name__)
+def test_every_user_cell_agrees_with_sequential(step):
+    check(user_case(step), **WAYS[USER_STEPS.index(step) % 3])
+
+
+@needs_kernels
+@pytest.mark.thorough
+@pytest.mark.parametrize("batch", [(), (65,), (HIDDEN,)], ids=str)
+def test_batches_of_every_size(batch):
+    """No batch axis, two batch tiles, and as many rows as units."""
+    check(Case(rnn.GRU(HIDDEN)), batch=batch, flags=("mask", "starts"), units=32)
+
+
+@needs_kernels
+@pytest.mark.thorough
+def test_accepts_the_cells_of_the_table():
+    found = []
+    for case in CELLS + WRAPPERS:
+        work = work_of(case, (2,)) if "bfloat16" in case.dtypes else None
+        if work and (Fused().why_not(case.cell, *work) or "").startswith("Fused has kernels for"):
+            found.append(str(case))
+    assert found == ACCEPTED
 
 
 @needs_kernels
@@ -92,6 +236,46 @@ def test_planted_faults_are_found(fault, monkeypatch):
     assert found
 
 
+REFUSED = {
+    rnn.LRU(4): "no matrix product",
+    rnn.LayerNormLSTM(4): "(4, 16) for 1 results",
+    rnn.ClockworkRNN(4, (1, 2)): "a state is int32",
+    rnn.ProjectedLSTM(4, projection_size=3): "(3, 16) for 4 results",
+}
+
+
+@needs_kernels
+@pytest.mark.parametrize(("cell", "words"), REFUSED.items(), ids=lambda value: str(value)[:12])
+def test_says_why_it_refuses(cell, words):
+    case = Case(cell)
+    params, state, xs = work_of(case, (2,))
+    assert words in Fused().why_not(cell, params, state, xs)
+    with pytest.raises(ValueError, match="cannot run this: .* use engines.Hoisted"):
+        rnn.unroll(cell, params, xs, state, engine=Fused())
+
+
+@needs_kernels
+def test_refuses_full_precision_and_blocks_that_do_not_fit():
+    case = Case(rnn.GRU(HIDDEN))
+    assert "float32" in Fused().why_not(case.cell, *work_of(case, (2,), "float32"))
+    work = work_of(case, (2,))
+    assert "the backend is cpu" in Fused(units=8).why_not(case.cell, *work)
+    assert "do not fit" in Fused(units=40).why_not(case.cell, *work)
+    with pytest.raises(ValueError, match="multiple of 8, got 12"):
+        Fused(units=12)
+    with pytest.raises(TypeError, match="got True"):
+        Fused(units=True)
+
+
+@pytest.mark.skipif(AVAILABLE, reason="needs JAX before 0.11")
+def test_refuses_an_old_jax():
+    case = Case(rnn.GRU(4))
+    work = work_of(case, (2,))
+    assert "needs JAX 0.11" in Fused().why_not(case.cell, *work)
+    with pytest.raises(ValueError, match="needs JAX 0.11 or newer"):
+        rnn.unroll(case.cell, work[0], work[2], work[1], engine=Fused())
+
+
 # Platforms ---------------------------------------------------------------------------------------
 
 
@@ -106,9 +290,9 @@ def test_a_program_contains_the_kernel_of_its_platform():
 
     program = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
     exported = jax.export.export(
-        program, platforms=("cpu", "cuda"), disabled_checks=[
-            jax.export.DisabledSafetyCheck.custom_call("mosaic_gpu_v2")
-        ]
+        program,
+        platforms=("cpu", "cuda"),
+        disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("mosaic_gpu_v2")],
     )(params, state, xs)
     text = exported.mlir_module()
     assert text.count("mosaic_gpu") >= 2

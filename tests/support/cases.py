@@ -186,6 +186,7 @@ ENGINES = (
     EngineCase(rnn.engines.Associative(chunk_size=2, tree=True), has_parallel_form),
     EngineCase(rnn.engines.Newton(), lambda case: has_float_state(case) and case.tangents),
     EngineCase(rnn.engines.Auto()),
+    EngineCase(rnn.engines.Fused(), lambda case: False),  # 16 bits: tests/engines/test_fused.py
 )
 
 TIMED = (Floats(), Floats((1,), positive=True))  # x and the time since the previous step

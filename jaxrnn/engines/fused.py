@@ -13,9 +13,9 @@ from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Piece, Schedule, schedule
 from jaxrnn._schedule.trace import canonical_step
 from jaxrnn._typing import PyTree
-from jaxrnn.engines.fused import hopper
-from jaxrnn.engines.fused.loop import FusedLoop
-from jaxrnn.engines.fused.tiles import NotLocal, Shape, check_local, pullback
+from jaxrnn.engines._fused import hopper
+from jaxrnn.engines._fused.loop import FusedLoop
+from jaxrnn.engines._fused.tiles import NotLocal, Shape, check_local, pullback
 
 OLDEST = (0, 11)  # the first JAX whose Pallas has what the kernels need
 DTYPES = (jnp.bfloat16, jnp.float16)
@@ -85,7 +85,7 @@ class Fused:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
         plan = _plan(cell, params, state, xs)
         found, reason = self._division(plan, mode)
-        if reason is not None:
+        if found is None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
         shape, geometry = found
         once = run_before(plan, params)

@@ -18,6 +18,7 @@ this file.
 """
 
 import dataclasses
+import importlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn.engines.fused.steps import Scan
+from jaxrnn.engines._fused.steps import Scan
 
 ROWS = 64  # rows of one matrix product of a warpgroup
 DEPTH = 256
@@ -110,9 +111,7 @@ def run(
     together = tiles if geometry.mode == "cluster" else 1
     height = min(ROWS, 8 * math.ceil(rows / 8))
     inputs = len(constants), len(stacked)
-    kernel = _kernel(
-        scan, geometry, weights, inputs, time, together, height, reverse, interpret
-    )
+    kernel = _kernel(scan, geometry, weights, inputs, time, together, height, reverse, interpret)
     if together == tiles:
         emitted, final = kernel(packed, constants, carry, stacked)
     else:
@@ -142,8 +141,9 @@ def _pack(weights: Any, geometry: Geometry) -> Any:
 
 def _kernel(scan, geometry, weights, sizes, time, tiles, height, reverse, interpret):
     """The kernel, ``(weights, constants, carry, stacked) -> (emitted, carry)``."""
-    import jax.experimental.pallas as pl
-    import jax.experimental.pallas.mosaic_gpu as plgpu
+    # When it is needed: older releases of JAX lack it.
+    pl: Any = importlib.import_module("jax.experimental.pallas")
+    plgpu: Any = importlib.import_module("jax.experimental.pallas.mosaic_gpu")
 
     units, hidden, blocks = geometry.units, geometry.hidden, geometry.blocks
     depth = max(d for d in range(64, DEPTH + 1, 64) if hidden % d == 0)

@@ -20,7 +20,7 @@ from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._schedule.interpret import run_loop
 from jaxrnn._schedule.partition import Piece, Schedule
 from jaxrnn._schedule.trace import is_literal
-from jaxrnn.engines.fused.tiles import Pullback, call_on_tiles, on_tiles, pullback
+from jaxrnn.engines._fused.tiles import Pullback, call_on_tiles, on_tiles, pullback
 
 
 class Scan(NamedTuple):

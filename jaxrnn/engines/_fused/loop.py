@@ -22,9 +22,9 @@ from jaxrnn._schedule.interpret import Operands
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import multiply_over_time
 from jaxrnn.engines._loop import Loop, Residuals
-from jaxrnn.engines.fused._platform import Function
-from jaxrnn.engines.fused.steps import Scan, backward_scan, forward_scan, pullbacks_of, sums_of
-from jaxrnn.engines.fused.tiles import Shape
+from jaxrnn.engines._fused.platforms import Function
+from jaxrnn.engines._fused.steps import Scan, backward_scan, forward_scan, pullbacks_of, sums_of
+from jaxrnn.engines._fused.tiles import Shape
 
 
 class Machine(Protocol):
@@ -80,12 +80,14 @@ class FusedLoop:
             trees = []
 
             def reference(*args):
-                results, out = jax.tree.flatten(self._loop._primal(*tree.unflatten(args), keep))
+                operands, state = tree.unflatten(args)
+                results, out = jax.tree.flatten(self._loop._primal(operands, state, keep))
                 trees.append(out)
                 return results
 
             def kernel(machine, *args):
-                results = self._run_forward(machine, *tree.unflatten(args), keep)
+                operands, state = tree.unflatten(args)
+                results = self._run_forward(machine, operands, state, keep)
                 leaves, out = jax.tree.flatten(results)
                 trees.append(out)
                 return leaves
@@ -227,7 +229,9 @@ class FusedLoop:
         total = {v: found[v] for v in (*plan.constants, *plan.stacked) if v in found}
         for product, kernel, xs in zip(plan.products, operands.kernels, inputs, strict=True):
             dsums = tuple(found[v] for v in product.outvars)
-            narrow = tuple(z.astype(v.aval.dtype) for z, v in zip(dsums, product.outvars, strict=True))
+            narrow = tuple(
+                z.astype(v.aval.dtype) for z, v in zip(dsums, product.outvars, strict=True)
+            )
             pull = jax.linear_transpose(functools.partial(multiply_over_time, product, xs), kernel)
             kernels += pull(narrow)
             for v, dsum in zip(product.addends, narrow, strict=True):
@@ -243,10 +247,12 @@ class FusedLoop:
             )
 
         return Operands(
-            tuple(kernels), of(plan.constants, operands.constants), of(plan.stacked, operands.stacked)
+            tuple(kernels),
+            of(plan.constants, operands.constants),
+            of(plan.stacked, operands.stacked),
         )
 
-    # Values of a step as arrays [rows, H] -----------------------------------------------------------
+    # Values of a step as arrays [rows, H] ---------------------------------------------------------
 
     def _gates(self, product, kernel) -> Any:
         """The kernel as ``[H, gates, H]``."""
@@ -273,8 +279,7 @@ class FusedLoop:
         return tuple(gathered)
 
     def _aligned(self, v) -> tuple[int, ...]:
-        """The shape of a variable with the axes of the batch and of the units, 1 where it is one."""
+        """The shape with the axes of the batch and of the units, 1 where a value does not vary."""
         rows, units = self.shape.axes(v.aval.shape, v in self.schedule.constants)
         batch = self.shape.batch if rows else (1,) * len(self.shape.batch)
         return (*batch, self.shape.hidden if units else 1)
-
