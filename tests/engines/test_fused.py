@@ -37,7 +37,7 @@ def differentiated(case, engine, work, options):
     floats, join = split(work)
     run = functools.partial(objective, case, engine, join=join, options=options)
     gradients, results = jax.jit(jax.grad(run, has_aux=True))(floats)
-    return results, gradients
+    return jax.block_until_ready((results, gradients))
 
 
 def work_of(case, batch, dtype="bfloat16"):
@@ -229,8 +229,8 @@ def test_planted_faults_are_found(fault, monkeypatch):
     case = Case(rnn.Elman(HIDDEN))
     params, state, xs = work_of(case, (3,))
     options: dict = {"on_race": "warn"} if jax.__version_info__ >= (0, 12) else {}
-    engine = Interpreted(32, **options)
-    got = rnn.unroll(case.cell, params, xs, state, engine=engine)
+    engine = Interpreted(32, name=fault, **options)
+    got = jax.block_until_ready(rnn.unroll(case.cell, params, xs, state, engine=engine))
     want = rnn.unroll(case.cell, params, xs, state, engine=rnn.engines.Sequential())
     found = races_found() if fault == "race" else largest_error(got, want) > 0.1
     assert found

@@ -23,6 +23,7 @@ class Interpreted:
 
     units: int | None = None
     on_race: str | None = None  # "warn": JAX 0.12 would raise
+    name: str = ""  # engines that differ in it are traced separately
 
     def why_not(self, cell, params, state, xs) -> str | None:
         return None

@@ -21,10 +21,10 @@ from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._schedule.interpret import Operands
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import multiply_over_time
-from jaxrnn.engines._loop import Loop, Residuals
 from jaxrnn.engines._fused.platforms import Function
 from jaxrnn.engines._fused.steps import Scan, backward_scan, forward_scan, pullbacks_of, sums_of
 from jaxrnn.engines._fused.tiles import Shape
+from jaxrnn.engines._loop import Loop, Residuals
 
 
 class Machine(Protocol):
