@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.decomposition import PCA
 
-from experiments.common.cli import UserError
 from experiments.common.data.series import Series, calendar_features
+from experiments.common.errors import UserError
 
 
 class Weeks(NamedTuple):

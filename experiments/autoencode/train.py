@@ -190,7 +190,7 @@ def main(config: Config) -> Result:
     outcome = run.fit(
         make_task(config, deviations, model), lambda key: model.init(key, weeks.calendar.shape[-1])
     )
-    if outcome.signal is not None:
+    if not outcome.reports:
         return Result(outcome, {})
     inputs = deviations.values, weeks.calendar
     seeds = [reconstruct(model, one_seed(outcome.params, i), *inputs) for i in range(config.seeds)]

@@ -99,13 +99,17 @@ class Corpus(NamedTuple):
         return "".join(self.vocabulary[token] for token in tokens)
 
 
-def chunk(tokens: np.ndarray, step: int, rows: int, time: int) -> np.ndarray:
+def chunk(
+    tokens: np.ndarray, step: int, rows: int, time: int, index: int = 0, count: int = 1
+) -> np.ndarray:
     """The tokens of a training step, `[time + 1, rows]`: inputs and targets overlap.
 
     Row r starts r / rows into the text and continues without a gap, from the end to the beginning,
-    so the state after one step is the initial state of the next.
+    so the state after one step is the initial state of the next. Part `index` of `count` equal
+    parts has only its own rows.
     """
-    begin = np.arange(rows) * (len(tokens) // rows) + step * time
+    own = np.split(np.arange(rows), count)[index]
+    begin = own * (len(tokens) // rows) + step * time
     return tokens[(begin + np.arange(time + 1)[:, None]) % len(tokens)]
 
 

@@ -24,14 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
 
 from experiments.char_lm.data import Corpus, chunk, load_plays, longest_copy, parallel_rows
 from experiments.char_lm.model import CharLM, Params
 from experiments.common import options
-from experiments.common.cli import UserError
 from experiments.common.data.fetch import read_text
+from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options
+from experiments.common.processes import make_console
 from experiments.common.training import Outcome, Task, fit
 from jaxrnn import decoding
 from jaxrnn.layers import Recurrent, Stack
@@ -118,6 +118,9 @@ def make_model(config: Config, corpus: Corpus) -> CharLM:
 def make_task(config: Config, corpus: Corpus, model: CharLM) -> Task:
     """Builds the training task."""
 
+    def batch(step, index=0, count=1):
+        return chunk(corpus.train, step, config.batch, config.time, index, count)
+
     def loss(params, state, tokens, key):
         if config.learned_state:  # rows that start in it train it
             key, reset_key = jax.random.split(key)
@@ -137,7 +140,8 @@ def make_task(config: Config, corpus: Corpus, model: CharLM) -> Task:
     return Task(
         name=f"{config.cell}, {config.layers} x {config.hidden}",
         loss=loss,
-        batch=lambda step: chunk(corpus.train, step, config.batch, config.time),
+        batch=batch,
+        own_batch=batch,
         validate=validate,
         units=config.batch * config.time,
         unit="characters",
@@ -202,7 +206,7 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, samples and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = make_console()
     corpus = load_corpus(config)
     model = make_model(config, corpus)
     digest = hashlib.sha256(corpus.text.encode()).hexdigest()
@@ -216,7 +220,7 @@ def main(config: Config) -> Result:
     task, carry = make_task(config, corpus, model), model.init_state(params, config.batch)
     settings: Any = dict(options=config.training, folder=folder, identity=same, console=console)
     outcome = fit(task, params, carry, **settings)
-    if outcome.signal is not None:
+    if not outcome.reports:
         return Result(outcome, [])
     samples = sample(config, corpus, model, outcome.params)
     shown = describe(config, corpus, samples)

@@ -32,8 +32,8 @@ from experiments.classify import data as datasets
 from experiments.classify.data import Data, Sequences, pad
 from experiments.classify.report import Predictions, plot_confusion, summarize
 from experiments.common import options
-from experiments.common.cli import UserError
 from experiments.common.ensemble import Ensemble
+from experiments.common.errors import UserError
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Bidirectional, Stack
@@ -217,6 +217,7 @@ def make_task(config: Config, model: Ensemble, train: Sequences) -> Task:
         units=rows,
         unit="sequences",
         loss_unit="nats a sequence",
+        batch_axes=(1, 0, 0),
     )
 
 
@@ -275,6 +276,8 @@ def main(config: Config) -> Result:
                 f"{len(held_out.labels)}, loss {values['loss']:.4f}"
             )
     assert outcome is not None
+    if not outcome.reports:
+        return Result(outcome, tuple(metrics))
     (run.folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
     part = "cross-validation" if config.folds else "test"
     run.console.print(summarize(found, part))

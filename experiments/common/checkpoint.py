@@ -2,7 +2,8 @@
 
 Orbax writes a checkpoint to a temporary folder and renames it, so a process killed at any moment
 leaves complete checkpoints. It does not detect every damaged file, so the SHA-256 of the files is
-written last and compared on reading.
+written last and compared on reading. Several processes write their own parts of the arrays to a
+folder that they share; a checkpoint does not depend on their number.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from experiments.common import processes
 
 
 class Checkpoints:
@@ -29,8 +32,9 @@ class Checkpoints:
         import orbax.checkpoint as ocp  # slow to import, and `--help` needs no checkpoint
 
         self._args, self._folder = ocp.args, folder.resolve()
-        if fresh:
+        if fresh and processes.is_first():
             shutil.rmtree(folder, ignore_errors=True)
+        processes.wait_for_all()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             step_prefix="step",
@@ -38,27 +42,41 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             enable_async_checkpointing=False,
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        handlers = {
+            "arrays": ocp.StandardCheckpointHandler(),
+            "header": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def save(self, step: int, tree: Any, header: Mapping[str, Any]) -> None:
         """Saves a pytree of arrays and JSON values, then removes old checkpoints."""
         arrays, header = self._args.StandardSave(flatten(tree)), self._args.JsonSave(dict(header))
         self._manager.save(step, args=self._args.Composite(arrays=arrays, header=header))
-        replace_file(self._path(step) / "sha256", _sha256(self._path(step)))
+        if processes.is_first():
+            replace_file(self._path(step) / "sha256", _sha256(self._path(step)))
 
     def load(self, report: Callable[[str], None]) -> tuple[int, dict, dict[str, Any]] | None:
         """Returns step, named arrays and header of the latest sound checkpoint, if there is one.
 
         Damaged checkpoints are reported and renamed.
         """
+        step = processes.from_first(lambda: self._latest_sound(report))
+        if step is None:
+            return None
+        self._manager.reload()
+        names = self._manager.item_metadata(step).arrays
+        like = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in names.items()}
+        arrays, header = self._args.StandardRestore(like), self._args.JsonRestore()
+        content = self._args.Composite(arrays=arrays, header=header)
+        found: Any = self._manager.restore(step, args=content)
+        return step, found.arrays, found.header
+
+    def _latest_sound(self, report: Callable[[str], None]) -> int | None:
         while (step := self._manager.latest_step()) is not None:
             path = self._path(step)
             digest = path / "sha256"
             if digest.exists() and digest.read_bytes() == _sha256(path):
-                arrays, header = self._args.StandardRestore(), self._args.JsonRestore()
-                content = self._args.Composite(arrays=arrays, header=header)
-                found: Any = self._manager.restore(step, args=content)
-                return step, found.arrays, found.header
+                return step
             damaged = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(damaged, ignore_errors=True)
             os.replace(path, damaged)
@@ -75,11 +93,17 @@ class Checkpoints:
         return self._folder / f"step_{step:08d}"
 
 
-def flatten(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves of a pytree by name, as in `params/recurrent/0/input_kernel`."""
+def flatten(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by name, as in `params/recurrent/0/input_kernel`.
+
+    They are NumPy arrays, but for those of which this process holds a part.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")  # noqa: E731
-    return {name(path): np.asarray(leaf, order="C") for path, leaf in leaves}
+    is_part = lambda leaf: isinstance(leaf, jax.Array) and not leaf.is_fully_addressable  # noqa: E731
+    return {
+        name(path): leaf if is_part(leaf) else np.asarray(leaf, order="C") for path, leaf in leaves
+    }
 
 
 def unflatten(arrays: Mapping[str, np.ndarray], like: Any) -> Any:

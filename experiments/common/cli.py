@@ -12,9 +12,8 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-
-class UserError(Exception):
-    """An error that the user can fix; `command` prints its message without a traceback."""
+from experiments.common import processes
+from experiments.common.errors import UserError
 
 
 def parse(
@@ -46,10 +45,17 @@ def command(
 ) -> None:
     """Runs `main` on the configuration of the command line, and exits as a shell command does.
 
+    If the configuration has a field `training`, its devices and processes are started first.
+
     The status is 1 after a `UserError`, and 128 plus the number of a signal that stopped the run.
     """
     try:
-        result = main(parse(config, sys.argv[1:], description, presets))
+        parsed = parse(config, sys.argv[1:], description, presets)
+        if hasattr(parsed, "training"):
+            processes.start(parsed.training)
+            processes.check_same(processes.describe(parsed))
+        result = main(parsed)
+        processes.wait_for_all()  # the others for the report of process 0
     except UserError as error:
         sys.exit(f"error: {error}")
     if result.outcome.signal is not None:

@@ -14,6 +14,7 @@ import optax
 import tyro
 
 import jaxrnn as rnn
+from experiments.common.sharding import Shard
 
 
 def check_at_least(least: int, config: Any, *names: str) -> None:
@@ -64,8 +65,20 @@ class Options:
     """Steps whose gradients are averaged for one update."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the loss; parameters and optimizer state stay float32."""
-    devices: int = 1
-    """Local devices that share each batch; 0 is all."""
+    devices: int = 0
+    """Devices of this process that share each batch; on a CPU, cores. 0 is all that divide it."""
+    shard: Shard = "none"
+    """Shard the optimizer state (ZeRO-1), or it and the parameters (FSDP), over the devices."""
+    distributed: bool = False
+    """Train in the processes of a cluster that JAX detects: SLURM, Open MPI, Kubernetes."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, for processes without such a cluster."""
+    processes: int | None = None
+    """The number of these processes."""
+    process: int | None = None
+    """The number of this process, from 0."""
+    wait: int = 300
+    """Seconds to wait for the other processes at the start."""
     seed: int = 0
     """Seed of the parameters and of training."""
     minutes: float | None = None
@@ -87,6 +100,7 @@ class Options:
 
     def __post_init__(self):
         check_at_least(1, self, "steps", "accumulate")
+        check_at_least(1, self, "processes", "wait")
         check_at_least(1, self, "log_every", "validate_every", "checkpoint_every")
         check_at_least(2, self, "keep")
         check_positive(self, "learning_rate", "clip")
@@ -98,8 +112,11 @@ class Options:
             )
 
 
-# These do not change what a run computes, except that `devices` changes the order of sums.
-_REPORTING = "minutes patience out fresh log_every validate_every checkpoint_every keep devices"
+# These do not change what a run computes, except that devices change the order of sums.
+_REPORTING = (
+    "minutes patience out fresh log_every validate_every checkpoint_every keep "
+    "devices shard distributed coordinator processes process wait"
+)
 
 
 def make_optimizer(options: Options) -> optax.GradientTransformation:

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.common.options import Options, identity, run_folder
+from experiments.common.processes import make_console
 from experiments.common.training import Outcome, Task, fit
 
 PyTree = Any
@@ -37,7 +38,7 @@ class Run:
         self.options = config.training
         self.identity = identity(config, reporting=reporting, **more)
         self.folder = run_folder(config.training, experiment, self.identity)
-        self.console = Console(soft_wrap=True, highlight=False, markup=False)
+        self.console = make_console()
         self.seeds = range(config.training.seed, config.training.seed + config.seeds)
 
     def fit(

@@ -4,6 +4,9 @@ An experiment gives a loss, the batch of every step, and a validation. A resumed
 uninterrupted one bit for bit (same machine, same number of threads): all that a step depends on is
 in the checkpoint or follows from the step number. Its batch is `batch(step)`, its randomness
 `fold_in(key(seed), step)`.
+
+Several devices, of one process or of several, share the rows of each batch. All processes do the
+same steps: what one of them measures or receives (a validation, a signal, the time) they agree on.
 """
 
 import json
@@ -20,11 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import safetensors.numpy
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
+from experiments.common import processes, sharding
 from experiments.common.checkpoint import Checkpoints, flatten, replace_file, unflatten
-from experiments.common.cli import ProgressBar, UserError, stop_signals
+from experiments.common.cli import ProgressBar, stop_signals
+from experiments.common.errors import UserError
 from experiments.common.metrics import Log, plot_curves
 from experiments.common.options import Options, make_optimizer
 
@@ -45,9 +50,12 @@ class Task:
         units: the number of units in one batch, for the rate.
         unit: the name of these units.
         loss_unit: the unit of the loss, for the curves.
-        batch_axes: the axis of a batch that devices share, or a tree prefix of axes, see `shard`.
+        batch_axes: the axis of a batch that devices share, or a tree prefix of axes; None
+            replicates.
         carry_axes: the same for the carry.
         monitor: the metric whose minimum chooses the best parameters.
+        own_batch: `(step, index, count) -> batch` returns one of `count` equal parts of the rows of
+            `batch(step)`, so that a process reads no others; None cuts them from the whole batch.
     """
 
     name: str
@@ -60,6 +68,10 @@ class Task:
     batch_axes: PyTree = 1
     carry_axes: PyTree = 0
     monitor: str = "loss"
+    own_batch: Callable[[int, int, int], PyTree] | None = None
+
+
+_TIME_IS_UP = 1  # stops a run as a signal does; SIGHUP, which has this number, is not handled
 
 
 class Outcome(NamedTuple):
@@ -71,7 +83,7 @@ class Outcome(NamedTuple):
         step: the number of steps done.
         seconds: the time of all parts of the run.
         compile_seconds: compilation and first validation of this part.
-        signal: the signal that stopped the run, or None.
+        signal: the signal that stopped the run (of one process or all), or None.
     """
 
     params: PyTree
@@ -80,6 +92,11 @@ class Outcome(NamedTuple):
     seconds: float
     compile_seconds: float
     signal: signal.Signals | None
+
+    @property
+    def reports(self) -> bool:
+        """Whether to report: no signal stopped the run, and this is process 0."""
+        return self.signal is None and processes.is_first()
 
 
 def fit(
@@ -107,10 +124,21 @@ def fit(
 
     Raises:
         UserError: the folder holds a run with another identity; or the loss or its gradient is not
-            finite, and the last good checkpoint is kept.
+            finite, and the last good checkpoint is kept; or the processes differ in their options,
+            identities or folders, or one of them ended.
     """
-    init, step = make_step(task.loss, options, seeds)
-    return _Run(task, options, folder, identity, console).train(init(params, carry), step)
+    same = processes.describe(options)
+    processes.wait_for_all()  # process 0 may still report what was trained before
+    processes.check_same({**same, **identity})
+    processes.check_shared(folder)
+    params, carry = processes.of_first((params, carry))
+    init, _ = make_step(task.loss, options, seeds)
+    try:
+        return _Run(task, options, folder, identity, console, seeds).train(init(params, carry))
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise UserError(processes.explain(error)) from error
 
 
 class State(NamedTuple):
@@ -128,15 +156,18 @@ class State(NamedTuple):
 
 
 def make_step(
-    loss: Loss, options: Options, seeds: Sequence[int] | None = None
+    loss: Loss, options: Options, seeds: Sequence[int] | None = None, mesh: Mesh | None = None
 ) -> tuple[Callable, Callable]:
     """Returns `init(params, carry) -> state` and `step(state, batch, number) -> (state, results)`.
 
     The results are the loss and the norm of its gradient. With `seeds`, states and results have a
-    leading axis of seeds.
+    leading axis of seeds. `mesh` is needed for sharded parameters, which a step gathers once.
     """
     optimizer = make_optimizer(options)
-    value_and_grad = jax.value_and_grad(in_precision(loss, options.precision), has_aux=True)
+    loss = in_precision(loss, options.precision)
+    if mesh is not None and options.shard == "parameters":
+        loss = _gather_params(loss, NamedSharding(mesh, PartitionSpec()))
+    value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
     def init(params, carry):
         return State(params, optimizer.init(params), carry, params if options.average else None)
@@ -188,37 +219,30 @@ def update_ema(ema: PyTree, params: PyTree, decay: float, number: jax.Array) -> 
     return optax.incremental_update(params, ema, weight)
 
 
-def shard(
-    count: int, batch_axes: PyTree, carry_axes: PyTree
-) -> tuple[State, PyTree, NamedSharding]:
-    """Returns the shardings of the state, of a batch, and of a replicated array.
+def _gather_params(loss: Loss, replicated: NamedSharding) -> Loss:
+    """Gathers sharded parameters before the loss; else each step of a recurrence might."""
 
-    Args:
-        count: the number of local devices to use; 0 is all.
-        batch_axes: the axis of a batch to shard, or a tree prefix of axes; None replicates.
-        carry_axes: the same for the carry.
-    """
-    devices = jax.local_devices()
-    count = count or len(devices)
-    if count > len(devices):
-        raise UserError(f"devices: this process has {len(devices)}, and --devices is {count}")
-    mesh = jax.make_mesh((count,), ("rows",), axis_types=(AxisType.Auto,), devices=devices[:count])
+    def gathered_loss(params, carry, batch, key):
+        return loss(jax.lax.with_sharding_constraint(params, replicated), carry, batch, key)
 
-    def sharding(axis: int | None) -> NamedSharding:
-        names = () if axis is None else (*[None] * axis, "rows")
-        return NamedSharding(mesh, PartitionSpec(*names))
-
-    batch, carry, replicated = jax.tree.map(
-        sharding, (batch_axes, carry_axes, None), is_leaf=lambda axis: axis is None
-    )
-    return State(replicated, replicated, carry, replicated), batch, replicated
+    return gathered_loss
 
 
 class _Run:
-    """The part of a run that one process does."""
+    """The part of a run from its start, or a checkpoint, to its end, or a stop."""
 
-    def __init__(self, task: Task, options: Options, folder: Path, identity: Any, console: Console):
-        self.task, self.options, self.folder = task, options, folder
+    def __init__(
+        self,
+        task: Task,
+        options: Options,
+        folder: Path,
+        identity: Any,
+        console: Console,
+        seeds: Sequence[int] | None,
+    ):
+        self.task, self.options, self.folder, self.seeds = task, options, folder, seeds
+        self.mesh: Mesh | None = None
+        self.layout: sharding.Layout | None = None
         self.identity, self.console = identity, console
         self.log = Log(folder / "metrics.jsonl")
         self.checkpoints = Checkpoints(folder / "checkpoints", options.keep, fresh=options.fresh)
@@ -227,15 +251,15 @@ class _Run:
         self.seconds_before = 0.0  # in the parts before this one
         self.began: float | None = None
 
-    def train(self, state: State, step_function: Callable) -> Outcome:
+    def train(self, state: State) -> Outcome:
         if decay := self.options.average:
             self._print(f"validates and keeps the EMA of the parameters, decay {decay:g}")
         step, state = self._resume(state)
         compile_seconds, seconds, received = 0.0, self.seconds_before, None
         if step < self.options.steps and not self._is_stale(step):
             began = time.perf_counter()
-            train_step, state = self._compile(step_function, state)
-            metrics = self.task.validate(state.eval_params)
+            train_step, state = self._compile(state)
+            metrics = self._validate(state)
             self.began = time.perf_counter()
             compile_seconds = self.began - began
             self._print(f"compiled in {compile_seconds:.1f} s")
@@ -245,8 +269,9 @@ class _Run:
                 step, state, received = self._loop(train_step, step, state)
                 seconds = self._seconds()
             finally:
-                lines, name = self.log.read(), self.task.name
-                plot_curves(self.folder / "curves.png", lines, name, self.task.loss_unit)
+                if processes.is_first():
+                    lines, name = self.log.read(), self.task.name
+                    plot_curves(self.folder / "curves.png", lines, name, self.task.loss_unit)
         shown = ", ".join(f"{k} {v:.4f}" for k, v in self.best.items() if k != "step")
         self._print(
             f"{step} steps in {seconds:.1f} s of training; best validation at step "
@@ -261,7 +286,7 @@ class _Run:
         self.best_params = jax.tree.map(np.array, state.eval_params)
         found = self.checkpoints.load(self._print)
         if found is None:
-            self.log.truncate(-1)
+            self._truncate_log(-1)
             return 0, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
         step, arrays, header = found
         before = header["identity"]
@@ -276,37 +301,62 @@ class _Run:
         content = unflatten(arrays, {**state._asdict(), "best": self.best_params})
         self.best_params = content.pop("best")
         self._write_best()
-        self.log.truncate(step)
+        self._truncate_log(step)
         self._print(f"resumes from step {step}, {self.checkpoints.latest()}")
         return step, jax.tree.map(jnp.array, State(**content))
 
-    def _compile(self, step_function: Callable, state: State) -> tuple[Callable, State]:
-        task, batch, shardings = self.task, self.task.batch(0), {}
-        if self.options.devices != 1:
-            places = shard(self.options.devices, task.batch_axes, task.carry_axes)
-            try:
-                state, batch = jax.device_put((state, batch), places[:2])
-            except ValueError as error:
-                raise UserError(f"devices: {error}; change --devices or the batch size") from error
-            shardings = {"in_shardings": places, "out_shardings": (places[0], places[2])}
+    def _compile(self, state: State) -> tuple[Callable, State]:
+        task, options, shardings = self.task, self.options, {}
+        axes, batch = (task.batch_axes, task.carry_axes), task.batch(0)
+        rows = sharding.count_rows(axes, (batch, state.carry))
+        self.mesh = mesh = sharding.make_mesh(options.devices, rows, self._print)
+        if mesh is not None:
+            self.layout = layout = sharding.make_layout(mesh, state, *axes, options.shard)
+            state = sharding.place(state, layout.state)
+            batch = self._batch(0)
+            shardings = {
+                "in_shardings": tuple(layout),
+                "out_shardings": (layout.state, layout.replicated),
+            }
+        _, step_function = make_step(task.loss, options, self.seeds, mesh)
         jitted = jax.jit(step_function, donate_argnums=0, **shardings)
         return jitted.lower(state, batch, np.int32(0)).compile(), state
+
+    def _batch(self, step: int) -> PyTree:
+        """The batch of a step, of which each of several processes reads its own rows."""
+        task, layout = self.task, self.layout
+        if layout is None or jax.process_count() == 1:
+            return task.batch(step)
+        if task.own_batch is None:
+            own = sharding.own_rows(task.batch(step), task.batch_axes)
+        else:
+            own = task.own_batch(step, jax.process_index(), jax.process_count())
+        return sharding.place_rows(own, layout.batch, task.batch_axes)
+
+    def _validate(self, state: State) -> dict[str, float]:
+        """The metrics of one device; of several processes, those of process 0."""
+        params, device = state.eval_params, jax.local_devices()[0]
+        if self.layout is not None:
+            params = jax.device_put(processes.to_host(params), device)
+        metrics = {name: float(value) for name, value in self.task.validate(params).items()}
+        return processes.from_first(lambda: metrics)
 
     def _loop(
         self, train_step: Callable, step: int, state: State
     ) -> tuple[int, State, signal.Signals | None]:
         task, options = self.task, self.options
-        window, window_began, stop = [], time.perf_counter(), False
+        window, window_began, stop, vote = [], time.perf_counter(), 0, processes.Vote(self.mesh)
         bar = ProgressBar(task.name, task.unit, options.steps, self.console)
         with stop_signals() as received, bar:
             bar.advance_to(step)
             while step < options.steps and not stop:
-                state, result = train_step(state, task.batch(step), np.int32(step))
+                state, result = train_step(state, self._batch(step), np.int32(step))
                 step += 1
                 window.append(result)
                 last = step == options.steps
                 minutes = math.inf if options.minutes is None else options.minutes
-                stop = bool(received) or self._seconds() >= 60 * minutes
+                time_is_up = self._seconds() >= 60 * minutes
+                stop = vote(received[0] if received else _TIME_IS_UP if time_is_up else 0)
                 validates = last or step % options.validate_every == 0
                 saves = last or stop or step % options.checkpoint_every == 0
                 # What is saved has been logged, so a resumed run writes the same lines.
@@ -314,7 +364,7 @@ class _Run:
                 if validates or logs:
                     losses, norms = self._read_finite(step, window)
                 if validates:
-                    self._record_validation(step, state, task.validate(state.eval_params))
+                    self._record_validation(step, state, self._validate(state))
                     if self._is_stale(step) and not last:
                         self._print(
                             f"early stopping: no improvement since step {self.best['step']}"
@@ -325,14 +375,16 @@ class _Run:
                     bar.advance_to(step, f"{losses.mean():.3f}", f"{rate:,.0f}")
                     metrics = {"loss": losses.mean(), "gradient_norm": norms.mean()}
                     metrics |= {f"{task.unit}_per_second": rate, "seconds": self._seconds()}
-                    self.log.append(step, metrics)
+                    self._append_log(step, metrics)
                 if saves:
                     content = {**state._asdict(), "best": self.best_params}
                     header = {"identity": self.identity, "best": self.best}
                     self.checkpoints.save(step, content, header | {"seconds": self._seconds()})
                 if logs:
                     window, window_began = [], time.perf_counter()
-        return step, state, received[0] if received else None
+            for _ in range(2):  # a signal after the last vote; an answer may come one call later
+                stop = max(stop, vote(received[0] if received else 0))
+        return step, state, signal.Signals(stop) if stop > _TIME_IS_UP else None
 
     def _read_finite(self, step: int, window: list) -> tuple[np.ndarray, np.ndarray]:
         """The losses and gradient norms of the last steps, `[steps, seeds]`, if all are finite.
@@ -357,15 +409,25 @@ class _Run:
         if not math.isfinite(metrics["loss"]):
             raise UserError(f"the validation loss is {metrics['loss']} at step {step}")
         named = {f"validation_{name}": value for name, value in metrics.items()}
-        self.log.append(step, named | {"seconds": self._seconds()})
+        self._append_log(step, named | {"seconds": self._seconds()})
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._print(f"step {step:6d}  {self._seconds():6.1f} s  validation: {shown}")
         if metrics[self.task.monitor] < self.best[self.task.monitor]:
             self.best = {**metrics, "step": step}
-            self.best_params = jax.tree.map(np.array, state.eval_params)
+            self.best_params = processes.to_host(state.eval_params)
             self._write_best()
 
+    def _append_log(self, step: int, values: Mapping[str, float]) -> None:
+        if processes.is_first():
+            self.log.append(step, values)
+
+    def _truncate_log(self, step: int) -> None:
+        if processes.is_first():
+            self.log.truncate(step)
+
     def _write_best(self) -> None:
+        if not processes.is_first():
+            return
         arrays, metadata = flatten({"params": self.best_params}), {"best": json.dumps(self.best)}
         replace_file(self.folder / "best.safetensors", safetensors.numpy.save(arrays, metadata))
 

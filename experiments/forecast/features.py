@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.common.cli import UserError
 from experiments.common.data.series import Series, calendar_features
+from experiments.common.errors import UserError
 
 
 class Split(NamedTuple):

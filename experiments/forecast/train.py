@@ -217,7 +217,7 @@ def main(config: Config) -> Result:
     )
     features = table.xs.shape[1]
     outcome = run.fit(make_task(config, table, model), lambda key: model.init(key, features))
-    if outcome.signal is not None:
+    if not outcome.reports:
         return Result(outcome, {})
     naive = naive_forecasts(series, config.horizon)
     forecasts = {name: [Forecast(point)] for name, point in naive.items()}

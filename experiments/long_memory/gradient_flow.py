@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 import jaxrnn as rnn
 from experiments.common import options
+from experiments.common.processes import make_console
 from experiments.common.training import Outcome, fit
 from experiments.long_memory import train
 from experiments.long_memory.gradient_flow_plot import plot_flows
@@ -106,7 +106,7 @@ def measure_forget_biases(config: Config, inputs: Any) -> dict[str, np.ndarray]:
 
 def main(config: Config) -> Result:
     """Measures, trains, measures again, and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = make_console()
     same = options.identity(config, reporting=("measured", "forget_biases"))
     base = options.run_folder(config.training, "gradient_flow", same)
     console.print(f"adding problem over {config.length} steps; output folder {base}")
@@ -134,6 +134,8 @@ def main(config: Config) -> Result:
         before, after = (measure(model, each, inputs) for each in (params, outcome.params))
         flows.append(Flow(name, before, after, error))
     assert outcome is not None
+    if not outcome.reports:
+        return Result(outcome, tuple(flows), {})
     by_bias = measure_forget_biases(config, inputs)
     console.print(format_table(flows, config.length))
     written = json.dumps([flow._asdict() for flow in flows], default=np.ndarray.tolist)

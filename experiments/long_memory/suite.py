@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.common.plots import COLORS, End, label_curves, style_axes
+from experiments.common.processes import make_console
 from experiments.long_memory import train
 from experiments.long_memory.train import Config, Result
 
@@ -87,7 +87,7 @@ class TrainedRow(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains all rows, of which a stopped suite resumes the next one, and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = make_console()
     folder = config.training.out or Path("runs/long_memory/suite")
     trained, outcome = [], None
     for row in ROWS:
@@ -97,6 +97,8 @@ def main(config: Config) -> Result:
             return Result(outcome, metrics)
         trained.append(TrainedRow(row, metrics, folder / row.name, outcome.seconds))
     assert outcome is not None
+    if not outcome.reports:
+        return Result(outcome, ())
     table = format_table(trained)
     console.print(table)
     (folder / "table.md").write_text(table + "\n", encoding="utf-8")

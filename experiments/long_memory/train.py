@@ -145,7 +145,7 @@ def main(config: Config) -> Result:
     run.console.print(f"{config.task} with {model.cell}; output folder {run.folder}")
     inputs = config.make_memory_task().inputs
     outcome = run.fit(make_task(config, model), lambda key: model.init(key, inputs))
-    if outcome.signal is not None:
+    if not outcome.reports:
         return Result(outcome, ())
     metrics = tuple(test(config, model, one_seed(outcome.params, i)) for i in range(config.seeds))
     (run.folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")

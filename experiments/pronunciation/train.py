@@ -25,6 +25,7 @@ from experiments.common.data.batching import Vocabulary, pair_batches
 from experiments.common.data.fetch import read_text
 from experiments.common.data.splits import digest
 from experiments.common.options import Options, identity, run_folder
+from experiments.common.processes import make_console
 from experiments.common.training import Outcome, fit
 from experiments.seq2seq.model import Params, Seq2Seq
 from experiments.seq2seq.plots import plot_attention
@@ -159,7 +160,7 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, decodes, and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = make_console()
     dictionary = load_dictionary(config)
     model = make_seq2seq(config, len(dictionary.letters), len(dictionary.phonemes))
     batches = pair_batches(*dictionary.encode(dictionary.train), config.batch, config.training.seed)
@@ -184,7 +185,7 @@ def main(config: Config) -> Result:
     outcome = fit(
         task, params, (), options=config.training, folder=folder, identity=run, console=console
     )
-    if outcome.signal is not None:
+    if not outcome.reports:
         return Result(outcome)
     return report(config, dictionary, model, outcome, folder, console)
 

@@ -102,6 +102,7 @@ def make_task(
         name=name,
         loss=loss,
         batch=batches,
+        own_batch=batches,
         validate=validate,
         units=batches.batch_size,
         unit=unit,

@@ -204,9 +204,9 @@ def training_batches(
 ) -> Batches:
     """Batches of utterances, from their features at each speed; a batch draws the speeds."""
 
-    def make(indices: np.ndarray, step: int, size: Size) -> Batch:
+    def make(indices: np.ndarray, rows: np.ndarray, step: int, size: Size) -> Batch:
         speeds = np.random.default_rng((seed, step, 1)).integers(0, len(features[0]), batch_size)
-        chosen = [features[i][speed] for i, speed in zip(indices, speeds, strict=True)]
+        chosen = [features[i][speed] for i, speed in zip(indices, speeds[rows], strict=True)]
         return pad(chosen, [labels[i] for i in indices], size)
 
     frames = [max(map(len, speeds)) for speeds in features]

@@ -24,10 +24,11 @@ import numpy as np
 from rich.console import Console
 
 from experiments.common import options as _options
-from experiments.common.cli import UserError
 from experiments.common.data import dictionaries
 from experiments.common.data.splits import digest
+from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options, make_cell, make_engine
+from experiments.common.processes import make_console
 from experiments.common.training import Outcome, Task, fit
 from experiments.speech import data, decode
 from experiments.speech.corpora import Utterance, load_asterisk, load_ljspeech
@@ -164,6 +165,7 @@ def make_task(config: Config, model: Model, frontend: Frontend, parts: Parts) ->
         units=config.batch,
         unit="utterances",
         loss_unit="nats per letter",
+        own_batch=batches,
         monitor="errors",  # they fall on after the loss rises from overconfidence
     )
 
@@ -179,10 +181,10 @@ class Run(NamedTuple):
     console: Console
 
 
-def make_fusion(
-    config: Config, parts: Parts, phrases: list[str], emissions: list[decode.Emissions], run: Run
-) -> tuple[LanguageModel | None, Outcome]:
-    """Trains the language model and tunes its weight; None if a signal stopped the training."""
+def train_letters(
+    config: Config, parts: Parts, phrases: list[str], run: Run
+) -> tuple[decode.CharLM, Outcome]:
+    """Trains the language model."""
     model = decode.CharLM(make_cell(config.cell, config.letters))
     train, valid = ([utterance.text for utterance in part] for part in parts[:2])
     place = run.folder / f"letters-{config.letters}{'-english' * config.english}"
@@ -191,15 +193,25 @@ def make_fusion(
     outcome = decode.train_language_model(
         model, train, phrases, valid, options=config.training, **own._asdict()
     )
-    if outcome.signal is not None:
-        return None, outcome
+    return model, outcome
+
+
+def make_fusion(
+    config: Config,
+    parts: Parts,
+    emissions: list[decode.Emissions],
+    letters: tuple[decode.CharLM, Outcome],
+    run: Run,
+) -> LanguageModel:
+    """Tunes the weight of the language model."""
+    model, outcome = letters
     fusion, rate = decode.tune_fusion(model, outcome.params, emissions, parts.valid, config.width)
     run.console.print(
         f"language model: {outcome.best['loss']:.3f} nats per letter of the validation texts; "
         f"fusion with weight {fusion.weight} and bonus {fusion.bonus} per letter: CER {rate:.1%} "
         "on the validation prompts"
     )
-    return fusion, outcome
+    return fusion
 
 
 # Report -------------------------------------------------------------------------------------------
@@ -260,7 +272,7 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains and tests a model on each amount of speech."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = make_console()
     parts = load_parts(config)
     texts = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
     reporting = ("data", "width", "amounts", "letters", "english", "dictionary", "pronunciations")
@@ -288,7 +300,7 @@ def main(config: Config) -> Result:
         if outcome.signal is not None:
             break
         results.append(metrics)
-    if len(results) > 1:
+    if outcome.reports and len(results) > 1:
         plot_learning_curve(folder / "learning-curve.png", results, baseline)
     return Result(outcome, tuple(results), baseline)
 
@@ -296,12 +308,16 @@ def main(config: Config) -> Result:
 def train_and_test(
     config: Config, parts: Parts, phrases: list[str], run: Run
 ) -> tuple[Outcome, Metrics | None]:
-    """Trains, decodes and reports one model; no metrics if a signal stopped the training."""
+    """Trains, decodes and reports one model; metrics where the outcome is to be reported."""
     model, frontend = make_model(config), Frontend.fit(config.bands, config.stacked, parts.train)
     task = make_task(config, model, frontend, parts)
     params = jax.jit(model.init)(jax.random.key(config.training.seed))
     outcome = fit(task, params, (), options=config.training, **run._asdict())
-    if outcome.signal is not None:
+    letters = None
+    if config.letters and outcome.signal is None:
+        letters = train_letters(config, parts, phrases, run)
+        outcome = outcome._replace(signal=letters[1].signal)
+    if not outcome.reports:
         return outcome, None
     began = time.perf_counter()
     valid, test = (
@@ -314,10 +330,8 @@ def train_and_test(
         "greedy decoding": decode.transcribe(test),
         f"beam search of width {config.width}": decode.transcribe(test, config.width),
     }
-    if config.letters:
-        fusion, trained = make_fusion(config, parts, phrases, valid, run)
-        if fusion is None:
-            return outcome._replace(signal=trained.signal), None
+    if letters is not None:
+        fusion = make_fusion(config, parts, valid, letters, run)
         systems["beam search with language model"] = decode.transcribe(test, config.width, fusion)
     run.console.print(f"decoded in {time.perf_counter() - began:.1f} s")
     return outcome, report(model, outcome.params, frontend, parts, systems, run)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from experiments.common.cli import UserError
 from experiments.common.data.batching import UNKNOWN, Vocabulary
 from experiments.common.data.dictionaries import Pair
 from experiments.common.data.splits import digest
+from experiments.common.errors import UserError
 from experiments.translation.ibm_model1 import IBMModel1
 from experiments.translation.subwords import Subwords, words
 

@@ -31,6 +31,7 @@ from experiments.common.options import (
     identity,
     run_folder,
 )
+from experiments.common.processes import make_console
 from experiments.common.training import Outcome, Task, fit
 from experiments.seq2seq.model import Params, Seq2Seq
 from experiments.seq2seq.plots import plot_attention
@@ -160,7 +161,7 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, translates, and reports."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = make_console()
     began = time.perf_counter()
     parts = load_pairs(config)
     baseline = IBMModel1.fit(parts.train + parts.phrases + parts.words)
@@ -181,7 +182,7 @@ def main(config: Config) -> Result:
     outcome = fit(
         task, params, (), options=config.training, folder=folder, identity=run, console=console
     )
-    if outcome.signal is not None:
+    if not outcome.reports:
         return Result(outcome)
     greedy, beams = (
         translate(config, tokenizer, model, outcome.params, parts.test, width)

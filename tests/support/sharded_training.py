@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.common.cli import UserError
-from experiments.common.training import shard
+from experiments.common import sharding
+from experiments.common.errors import UserError
+from experiments.common.training import State
 from tests.experiments.common.test_seeds import side_by_side
 from tests.support import toy
 
@@ -40,7 +41,7 @@ def noting(lengths):
 
 def main():
     folder = Path(tempfile.mkdtemp())
-    toy.run(folder / "one")
+    toy.run(folder / "one", devices=1)
     seen = []
     toy.run(folder / "all", toy.make_task(loss=noting(seen)), devices=0)
     assert seen == [4, 1], seen
@@ -50,25 +51,31 @@ def main():
     assert_near(folder / "parts", folder / "one")
     print("fit")
 
-    side_by_side(folder / "seeds one")
+    side_by_side(folder / "seeds one", devices=1)
     side_by_side(folder / "seeds all", devices=0)
     assert_near(folder / "seeds all", folder / "seeds one")
     print("seeds")
 
     batch = {"rows": np.zeros((8, 3)), "all": np.zeros(3), "two": (np.zeros((2, 4)), np.zeros(()))}
-    state, places, _ = shard(2, {"rows": 0, "all": None, "two": (1, None)}, 0)
-    placed = jax.device_put(batch, places)
+    axes, state = (
+        {"rows": 0, "all": None, "two": (1, None)},
+        State(np.zeros(3), (), np.zeros((4, 2))),
+    )
+    assert sharding.count_rows(axes, batch) == 4
+    mesh = sharding.make_mesh(2, 4, pytest.fail)
+    layout = sharding.make_layout(mesh, state, axes, 0, "none")
+    placed = sharding.place(batch, layout.batch)
     shapes = jax.tree.map(lambda leaf: leaf.sharding.shard_shape(leaf.shape), placed)
     assert shapes == {"rows": (4, 3), "all": (3,), "two": ((2, 2), ())}
-    assert state.carry.shard_shape((4, 2)) == (2, 2)
-    assert state.params.shard_shape((3,)) == (3,)
+    assert layout.state.carry.shard_shape((4, 2)) == (2, 2)
+    assert layout.state.params.shard_shape((3,)) == (3,)
     print("tree")
 
     with pytest.raises(UserError, match="this process has 4, and --devices is 5"):
         toy.run(folder / "five", devices=5)
-    with pytest.raises(UserError, match="devices: .*partitioned 3 times.*change --devices"):
+    with pytest.raises(UserError, match="4 rows cannot be shared by 1 x 3 devices; change --dev"):
         toy.run(folder / "three", devices=3)
-    with pytest.raises(UserError, match="devices: .*; change --devices or the batch size"):
+    with pytest.raises(UserError, match="devices: 1 rows cannot be shared by 1 x 2 devices"):
         toy.run(folder / "axis", dataclasses.replace(toy.make_task(), batch_axes=3), devices=2)
     print("errors")
 

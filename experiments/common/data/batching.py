@@ -103,19 +103,20 @@ class Batches:
 
     Args:
         lengths: of both sides of each example, `[examples, 2]`.
-        make: `(indices, step, size) -> batch`, padded to a size.
+        make: `(indices, rows, step, size) -> batch` of the examples at some rows, padded to a size.
         batch_size: examples of a batch.
         seed: seed of the order.
     """
 
     lengths: np.ndarray
-    make: Callable[[np.ndarray, int, Size], PyTree]
+    make: Callable[[np.ndarray, np.ndarray, int, Size], PyTree]
     batch_size: int
     seed: int
 
-    def __call__(self, step: int) -> PyTree:
-        """The batch of a step."""
-        return self.make(self.indices(step), step, self.sizes[-1])
+    def __call__(self, step: int, index: int = 0, count: int = 1) -> PyTree:
+        """The batch of a step, or one of `count` equal parts of it."""
+        rows = np.split(np.arange(self.batch_size), count)[index]
+        return self.make(self.indices(step)[rows], rows, step, self.sizes[-1])
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
@@ -159,7 +160,7 @@ class Batches:
 def pair_batches(sources: Tokens, targets: Tokens, batch_size: int, seed: int) -> Batches:
     """The training batches of pairs of token ids."""
 
-    def make(indices: np.ndarray, step: int, size: Size) -> Pairs:
+    def make(indices: np.ndarray, rows: np.ndarray, step: int, size: Size) -> Pairs:
         return pad([sources[i] for i in indices], [targets[i] for i in indices], size)
 
     return Batches(_lengths(sources, targets), make, batch_size, seed)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from experiments.common.cli import UserError
+from experiments.common.errors import UserError
 
 CACHE_VARIABLE = "JAXRNN_CACHE"
 

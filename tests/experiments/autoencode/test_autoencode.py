@@ -9,8 +9,8 @@ import pytest
 from experiments.autoencode import data
 from experiments.autoencode import train as autoencode
 from experiments.autoencode.report import evaluate, format_table, marked_days
-from experiments.common.cli import UserError
 from experiments.common.data.series import load_csv
+from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from tests.support import small_series

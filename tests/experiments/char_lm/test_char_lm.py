@@ -13,8 +13,9 @@ import pytest
 from experiments.char_lm import train as char_lm
 from experiments.char_lm.data import SHAKESPEARE, Corpus
 from experiments.common import options as _options
-from experiments.common.cli import UserError, parse
+from experiments.common.cli import parse
 from experiments.common.data.fetch import FetchError
+from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.common.training import in_precision

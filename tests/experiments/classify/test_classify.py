@@ -12,7 +12,7 @@ import tyro
 from experiments.classify import train as classify
 from experiments.classify.data import Data, Sequences, pad
 from experiments.classify.report import Predictions, confusion, summarize
-from experiments.common.cli import UserError
+from experiments.common.errors import UserError
 from experiments.common.options import Options
 
 CLASSES = ("a", "b", "c")

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.common.cli import UserError, command, parse
+from experiments.common.cli import command, parse
+from experiments.common.errors import UserError
 
 
 @dataclass(frozen=True)

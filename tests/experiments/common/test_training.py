@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments.common.checkpoint import Checkpoints
-from experiments.common.cli import UserError
+from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options, make_optimizer
 from tests.support.toy import (

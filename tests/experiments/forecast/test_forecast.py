@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.common.cli import UserError
 from experiments.common.data import fetch as _fetch
 from experiments.common.data import series as _series
+from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.forecast import features

@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 import jaxrnn as rnn
-from experiments.common.cli import UserError
+from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.long_memory import suite, train

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.common.cli import UserError
 from experiments.common.data.fetch import FetchError
+from experiments.common.errors import UserError
 from experiments.speech import corpora
 from experiments.speech import train as speech
 from tests.support.utterances import write_ljspeech, write_wave

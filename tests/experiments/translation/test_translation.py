@@ -5,8 +5,8 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.common.cli import UserError
 from experiments.common.data.batching import UNKNOWN
+from experiments.common.errors import UserError
 from experiments.common.options import Options
 from experiments.translation import train as translation
 from experiments.translation.data import GLOSS, Glosses, Tokenizer, is_sentence, split
