@@ -79,6 +79,8 @@ class Options:
     """The number of this process, from 0."""
     wait: int = 300
     """Seconds to wait for the other processes at the start."""
+    heartbeat: int = 20
+    """Seconds without a heartbeat after which a process counts as dead, and the others end."""
     seed: int = 0
     """Seed of the parameters and of training."""
     minutes: float | None = None
@@ -100,7 +102,7 @@ class Options:
 
     def __post_init__(self):
         check_at_least(1, self, "steps", "accumulate")
-        check_at_least(1, self, "processes", "wait")
+        check_at_least(1, self, "processes", "wait", "heartbeat")
         check_at_least(1, self, "log_every", "validate_every", "checkpoint_every")
         check_at_least(2, self, "keep")
         check_positive(self, "learning_rate", "clip")
@@ -115,7 +117,7 @@ class Options:
 # These do not change what a run computes, except that devices change the order of sums.
 _REPORTING = (
     "minutes patience out fresh log_every validate_every checkpoint_every keep "
-    "devices shard distributed coordinator processes process wait"
+    "devices shard distributed coordinator processes process wait heartbeat"
 )
 
 

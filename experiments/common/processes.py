@@ -23,9 +23,11 @@ from rich.console import Console
 
 from experiments.common.errors import UserError
 
-SILENCE = 20
-"""Seconds without a sign of life after which JAX ends the other processes."""
 DAY = 24 * 60 * 60
+RESUME = (
+    "Start all of them again, or fewer, by the same command: the run resumes from its last "
+    "checkpoint."
+)
 
 
 def start(options: Any) -> None:
@@ -52,6 +54,7 @@ def start(options: Any) -> None:
             )
         if not 0 <= own < count:
             raise UserError(f"process must be from 0 to {count - 1}, got {own}")
+        print(f"process {own} waits for {count} at {address}, up to {options.wait} s", flush=True)
         if own > 0:
             _wait_for(address, options.wait)
     # The loop handles SIGTERM itself, and all processes stop at the same step.
@@ -63,8 +66,8 @@ def start(options: Any) -> None:
             own,
             cluster_detection_method=None if options.distributed else "deactivate",
             initialization_timeout=options.wait,
-            heartbeat_timeout_seconds=SILENCE,
-            shutdown_timeout_seconds=SILENCE,
+            heartbeat_timeout_seconds=options.heartbeat,
+            shutdown_timeout_seconds=options.heartbeat,
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -79,8 +82,8 @@ def start(options: Any) -> None:
         )
     print(
         f"process {jax.process_index()} of {jax.process_count()} has {jax.local_device_count()} "
-        f"devices. If a process ends early, JAX ends the others within {SILENCE} seconds and names "
-        "it: start all of them again, or fewer, and the run resumes from its last checkpoint",
+        f"devices. If a process ends early, JAX ends the others within {options.heartbeat} "
+        f"seconds, and names it (its task; the leader is process 0). {RESUME}",
         flush=True,
     )
 
@@ -115,14 +118,13 @@ def of_first(tree: Any) -> Any:
     return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
-def explain(error: Exception) -> str:
-    """What to do about an operation over all processes that failed."""
-    return (
-        f"process {jax.process_index()}: an operation over all processes failed, probably because "
-        f"one of them ended; JAX names it within {SILENCE} seconds. Start all of them again, or "
-        "fewer, and the run resumes from its last checkpoint. "
-        f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    )
+def explain(error: Exception) -> None:
+    """Adds what to do to an error, which in one of several processes may come from another."""
+    if jax.process_count() > 1:
+        error.add_note(
+            f"process {jax.process_index()} of {jax.process_count()} ends. If the error comes from "
+            f"an operation over all processes, one of them has ended: JAX will name it. {RESUME}"
+        )
 
 
 def check_same(values: Mapping[str, Any]) -> None:

@@ -135,10 +135,10 @@ def fit(
     init, _ = make_step(task.loss, options, seeds)
     try:
         return _Run(task, options, folder, identity, console, seeds).train(init(params, carry))
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        raise UserError(processes.explain(error)) from error
+    except Exception as error:
+        if not isinstance(error, UserError):
+            processes.explain(error)
+        raise
 
 
 class State(NamedTuple):

@@ -5,14 +5,18 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.common import sharding
 from experiments.common.errors import UserError
-from experiments.common.training import State
+from experiments.common.options import Options
+from experiments.common.training import State, make_step
 from tests.experiments.common.test_seeds import side_by_side
 from tests.support import toy
+
+SIZE = 256
 
 
 def assert_near(folder, other):
@@ -37,6 +41,24 @@ def noting(lengths):
         return value, carry
 
     return loss
+
+
+def held_bytes(what, devices):
+    """Bytes of state that a device holds while it trains a matrix."""
+
+    def loss(params, carry, batch, key):
+        return ((batch @ params) ** 2).mean(), carry
+
+    mesh = sharding.make_mesh(devices, 4, pytest.fail)
+    init, step = make_step(loss, Options(shard=what), mesh=mesh)
+    state = init(jnp.zeros((SIZE, SIZE)), ())
+    batch, shardings = np.ones((4, SIZE), np.float32), {}
+    if mesh is not None:
+        layout = sharding.make_layout(mesh, state, 0, 0, what)
+        shardings = dict(in_shardings=tuple(layout), out_shardings=(layout.state, layout[2]))
+    jitted = jax.jit(step, donate_argnums=0, **shardings)
+    analysis = jitted.lower(state, batch, np.int32(0)).compile().memory_analysis()
+    return analysis.argument_size_in_bytes
 
 
 def main():
@@ -71,6 +93,24 @@ def main():
     assert layout.state.params.shard_shape((3,)) == (3,)
     print("tree")
 
+    toy.run(folder / "average", average=0.9, accumulate=2, devices=1)
+    for what in ("optimizer", "parameters"):
+        toy.run(folder / what, average=0.9, accumulate=2, shard=what)
+        assert_near(folder / what, folder / "average")
+    none, optimizer, parameters = (
+        [held_bytes(what, devices) for devices in (1, 2, 4)]
+        for what in ("none", "optimizer", "parameters")
+    )
+    one = SIZE * SIZE * 4  # the matrix; Adam has two more of this size
+    np.testing.assert_allclose(none, [3 * one] * 3, rtol=0.02)
+    np.testing.assert_allclose(optimizer, [3 * one, 2 * one, 1.5 * one], rtol=0.02)
+    np.testing.assert_allclose(parameters, [3 * one, 1.5 * one, 0.75 * one], rtol=0.02)
+    print("memory")
+
+    said = []
+    assert sharding.make_mesh(0, 6, said.append).size == 3
+    assert said == ["uses 3 of 4 devices, the largest number that divides 6 rows"]
+    assert sharding.make_mesh(0, 7, said.append) is None and len(said) == 2
     with pytest.raises(UserError, match="this process has 4, and --devices is 5"):
         toy.run(folder / "five", devices=5)
     with pytest.raises(UserError, match="4 rows cannot be shared by 1 x 3 devices; change --dev"):

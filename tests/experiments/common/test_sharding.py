@@ -16,6 +16,6 @@ def test_several_devices_train_as_one():
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    parts = ["fit", "seeds", "tree", "errors"]
+    parts = ["fit", "seeds", "tree", "memory", "errors"]
     # JAX 0.12 also prints where a refused program was compiled.
     assert [line for line in done.stdout.splitlines() if line in parts] == parts
