@@ -113,8 +113,8 @@ def from_first(compute: Callable[[], Any]) -> Any:
     return gather(compute() if is_first() else None)[0]
 
 
-def of_first(tree: Any) -> Any:
-    """The arrays of process 0 in all: another machine may round the initialization differently."""
+def broadcast(tree: Any) -> Any:
+    """The arrays of process 0, for all: another machine may round an initialization differently."""
     return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 

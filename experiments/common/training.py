@@ -131,7 +131,7 @@ def fit(
     processes.wait_for_all()  # process 0 may still report what was trained before
     processes.check_same({**same, **identity})
     processes.check_shared(folder)
-    params, carry = processes.of_first((params, carry))
+    params, carry = processes.broadcast((params, carry))
     init, _ = make_step(task.loss, options, seeds)
     try:
         return _Run(task, options, folder, identity, console, seeds).train(init(params, carry))

@@ -19,9 +19,9 @@ class Size(NamedTuple):
 
 
 LIMITS = {
-    "experiments": Size(120, 11_000),
-    "experiments.char_lm": Size(10, 1_450),
-    "experiments.speech": Size(18, 2_700),
+    "experiments": Size(120, 11_500),
+    "experiments.char_lm": Size(13, 2_000),
+    "experiments.speech": Size(20, 3_200),
 }
 """A reader's patience: what may be read before an experiment is understood."""
 
