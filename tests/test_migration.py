@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "coming_from.md"
+PEERS = (
+    r"^(?:import|from) (torch|keras|haiku|equinox|onnx|"
+    r"xlstm|transformers|torchrecurrent|minGRU_pytorch|memax)\b"
+)
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 
@@ -39,8 +43,9 @@ def test_every_line_runs_and_both_frameworks_agree(title):
     code = "\n".join(FIRST + SECTIONS[title])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for module in re.findall(r"^(?:import|from) (torch|keras|haiku|equinox|onnx)", code, re.M):
-            pytest.importorskip(module, reason=f"{module} comes with the extra: parity")
+        for module in re.findall(PEERS, code, re.M):
+            reason = f"{module} comes with the extras: parity, trained"
+            pytest.importorskip(module, reason=reason)
             importlib.import_module(module)
         names = {}
         with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):

@@ -56,7 +56,7 @@ class Comparison(NamedTuple):
                     warnings.simplefilter("ignore")
                     importlib.import_module(module)
             except ImportError:
-                pytest.skip(f"{module} is not installed; it comes with the extra: parity")
+                pytest.skip(f"{module} is not installed; see the extras parity and trained")
 
 
 def draw(comparison: Comparison, dtype: Any) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.parity import comparison as parity
-from tests.parity.peers import COMPARISONS
+from tests.parity.peers import COMPARISONS, TRAINED
 
 
 # The default tier compares with the recorded results of test_golden.py.
@@ -14,3 +14,14 @@ from tests.parity.peers import COMPARISONS
 def test_values_and_gradients(case, dtype, tolerance):
     case.require()
     parity.check(case, parity.record(case, dtype), tolerance)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("draw", [1, 2, 3])
+@pytest.mark.parametrize(
+    "case", [case for peer in TRAINED for case in peer.COMPARISONS], ids=lambda case: case.name
+)
+def test_other_draws_of_trained_models(case, draw):
+    case.require()
+    case = case._replace(name=f"{case.name}, draw {draw}")  # the name seeds the weights
+    parity.check(case, parity.record(case), case.tolerance)
