@@ -38,7 +38,8 @@ class Comparison(NamedTuple):
 
     ``inputs`` holds shapes of what is drawn (floating point), or arrays as they are (lengths).
     ``theirs(weights, inputs, cotangents)`` gives outputs and gradients, the latter None for a peer
-    that has none. ``ours(weights, inputs)`` is JAX, and gives the same outputs.
+    that has none. ``ours(weights, inputs)`` is JAX, and gives the same outputs. ``tolerance`` is
+    for float64, larger where a peer has float32 inside; ``single`` is for float32.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Comparison(NamedTuple):
     inputs: dict[str, Any]
     theirs: Callable[[Arrays, Arrays, Cotangents], tuple[Arrays, Arrays | None]]
     ours: Callable[[Arrays, Arrays], Arrays]
+    tolerance: float = 1e-10
+    single: float = 1e-5
 
     def require(self) -> None:
         """Skips the test, and says why, where the peer is not installed."""

@@ -1,10 +1,12 @@
 """Creates the golden files from the peers, or reports which of them would differ.
 
     python -m tests.parity.make_golden            writes all files
+    python -m tests.parity.make_golden --missing  writes the files of new comparisons only
     python -m tests.parity.make_golden --check    writes nothing, compares them bit for bit
 
-Needs the extra ``parity``. The files were made by the versions that MADE_WITH names; on another
-machine or with other versions the last bits may differ, which the tests' tolerances allow.
+Needs the extra ``parity`` and, for the peers in ``peers.TRAINED``, the packages that they name. The
+files were made by the versions that MADE_WITH names; on another machine or with other versions the
+last bits may differ, which the tests' tolerances allow.
 """
 
 import importlib.metadata
@@ -18,18 +20,21 @@ from tests.parity.comparison import record
 from tests.parity.peers import COMPARISONS
 
 PACKAGES = ("jax", "torch", "keras", "flax", "dm-haiku", "equinox", "onnx", "numpy")
+PACKAGES += ("torchrecurrent", "minGRU-pytorch", "memax", "xlstm", "recurrentgemma", "transformers")
 VERSIONS = golden.FOLDER / "MADE_WITH"
 
 
 def main() -> int:
     """Returns how many files differ from what the peers give now."""
-    check = "--check" in sys.argv[1:]
+    check, missing = (option in sys.argv[1:] for option in ("--check", "--missing"))
     jax.config.update(
         "jax_compilation_cache_dir", None
     )  # a cached program may be another machine's
     golden.FOLDER.mkdir(exist_ok=True)
     differing = []
     for comparison in COMPARISONS:
+        if missing and golden.path(comparison.name).exists():
+            continue
         data = golden.encode(record(comparison))
         file = golden.path(comparison.name)
         if not file.exists() or file.read_bytes() != data:

@@ -9,7 +9,7 @@ from tests.parity.peers import COMPARISONS
 
 @pytest.mark.parametrize("case", COMPARISONS, ids=lambda case: case.name)
 def test_values_and_gradients(case):
-    parity.check(case, golden.read(case.name), 1e-10)
+    parity.check(case, golden.read(case.name), case.tolerance)
 
 
 @pytest.mark.parametrize("case", COMPARISONS, ids=lambda case: case.name)

@@ -1,9 +1,22 @@
 """All comparisons with peers."""
 
-from tests.parity.peers import cudnn, equinox, haiku, keras, linen, nnx, onnx, pytorch
+from tests.parity.peers import (
+    cudnn,
+    equinox,
+    haiku,
+    keras,
+    linen,
+    memax,
+    mingru,
+    nnx,
+    onnx,
+    pytorch,
+    recurrentgemma,
+    torchrecurrent,
+    xlstm,
+)
 
-COMPARISONS = [
-    comparison
-    for peer in (pytorch, keras, linen, nnx, haiku, equinox, onnx, cudnn)
-    for comparison in peer.COMPARISONS
-]
+FRAMEWORKS = (pytorch, keras, linen, nnx, haiku, equinox, onnx, cudnn)
+TRAINED = (torchrecurrent, mingru, memax, xlstm, recurrentgemma)
+
+COMPARISONS = [comparison for peer in FRAMEWORKS + TRAINED for comparison in peer.COMPARISONS]
