@@ -21,6 +21,8 @@ COMMANDS = (
     f"classify {TWO} --hidden 8 --members 1 --seeds 1 --data mnist-rows",
     f"long_memory {TWO} --hidden 8 --length 20",
     f"gradient_flow {TWO} --hidden 8 --length 20 --measured 2",
+    f"flip_flop {TWO} --hidden 8 --time 10 --seeds 1 --candidates 16",
+    "memory_rl --iterations 2 --environments 8 --time 16 --hidden 8 --seeds 1 --tested 8",
     f"pronunciation {TWO} --hidden 16 --words 400",
     f"translation {TWO} --hidden 16 --pairs 4000 --merges 200",
     f"speech {TWO} --hidden 16 --layers 1 --batch 4 --longest 3 --letters 16",

@@ -13,17 +13,28 @@ class Batch(NamedTuple):
     targets: np.ndarray
 
 
-def make_batch(random: np.random.Generator, time: int, rows: int, bits: int, rate: float) -> Batch:
+def make_batch(
+    random: np.random.Generator,
+    time: int,
+    rows: int,
+    bits: int,
+    rate: float,
+    memory: np.ndarray | None = None,
+) -> Batch:
     """Draws pulses of ±1, and the last pulse so far of each channel.
 
-    A channel has a pulse at the first step, and then with probability `rate` at each step.
+    A channel has a pulse with probability `rate` at each step, and surely at the first one unless
+    the stream continues from a `memory` ``[rows, bits]``.
     """
     shape = (time, rows, bits)
     has_pulse = random.random(shape) < rate
-    has_pulse[:1] = True
+    if memory is None:
+        has_pulse[:1] = True
     pulses = np.where(has_pulse, random.choice([-1, 1], shape), 0)
     last = np.maximum.accumulate(np.where(has_pulse, np.arange(time)[:, None, None], 0), axis=0)
     targets = np.take_along_axis(pulses, last, axis=0)
+    if memory is not None:
+        targets = np.where(np.logical_or.accumulate(has_pulse, axis=0), targets, memory)
     return Batch(pulses.astype("f4"), targets.astype("f4"))
 
 

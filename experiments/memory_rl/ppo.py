@@ -230,20 +230,20 @@ def loss(
 
 
 def evaluate(
-    environment: Environment, model: Model, params: Params | None, key: jax.Array, count: int
+    environment: Environment, model: Model | None, params: Any, key: jax.Array, count: int
 ) -> jax.Array:
     """The mean return of one episode of each of `count` environments.
 
-    The most probable action is taken; without parameters, a random one.
+    The most probable action is taken; without a model, a random one.
     """
     key, first = jax.random.split(key)
     observation, state = environment.reset(first, count)
-    network = None if params is None else model.init_state(params, count)
+    network = None if model is None else model.init_state(params, count)
 
     def step(carry, key):
         state, network, observation, start, returned, running = carry
         sampling, moving = jax.random.split(key)
-        if params is None:
+        if model is None:
             action = jax.random.randint(sampling, (count,), 0, environment.actions)
         else:
             network, (logits, _) = model.step(params, network, observation, start)

@@ -19,7 +19,7 @@ class Size(NamedTuple):
 
 
 LIMITS = {
-    "experiments": Size(120, 11_500),
+    "experiments": Size(120, 12_700),
     "experiments.char_lm": Size(13, 2_000),
     "experiments.speech": Size(20, 3_200),
 }

@@ -81,3 +81,13 @@ def test_eight_stable_points_in_three_of_three_seeds(tmp_path):
         assert metrics["accuracy"] > 0.999
         assert metrics["stable"] == metrics["corners"] == 8
         assert metrics["saddles"] >= 6
+
+
+def test_a_stream_continues_from_its_memory():
+    numbers = np.random.default_rng(0)
+    memory = np.sign(numbers.normal(size=(4, 3)))
+    batch = make_batch(numbers, time=30, rows=4, bits=3, rate=0.1, memory=memory)
+    for x, target in zip(*batch, strict=True):
+        memory = np.where(x != 0, x, memory)
+        np.testing.assert_array_equal(target, memory)
+    assert (batch.inputs[0] == 0).any()
