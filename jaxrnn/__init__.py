@@ -23,6 +23,7 @@ from jaxrnn import (
     export,
     initializers,
     layers,
+    learning,
     wrappers,
 )
 from jaxrnn._cell import (
@@ -59,6 +60,7 @@ __all__ = [
     "is_affine",
     "is_chunked",
     "layers",
+    "learning",
     "pack",
     "unroll",
     "wrappers",

@@ -55,7 +55,8 @@ def unroll(
         key: a random key, for stochastic cells (dropout, zoneout): step t receives
             ``jax.random.fold_in(key, t)``, and ``cell.bind`` a separate key. None is deterministic.
         engine: the implementation of the loop, a value from `jaxrnn.engines`; None is ``Auto()``.
-            Engines differ in speed, never in the result.
+            Engines differ in speed, never in the result. A rule from `jaxrnn.learning` stands here
+            too; it has the same outputs, and gradients of its own.
 
     Shapes:
         xs ``[time, *batch, features]`` (time first, any number of batch axes, ``cell.input_rank``
@@ -118,8 +119,7 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     # Once, before any loop: the gradient of the cast is a sum over devices.
     params, state, xs = equally_varying((params, state, xs))
     if key is not None and hasattr(cell, "bind"):
-        # The largest 32-bit number, which no step has.
-        params = cell.bind(params, jax.random.fold_in(key, np.uint32(2**32 - 1)), batch_shape)
+        params = cell.bind(params, key_of_sequence(key), batch_shape)
     state = checks.check_state(cell, params, state, xs, batch_shape)
     mask = valid_steps(xs, lengths, mask)
     if starts is not None:
@@ -130,7 +130,7 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
         cell, xs = Masked(cell), MaskedInput(xs, mask, starts)
     if key is not None and is_stochastic(cell):
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(time))
-        cell, xs = _Keyed(cell), (xs, keys)
+        cell, xs = Keyed(cell), (xs, keys)
     # The carry of a loop has one type, and the zeros that a cell creates have no sharding: iterate
     # until the state is sharded as it is after a step.
     for _ in jax.tree.leaves(state):
@@ -141,7 +141,20 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
         state = placed
     if time == 0 or 0 in batch_shape:
         engine = engines.Sequential()  # the scan gives the empty arrays their shapes
+    if getattr(engine, "stochastic", False):  # a learning rule that draws random numbers
+        key = None if key is None else key_of_rule(key)
+        return engine(cell, params, state, xs, reverse=reverse, key=key)
     return engine(cell, params, state, xs, reverse=reverse)
+
+
+def key_of_sequence(key: Array) -> Array:
+    """The key for ``cell.bind``: by the largest 32-bit number, which no step has."""
+    return jax.random.fold_in(key, np.uint32(2**32 - 1))
+
+
+def key_of_rule(key: Array) -> Array:
+    """The key for a learning rule, which neither a step nor ``bind`` has."""
+    return jax.random.fold_in(key, np.uint32(2**32 - 2))
 
 
 def _strong(leaf: Array) -> Array:
@@ -150,7 +163,7 @@ def _strong(leaf: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Keyed:
+class Keyed:
     """A stochastic cell whose input includes the key of the step."""
 
     cell: Any

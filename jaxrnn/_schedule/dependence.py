@@ -6,6 +6,9 @@ are equal may have size 1 instead of its own, so that a batch costs nothing.
 
 The analysis uses the equations, not the values: a weight that happens to be zero counts as
 non-zero, and an unknown operation makes all of its results depend on all of its operands.
+
+With ``through_integers``, dependence that is not differentiable counts too: that of integers, of
+booleans, and on the predicate of a `cond`.
 """
 
 import functools
@@ -28,12 +31,18 @@ ELEMENTWISE = frozenset(
     "rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
 )
 OVER_ALL_OF_AN_AXIS = frozenset("cumlogsumexp cummax cummin cumprod cumsum".split())
-REDUCTIONS = frozenset("reduce_max reduce_min reduce_prod reduce_sum".split())
+REDUCTIONS = frozenset(
+    "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum".split()
+)
 CONTROL_FLOW = frozenset("scan while cond".split())
 
 
 def dependence(
-    jaxpr: Any, labels: list[Labels], diagonal: Collection[int] = frozenset()
+    jaxpr: Any,
+    labels: list[Labels],
+    diagonal: Collection[int] = frozenset(),
+    *,
+    through_integers: bool = False,
 ) -> list[Labels]:
     """The labels of the results of a jaxpr, given those of its inputs.
 
@@ -42,6 +51,7 @@ def dependence(
         labels: the labels of each input.
         diagonal: the ``id`` of products ``x [n] @ kernel [n, k n]`` whose k square blocks are
             treated as diagonal.
+        through_integers: whether dependence that is not differentiable counts.
     """
     env: dict[Any, Labels] = dict(zip(jaxpr.invars, labels, strict=True))
     for eqn in jaxpr.eqns:
@@ -51,30 +61,35 @@ def dependence(
         if id(eqn) in diagonal:
             results = [_tiled(reads[0], eqn)]
         else:
-            results = _results(eqn, reads)
+            results = _results(eqn, reads, through_integers)
         for v, result in zip(eqn.outvars, results, strict=True):
             # Integers and booleans do not depend differentiably on anything.
-            if jnp.issubdtype(v.aval.dtype, jnp.inexact):
+            if through_integers or jnp.issubdtype(v.aval.dtype, jnp.inexact):
                 env[v] = result
     return [None if is_literal(v) else env.get(v) for v in jaxpr.outvars]
 
 
-def _results(eqn: Any, reads: list[Any]) -> list[Labels]:
+def _results(eqn: Any, reads: list[Any], through_integers: bool) -> list[Labels]:
     name = eqn.primitive.name
     rule = _RULES.get(name)
     if name in ELEMENTWISE:
-        return [functools.reduce(_union, reads)] * len(eqn.outvars)
+        rank = eqn.outvars[0].aval.ndim
+        return [functools.reduce(_union, (_of_rank(r, rank) for r in reads))] * len(eqn.outvars)
     if name in REDUCTIONS:
         return [_reduced(reads[0], eqn.params["axes"])]
     if name in OVER_ALL_OF_AN_AXIS:
         return [np.bitwise_or.reduce(reads[0], eqn.params["axis"], keepdims=True)]
+    if name == "scan":
+        return _scan(eqn, reads, through_integers)
+    if name == "cond" and not (through_integers and reads[0] is not None):
+        return _cond(eqn, reads, through_integers)
     if rule is not None:
         return rule(eqn, reads)
     inner = nested_jaxprs(eqn)
     if len(inner) == 1 and name not in CONTROL_FLOW:
         same = len(inner[0].invars) == len(reads) and len(inner[0].outvars) == len(eqn.outvars)
         if same:
-            return dependence(inner[0], reads)
+            return dependence(inner[0], reads, through_integers=through_integers)
     return _dense(eqn, reads)
 
 
@@ -88,6 +103,13 @@ def _dense(eqn: Any, reads: list[Labels]) -> list[Labels]:
 
 def _union(a: Labels, b: Labels) -> Labels:
     return b if a is None else a if b is None else a | b
+
+
+def _of_rank(labels: Labels, rank: int) -> Labels:
+    """Labels with the rank of a result; scalars broadcast."""
+    if labels is None or labels.ndim == rank + 1:
+        return labels
+    return labels.reshape(*(1,) * rank, labels.shape[-1])
 
 
 def _reduced(labels: Any, axes: Any) -> Any:
@@ -220,7 +242,7 @@ def _convolution(eqn, reads):
     return [kept.reshape(*shape, kept.shape[-1])]
 
 
-def _scan(eqn, reads):
+def _scan(eqn, reads, through_integers):
     """Slices are recognized by their rank, which is one less inside the loop."""
     (body,) = nested_jaxprs(eqn)
     sliced = [
@@ -238,7 +260,7 @@ def _scan(eqn, reads):
         for read, is_slice in zip(reads, sliced, strict=True)
     ]
     while True:
-        results = dependence(body, inner)
+        results = dependence(body, inner, through_integers=through_integers)
         grown = [_union(inner[first + n], results[n]) for n in range(carried)]
         if all(_same(grown[n], inner[first + n]) for n in range(carried)):
             break
@@ -246,12 +268,87 @@ def _scan(eqn, reads):
     return grown + [None if r is None else r[None] for r in results[carried:]]
 
 
-def _cond(eqn, reads):
-    branches = nested_jaxprs(eqn)
-    return [
-        functools.reduce(_union, results)
-        for results in zip(*(dependence(branch, reads[1:]) for branch in branches), strict=True)
+def _cond(eqn, reads, through_integers):
+    found = (
+        dependence(branch, reads[1:], through_integers=through_integers)
+        for branch in nested_jaxprs(eqn)
+    )
+    return [functools.reduce(_union, results) for results in zip(*found, strict=True)]
+
+
+def _pad(eqn, reads):
+    if reads[1] is not None:
+        return _dense(eqn, reads)
+    (labels, _), config = reads, eqn.params["padding_config"]
+    trivial = [low == high == inner == 0 for low, high, inner in config]
+    whole = _full(labels, eqn.invars[0].aval.shape) if not all(trivial) else labels
+    if any(low < 0 or high < 0 for low, high, _ in config):
+        return _dense(eqn, reads)
+    out = np.zeros((*eqn.outvars[0].aval.shape, whole.shape[-1]), np.uint8)
+    index = [
+        slice(low, size - high, inner + 1)
+        for (low, high, inner), size in zip(config, out.shape[:-1], strict=True)
     ]
+    out[tuple(index)] = whole
+    alike = [axis for axis, same in enumerate(trivial) if same and labels.shape[axis] == 1]
+    for axis in alike:
+        out = out.take([0], axis)
+    return [out]
+
+
+def _gather(eqn, reads):
+    """Rows of an array by number, where the numbers have labels and the array has none."""
+    numbers, (array, index) = eqn.params["dimension_numbers"], reads[:2]
+    if array is not None or numbers.operand_batching_dims:
+        return _dense(eqn, reads)
+    kept = _reduced(index, (index.ndim - 2,))
+    sizes = iter(kept.shape[:-1])
+    rank = eqn.outvars[0].aval.ndim
+    shape = [1 if axis in numbers.offset_dims else next(sizes) for axis in range(rank)]
+    return [kept.reshape(*shape, kept.shape[-1])]
+
+
+def _scatter_add(eqn, reads):
+    """The transpose of `_gather`: labels stay on the axes that are added as a whole."""
+    numbers, (array, index, updates) = eqn.params["dimension_numbers"], reads[:3]
+    if index is not None or numbers.operand_batching_dims:
+        return _dense(eqn, reads)
+    out = eqn.outvars[0].aval
+    result = array
+    if updates is not None:
+        window = numbers.update_window_dims
+        rank = updates.ndim - 1
+        kept = _reduced(updates, [axis for axis in range(rank) if axis not in window])
+        own = [axis for axis in range(out.ndim) if axis not in numbers.inserted_window_dims]
+        sizes = eqn.invars[2].aval.shape
+        shape = [1] * out.ndim
+        for place, (axis, update_axis) in enumerate(zip(own, window, strict=True)):
+            if sizes[update_axis] == out.shape[axis]:
+                shape[axis] = kept.shape[place]
+            else:
+                kept = np.bitwise_or.reduce(kept, place, keepdims=True)
+        result = _union(array, kept.reshape(*shape, kept.shape[-1]))
+    return [result]
+
+
+def _dynamic_slice(eqn, reads):
+    return [_cut(reads[0], eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape, reads[1:])]
+
+
+def _dynamic_update_slice(eqn, reads):
+    shape = eqn.outvars[0].aval.shape
+    return [_union(reads[0], _cut(reads[1], eqn.invars[1].aval.shape, shape, reads[2:]))]
+
+
+def _cut(labels: Any, old: Any, new: Any, starts: Any) -> Labels:
+    """The labels of a slice at an unknown place: kept only along the axes that are whole."""
+    if labels is not None:
+        for axis in (axis for axis in range(len(old)) if old[axis] != new[axis]):
+            labels = np.bitwise_or.reduce(labels, axis, keepdims=True)
+    for start in starts:
+        if start is not None:
+            labels = _union(labels, start.reshape(*(1,) * len(new), -1))
+    return labels
 
 
 def _same(a: Labels, b: Labels) -> bool:
@@ -274,8 +371,11 @@ _RULES = {
     "tile": _tile,
     "dot_general": _dot_general,
     "conv_general_dilated": _convolution,
-    "scan": _scan,
-    "cond": _cond,
+    "pad": _pad,
+    "gather": _gather,
+    "scatter-add": _scatter_add,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
     "rev": lambda eqn, reads: [
         np.flip(reads[0], tuple(eqn.params["dimensions"])),
     ],

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from typing import Any
 
+from jaxrnn._arguments import brief
 from jaxrnn._cell import Cell
 from jaxrnn._schedule.partition import Schedule, schedule_cell
 from jaxrnn._schedule.products import PRODUCTS, Product
@@ -35,6 +36,7 @@ class Explanation:
         operations: floating-point operations of one step in the loop (a product of [m, k] and
             [k, n] counts 2 m k n, a pointwise operation 1 per element).
         hoisted_operations: floating-point operations of one step that are hoisted.
+        influence: what a learning rule keeps and does at each step, or None without a rule.
     """
 
     cell: str
@@ -47,6 +49,7 @@ class Explanation:
     kept_bytes: int
     operations: int
     hoisted_operations: int
+    influence: str | None = None
 
     def __str__(self) -> str:
         """The explanation as a table."""
@@ -69,10 +72,14 @@ class Explanation:
             f"  {'bytes a step':<34}{self.stacked_bytes:,} read, "
             f"{self.kept_bytes:,} kept for the backward pass",
         ]
+        if self.influence is not None:
+            lines.append(f"  {'learning rule':<34}{self.influence}")
         return "\n".join(lines)
 
 
-def explain(cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None) -> Explanation:
+def explain(
+    cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None, *, rule: Any = None
+) -> Explanation:
     """Describes the schedule that `engines.Hoisted` uses for a cell on this backend.
 
     Args:
@@ -80,6 +87,7 @@ def explain(cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None) -> Exp
         params: its parameters.
         xs: inputs ``[time, *batch, ...]``; only their shapes matter.
         state: the initial state; None is ``cell.init_state``.
+        rule: a rule from `jaxrnn.learning`, whose influence is described too.
 
     Returns:
         An `Explanation`, whose ``str`` is a table.
@@ -94,11 +102,24 @@ def explain(cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None) -> Exp
         >>> page = rnn.explain(cell, params, jnp.zeros((10, 2, 4)))
         >>> page.products
         ('[2, 8] @ [8, 24]',)
+        >>> page = rnn.explain(cell, params, jnp.zeros((10, 2, 4)), rule=rnn.learning.RTRL())
+        >>> page.influence
+        'RTRL(): 4,992 numbers (19,968 bytes), 94,848 operations a step'
     """
     params, xs, state, time, _ = prepare(cell, params, xs, state)
     if time == 0:
         raise ValueError("xs must have at least one time step to explain, got 0")
-    return _describe(repr(cell), schedule_cell(cell, params, state, xs))
+    found = _describe(repr(cell), schedule_cell(cell, params, state, xs))
+    if rule is None:
+        return found
+    if not callable(getattr(rule, "cost", None)):
+        raise TypeError(
+            f"rule must be a rule from jaxrnn.learning, got {brief(rule)}; pass e.g. "
+            "rule=jaxrnn.learning.RTRL()"
+        )
+    elements, size, operations = rule.cost(cell, params, state, xs)
+    text = f"{rule!r}: {elements:,} numbers ({size:,} bytes), {operations:,} operations a step"
+    return dataclasses.replace(found, influence=text)
 
 
 def _describe(name: str, plan: Schedule) -> Explanation:
