@@ -114,6 +114,7 @@ class _Call(NamedTuple):
 @functools.partial(jax.jit, static_argnums=0)
 def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     cell: Any  # the wrappers below have a step with other parameter names than `Cell`
+    engine: Any  # a stochastic learning rule takes a key too
     cell, engine, reverse, time, batch_shape = call
     params, state, xs = jax.tree.map(_strong, (params, state, xs))
     # Once, before any loop: the gradient of the cast is a sum over devices.

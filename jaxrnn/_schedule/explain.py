@@ -104,7 +104,7 @@ def explain(
         ('[2, 8] @ [8, 24]',)
         >>> page = rnn.explain(cell, params, jnp.zeros((10, 2, 4)), rule=rnn.learning.RTRL())
         >>> page.influence
-        'RTRL(): 4,992 numbers (19,968 bytes), 94,848 operations a step'
+        'RTRL(): 5,120 numbers (... bytes), 97,280 operations a step'
     """
     params, xs, state, time, _ = prepare(cell, params, xs, state)
     if time == 0:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxrnn._cell import from_step
 from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.learning._real_step import evaluate_closed
+from jaxrnn.learning._real_step import evaluate_closed, same_varying_axes
 
 
 class Work(NamedTuple):
@@ -62,6 +62,7 @@ def with_gradient(
     def backward(residuals, cotangents):
         values, wanted = residuals
         cotangents = jax.tree.map(_instantiated, cotangents, is_leaf=_is_zero)
+        cotangents = same_varying_axes(cotangents, values)
 
         @jax.custom_jvp
         def once(values, cotangents):
@@ -78,7 +79,7 @@ def with_gradient(
         return (Work(arrays, [None] * len(values.constants), state, xs, None),)
 
     run.defvjp(forward, backward, symbolic_zeros=True)
-    return run(same_varying_axes(work))
+    return run(work)
 
 
 def _is_primal(node: Any) -> bool:
@@ -109,27 +110,3 @@ def explicit(cell: Any, params: PyTree, state: PyTree, xs: PyTree) -> tuple[Any,
         return cell.init_state(params[1], batch_shape)
 
     return from_step(step, init_state=init_state), list(closed.consts)
-
-
-def same_varying_axes(tree: PyTree, other: PyTree = None) -> PyTree:
-    """All leaves varying over the mesh axes that any leaf (of the other tree too) varies over.
-
-    Inside `jax.shard_map`. The transpose sums the cotangents of what was replicated, and the carry
-    of a scan has one type.
-    """
-    axes = set()
-    for leaf in jax.tree.leaves((tree, other)):
-        axes |= _varying(leaf)
-    if not axes:
-        return tree
-
-    def cast(leaf):
-        missing = tuple(sorted(axes - _varying(leaf)))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-    return jax.tree.map(cast, tree)
-
-
-def _varying(leaf: Any) -> set[str]:
-    kind = getattr(jax.typeof(leaf), "manual_axis_type", None)
-    return set(kind.varying) if kind is not None else set()

@@ -1,7 +1,7 @@
 """The gradient of a rule that accumulates influence forward in time."""
 
 import abc
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,52 +11,17 @@ from jaxrnn._masking import select, zero_skipped
 from jaxrnn._schedule.flat_state import batch_rank, is_inexact
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Hoisted
-from jaxrnn.learning._custom import Wanted, Work, explicit, same_varying_axes, with_gradient
-from jaxrnn.learning._real_step import Learned, RealStep, Reals, State, real_step
+from jaxrnn.learning._custom import Wanted, Work, explicit, with_gradient
+from jaxrnn.learning._real_step import (
+    Learned,
+    Reals,
+    RealStep,
+    State,
+    real_step,
+    same_varying_axes,
+)
+from jaxrnn.learning._tracker import Cost, Refused, Tracker
 from jaxrnn.wrappers.masked import Masked
-
-
-class Tracker(Protocol):
-    """What a rule remembers of the past instead of the past itself."""
-
-    step: RealStep
-    learned: Learned
-
-    def nothing(self, batch: tuple[int, ...], key: Any, arrays: list[Any]) -> PyTree:
-        """The memory before the first step."""
-        ...
-
-    def of_initial_state(self, arrays: list[Any], key: Any) -> PyTree:
-        """The memory of a row that begins with ``cell.init_state``."""
-        ...
-
-    def advance(
-        self, memory: PyTree, arrays: list[Any], state: State, x: PyTree, key: Any
-    ) -> PyTree:
-        """The memory after a step from ``state``."""
-        ...
-
-    def contract(self, memory: PyTree, cotangent: Array) -> tuple[Reals, Array | None]:
-        """The gradients of the learned arrays and of the initial state (or None)."""
-        ...
-
-    def cost(self, batch: tuple[int, ...]) -> "Cost":
-        """What the tracker keeps and does."""
-        ...
-
-
-class Cost(NamedTuple):
-    """What a rule keeps and does, of all rows of a batch.
-
-    Attributes:
-        elements: numbers that the rule remembers.
-        nbytes: the bytes of these.
-        operations: floating-point operations that each step takes in addition to its own.
-    """
-
-    elements: int
-    nbytes: int
-    operations: int
 
 
 class ForwardRule(abc.ABC):
@@ -111,10 +76,6 @@ class ForwardRule(abc.ABC):
         return run(self, cell, params, state, xs, reverse)
 
 
-class Refused(ValueError):
-    """A cell that a rule does not accept."""
-
-
 def tracker(
     rule: ForwardRule, cell: Cell, params: PyTree, state: PyTree, xs: PyTree
 ) -> tuple[Tracker, tuple[int, ...]]:
@@ -167,6 +128,7 @@ def run(
     key: Array | None = None,
 ) -> tuple[PyTree, PyTree]:
     """`Hoisted`, with the gradient of a rule."""
+    params, state, xs, key = same_varying_axes((params, state, xs, key))
     given = separate(cell, params, state, xs, local=rule.local)
     refusal = _refusal(given.step)
     if refusal is not None:
@@ -195,7 +157,9 @@ def run(
         )
         return arrays, dfirst, [*dxs, *[None] * apart]
 
-    work = Work(given.step.arrays(params), constants, jax.tree.leaves(state), jax.tree.leaves(xs), key)
+    work = Work(
+        given.step.arrays(params), constants, jax.tree.leaves(state), jax.tree.leaves(xs), key
+    )
     return with_gradient(value, gradient, work)
 
 
@@ -243,7 +207,10 @@ def _gradient(
         dx = None
         if any(wanted_xs):
             through = loss.new + jnp.where(last[..., None], dfinal, jnp.zeros_like(dfinal))
-            dx = [a + b for a, b in zip(loss.x, _of_input(step, arrays, state, x, through), strict=True)]
+            dx = [
+                a + b
+                for a, b in zip(loss.x, _of_input(step, arrays, state, x, through), strict=True)
+            ]
             dx = zero_skipped(dx, valid)
         if valid is not None:
             new, moved = select_state(valid, new, state), restart(valid, moved, memory)
@@ -311,7 +278,10 @@ def instantaneous(
     leaves, layout = jax.tree.flatten(x)
 
     def outputs(theta, new_vector, old_vector, floats):
-        whole, inputs = learned.join(theta, arrays), jax.tree.unflatten(layout, _merge(leaves, floats))
+        whole, inputs = (
+            learned.join(theta, arrays),
+            jax.tree.unflatten(layout, _merge(leaves, floats)),
+        )
         states = new._replace(vector=new_vector), old._replace(vector=old_vector)
         over_rows = step.over_rows(step.output, (False, True, True, True))
         return [y for y in over_rows(whole, *states, inputs) if is_inexact(y)]

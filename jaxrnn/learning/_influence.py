@@ -8,6 +8,7 @@ non-zero column in common share one. So a diagonal J takes one product, and so d
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.learning._forward import Cost, Refused
 from jaxrnn.learning._pattern import Kept, colors, conflicts_of, reach, reduced, structure_of
-from jaxrnn.learning._real_step import Learned, RealStep, Reals, State
+from jaxrnn.learning._real_step import Learned, Reals, RealStep, State, same_varying_axes
+from jaxrnn.learning._tracker import Cost, Refused
 
 EXACT = jax.lax.Precision.HIGHEST  # not TF32
 Memory = tuple[Array, ...]
@@ -45,7 +46,7 @@ class Move:
         """How the stored elements of one array move by a Jacobian bool ``[new, old]``."""
         padded = np.pad(jacobian, ((0, 1), (0, 1)))
         some = padded[kept.rows[:, None], kept.rows[None]]
-        pairs = some.any(axis=tuple(range(2, some.ndim)))
+        pairs = np.asarray(some.any(axis=tuple(range(2, some.ndim))))
         width = int(pairs.sum(axis=1).max(initial=0))
         if width > 4 and (width > 8 or 2 * width > len(pairs)):  # a matrix product
             width = len(pairs)
@@ -69,12 +70,14 @@ class Move:
             factors, varying = _squeezed(factors, 2)
             out = [0, *axes]
             return jnp.einsum(factors, [0, 1, *varying], memory, [1, *axes], out, precision=EXACT)
-        total = jnp.zeros_like(memory)
+        if width == 0:
+            return jnp.zeros_like(memory)
+        terms = []
         for place in range(width):
             chosen = self.neighbors[:, place]
             in_order = np.array_equal(chosen, np.arange(len(chosen)))
-            total += factors[:, place] * (memory if in_order else memory[chosen])
-        return total
+            terms.append(factors[:, place] * (memory if in_order else memory[chosen]))
+        return functools.reduce(jnp.add, terms)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,9 +207,7 @@ class Influence:
         )
         return Cost(elements, elements * self.step.flat.dtype.itemsize, operations)
 
-    def nothing(
-        self, batch: tuple[int, ...], key: Array | None, arrays: Sequence[Any]
-    ) -> Memory:
+    def nothing(self, batch: tuple[int, ...], key: Array | None, arrays: Sequence[Any]) -> Memory:
         """The influence before the first step: none, but of the initial state on itself."""
         batch, dtype = batch if self.step.rank else (), self.step.flat.dtype
         memory = [jnp.zeros((*batch, *kept.stored), dtype) for kept in self.kept]
@@ -226,7 +227,7 @@ class Influence:
             return self.step.initial(self.learned.join(theta, arrays)).vector
 
         pull = jax.vjp(initial, self.learned.reals(arrays))[1]
-        products = jax.vmap(lambda seed: pull(seed)[0])(_seeds(self.start_colors, dtype))
+        products = jax.vmap(lambda s: pull(s)[0])(_seeds(self.start_colors, dtype, arrays))
         return self._add(zeros, self.starts, products)
 
     def advance(
@@ -246,8 +247,8 @@ class Influence:
 
             theta, dtype = self.learned.reals(arrays), self.step.flat.dtype
             pull = jax.vjp(transition, theta, state.vector)[1]
-            jacobian = jax.vmap(lambda s: pull(s)[1])(_seeds(self.jacobian_colors, dtype))
-            products = jax.vmap(lambda s: pull(s)[0])(_seeds(self.step_colors, dtype))
+            jacobian = jax.vmap(lambda s: pull(s)[1])(_seeds(self.jacobian_colors, dtype, state))
+            products = jax.vmap(lambda s: pull(s)[0])(_seeds(self.step_colors, dtype, state))
             moved = [m(jacobian, leaf) for m, leaf in zip(self.moves, memory, strict=True)]
             return self._add(moved, self.pushes, products)
 
@@ -264,6 +265,9 @@ class Influence:
             leaf = leaf.reshape(len(s), *kept.stored)
             axes = list(range(2, leaf.ndim))
             chosen, varying = _squeezed(s[:, kept.rows], 2)
+            if varying and not per_row:  # a batched product of a few numbers each is slow
+                found.append((s[:, kept.rows] * leaf).sum(axis=(0, 1)))
+                continue
             operands = (chosen, [0, 1, *varying], leaf, [0, 1, *axes])
             out = [0, *axes] if per_row else axes
             found.append(jnp.einsum(*operands, out, precision=EXACT))
@@ -279,9 +283,10 @@ class Influence:
         return tuple(total)
 
 
-def _seeds(groups: np.ndarray, dtype: Any) -> Array:
+def _seeds(groups: np.ndarray, dtype: Any, like: PyTree) -> Array:
     """The cotangents of the products, ``[colors, n]``."""
-    return jnp.asarray(np.arange(groups.max(initial=-1) + 1)[:, None] == groups, dtype)
+    seeds = jnp.asarray(np.arange(groups.max(initial=-1) + 1)[:, None] == groups, dtype)
+    return same_varying_axes(seeds, like)
 
 
 def _squeezed(array: Array, first: int) -> tuple[Array, list[int]]:

@@ -90,10 +90,17 @@ def reach(structure: Structure, order: int | None) -> tuple[list[np.ndarray], np
     arrays = []
     for immediate, initial in zip(structure.immediate, structure.initial, strict=True):
         seen = immediate | initial
-        flat, places = np.unique(seen.reshape(n, -1), axis=1, return_inverse=True)
-        full = _product(powers, flat)[:, places.reshape(-1)]
-        arrays.append(reduced(full.reshape(seen.shape)))
+        columns, places = _distinct(seen.reshape(n, -1))
+        arrays.append(reduced(_product(powers, columns)[:, places].reshape(seen.shape)))
     return arrays, _product(within, powers)
+
+
+def _distinct(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct columns of a bool matrix, and the number of each column among them."""
+    packed = np.ascontiguousarray(np.packbits(columns, axis=0).T)
+    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    _, first, places = np.unique(keys, return_index=True, return_inverse=True)
+    return columns[:, first], places.reshape(-1)
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -129,7 +136,7 @@ def conflicts_of(matrices: Sequence[np.ndarray]) -> np.ndarray:
     n = len(matrices[0])
     total = np.zeros((n, n), bool)
     for matrix in matrices:
-        columns = np.unique(matrix.reshape(n, -1), axis=1).astype(np.float32)
+        columns = _distinct(matrix.reshape(n, -1))[0].astype(np.float32)
         total |= columns @ columns.T > 0
     return total
 

@@ -113,12 +113,13 @@ class RealStep:
         first = len(self.step.constants)
         consts = arrays[first : first + len(self.init.consts)]
         params = arrays[first + len(self.init.consts) :]
-        return self.split_state(evaluate_closed(self.init, [*consts, *params]))
+        state = self.split_state(evaluate_closed(self.init, [*consts, *params]))
+        return same_varying_axes(state, arrays)
 
     def output(self, arrays, new: State, old: State, x: PyTree) -> list[Array]:
         """The leaves of y as a function g of the new state and the rest."""
         jaxpr, (eqns, pinned) = self.step.jaxpr, self._after
-        env = dict(zip(jaxpr.invars, self._operands(arrays, old, x), strict=True))
+        env: dict[Any, Any] = dict(zip(jaxpr.invars, self._operands(arrays, old, x), strict=True))
         leaves = zip(jaxpr.outvars, self.join_state(new), strict=False)
         env.update((v, leaf) for v, leaf in leaves if not is_literal(v) and v in pinned)
         for eqn in eqns:
@@ -215,6 +216,30 @@ def evaluate_closed(closed: Any, args: Sequence[Any]) -> list[Array]:
 
 def _evaluate(jaxpr: jex.Jaxpr, args: Sequence[Any]) -> list[Array]:
     return jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))(*args)
+
+
+def same_varying_axes(tree: Any, other: PyTree = None) -> Any:
+    """All leaves varying over the mesh axes that any leaf (of the other tree too) varies over.
+
+    Inside `jax.shard_map`. The transpose sums the cotangents of what was replicated, and the carry
+    of a scan has one type.
+    """
+    axes = set()
+    for leaf in jax.tree.leaves((tree, other)):
+        axes |= _varying(leaf)
+    if not axes:
+        return tree
+
+    def cast(leaf):
+        missing = tuple(sorted(axes - _varying(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def _varying(leaf: Any) -> set[str]:
+    kind = getattr(jax.typeof(leaf), "manual_axis_type", None)
+    return set(kind.varying) if kind is not None else set()
 
 
 # Learned arrays -----------------------------------------------------------------------------------

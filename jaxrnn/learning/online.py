@@ -17,8 +17,6 @@ from jaxrnn.engines import Hoisted
 from jaxrnn.learning._forward import (
     ForwardRule,
     Sequence,
-    Tracker,
-    advance_state,
     broadcast_initial,
     instantaneous,
     restart,
@@ -27,6 +25,7 @@ from jaxrnn.learning._forward import (
     step_keys,
 )
 from jaxrnn.learning._real_step import Learned
+from jaxrnn.learning._tracker import Tracker
 from jaxrnn.learning.tbptt import TBPTT
 from jaxrnn.wrappers.masked import Masked
 
@@ -75,8 +74,8 @@ class Online:
 
     Args:
         cell: the cell; a `jaxrnn.layers.Stack` of unidirectional layers is one.
-        rule: a rule from `jaxrnn.learning`. `TBPTT` keeps the last ``window`` states and inputs, and
-            goes back from each step.
+        rule: a rule from `jaxrnn.learning`. `TBPTT` keeps the last ``window`` states and inputs,
+            and goes back from each step.
 
     Example:
         >>> import jax, jaxrnn as rnn
@@ -114,8 +113,8 @@ class Online:
                 do not follow from ``cell.init`` and the shapes of ``params``.
 
         Raises:
-            TypeError, ValueError: an argument has the wrong type or shape; ``x`` is needed; the rule
-                needs a key or does not accept the cell.
+            TypeError, ValueError: an argument has the wrong type or shape; ``x`` is needed; the
+                rule needs a key or does not accept the cell.
         """
         if key is not None:
             check_key(key)
@@ -132,11 +131,11 @@ class Online:
         x = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), x)
         count = jnp.zeros((), jnp.int32)
         cell, bound, inputs = self._bound(params, state, x, key, count)
-        after = checks.check_step(cell, bound, state, _one(inputs))
-        del after
+        checks.check_step(cell, bound, state, _one(inputs))
         if isinstance(self.rule, TBPTT):
+            window = self.rule.window
             kept = jax.tree.map(
-                lambda leaf: jnp.broadcast_to(leaf, (self.rule.window, *leaf.shape)), (state, inputs)
+                lambda leaf: jnp.broadcast_to(leaf, (window, *leaf.shape)), (state, inputs)
             )
             return Stream(count, key, state, None, Last(kept[0], None, kept[1]))
         given, tracker, arrays, inputs = self._tracker(cell, bound, state, inputs)
@@ -184,7 +183,8 @@ class Online:
             A pytree like ``params``; zero for integers.
         """
         if isinstance(self.rule, TBPTT):
-            return self._of_window(params, carry, dloss_dy)
+            return self._of_window(self.rule.window, params, carry, dloss_dy)
+
         # The key of the last step is in its input; that of the sequence binds the parameters.
         def bind(params):
             return self._bind(params, carry.state, carry.key)
@@ -199,7 +199,9 @@ class Online:
         dy = zero_skipped(dy, valid)
         loss = instantaneous(step, tracker.learned, arrays, new, old, x, dy)
         total = jax.tree.map(
-            lambda a, b: a + b.astype(a.dtype), tracker.contract(carry.memory, loss.new)[0], loss.theta
+            lambda a, b: a + b.astype(a.dtype),
+            tracker.contract(carry.memory, loss.new)[0],
+            loss.theta,
         )
         if carry.last.memory is not None:
             found = tracker.contract(carry.last.memory, loss.old)[0]
@@ -210,9 +212,8 @@ class Online:
         floats = [n for n, leaf in enumerate(leaves) if is_inexact(leaf)]
         return _pulled(bind, params, [cotangents[first + n] for n in floats])
 
-    def _of_window(self, params: PyTree, carry: Stream, dloss_dy: PyTree) -> PyTree:
+    def _of_window(self, window: int, params: PyTree, carry: Stream, dloss_dy: PyTree) -> PyTree:
         """The gradient of `TBPTT`: back through the last window."""
-        window = self.rule.window
         taken = jnp.minimum(carry.count, window)
         first = jax.tree.map(lambda leaf: leaf[window - taken], carry.last.state)
         batch = _batch_shape(self.cell, params, carry.state)

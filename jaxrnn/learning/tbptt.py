@@ -13,8 +13,9 @@ from jaxrnn._masking import MaskedInput
 from jaxrnn._schedule.flat_state import batch_rank, is_inexact
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Hoisted
-from jaxrnn.learning._custom import Wanted, Work, explicit, same_varying_axes, with_gradient
-from jaxrnn.learning._forward import Cost
+from jaxrnn.learning._custom import Wanted, Work, explicit, with_gradient
+from jaxrnn.learning._real_step import same_varying_axes
+from jaxrnn.learning._tracker import Cost
 from jaxrnn.wrappers.masked import Masked
 
 
@@ -84,6 +85,7 @@ class TBPTT:
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``, with the truncated gradient."""
+        params, state, xs = same_varying_axes((params, state, xs))
         whole, constants = explicit(cell, params, state, xs)
         count, rank = len(constants), batch_rank(cell, params, state)
         batch = jax.tree.leaves(state)[0].shape[:rank] if rank else ()
@@ -167,14 +169,21 @@ def _gradient(
             ys = [y for y in ys if is_inexact(y)]
             return ([final[n] for n in floats[1]], ys), middle
 
-        moving = _chosen(work.arrays, floats[0]), _chosen(state, floats[1]), _chosen(inputs, floats[2])
+        moving = (
+            _chosen(work.arrays, floats[0]),
+            _chosen(state, floats[1]),
+            _chosen(inputs, floats[2]),
+        )
         _, pull, middle = jax.vjp(differentiable, *moving, has_aux=True)
         is_last = number == blocks - 1
         final = [jnp.where(is_last, d, jnp.zeros_like(d)) for d in dstate]
         found = pull((final, take(dys, begin, stride)))
         darrays = jax.tree.map(jnp.add, darrays, found[0])
         from_start = begin <= before
-        dfirst = [a + jnp.where(from_start, b, jnp.zeros_like(b)) for a, b in zip(dfirst, found[1], strict=True)]
+        dfirst = [
+            a + jnp.where(from_start, b, jnp.zeros_like(b))
+            for a, b in zip(dfirst, found[1], strict=True)
+        ]
         if any(wanted.xs):
             dxs = [
                 jax.lax.dynamic_update_slice_in_dim(
@@ -184,15 +193,19 @@ def _gradient(
             ]
         return (middle, darrays, dfirst, dxs), None
 
-    zeros = [jax.tree.map(jnp.zeros_like, _chosen(group, places)) for group, places in zip((work.arrays, work.state, xs), floats, strict=True)]
+    zeros = [
+        jax.tree.map(jnp.zeros_like, _chosen(group, places))
+        for group, places in zip((work.arrays, work.state, xs), floats, strict=True)
+    ]
     carry = same_varying_axes((work.state, *zeros), (work, cotangents))
     (_, *found), _ = jax.lax.scan(body, carry, jnp.arange(blocks))
     found[2] = [in_order(d[before : before + time]) for d in found[2]]
     groups = (work.arrays, work.state, work.xs)
-    return tuple(
+    whole = [
         _replaced([None] * len(group), places, values)
         for group, places, values in zip(groups, floats, found, strict=True)
-    )
+    ]
+    return whole[0], whole[1], whole[2]
 
 
 def _chosen(leaves: list, places: list[int]) -> list:

@@ -11,8 +11,9 @@ from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
 from jaxrnn._schedule.trace import all_eqns
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.learning._forward import Cost, ForwardRule, Refused, run
-from jaxrnn.learning._real_step import Learned, RealStep, Reals, State
+from jaxrnn.learning._forward import ForwardRule, run
+from jaxrnn.learning._real_step import Learned, Reals, RealStep, State
+from jaxrnn.learning._tracker import Cost, Refused
 
 
 @frozen

@@ -1,0 +1,135 @@
+"""Learning rules under JAX's transformations, in 16 bits, and what they refuse."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxrnn as rnn
+from jaxrnn.learning import RTRL, TBPTT, UORO, EProp, Online, SnAp
+from tests.support.cases import Case, random_inputs, random_params
+from tests.support.helpers import assert_near, on_four_devices, thorough_but, weighted_sum
+
+GRU = Case(rnn.GRU(3))
+TIME, BATCH = 4, 2
+
+
+def loss(params, xs, engine, cell=GRU.cell, key=None):
+    return weighted_sum(rnn.unroll(cell, params, xs, key=key, engine=engine))
+
+
+def test_vmap_over_networks_and_over_rows():
+    params, xs = random_params(GRU), random_inputs(GRU, (TIME, BATCH))
+    networks = jax.tree.map(lambda leaf: jnp.stack([leaf, 1.5 * leaf]), params)
+
+    def gradient(params, xs, engine):
+        return jax.grad(loss)(params, xs, engine)
+
+    for axes in ((0, None), (None, 1)):
+        got, want = (
+            jax.jit(jax.vmap(functools.partial(gradient, engine=engine), in_axes=axes))(
+                networks if axes[0] == 0 else params, xs
+            )
+            for engine in (RTRL(), rnn.engines.Hoisted())
+        )
+        assert_near(got, want, 1e-10)
+
+
+def test_only_what_is_differentiated_has_influence():
+    """With a frozen recurrent kernel, no array as large as its influence exists."""
+    params, xs = random_params(GRU), random_inputs(GRU, (TIME,))
+
+    def of_bias(bias):
+        return loss(params._replace(bias=bias), xs, RTRL())
+
+    program = str(jax.make_jaxpr(jax.grad(of_bias))(params.bias))
+    assert "f64[3,9]" in program and "f64[3,3,9]" not in program
+    got = jax.grad(of_bias)(params.bias)
+    assert_near(got, jax.grad(loss)(params, xs, rnn.engines.Hoisted()).bias, 1e-10)
+
+
+@pytest.mark.parametrize("rule", thorough_but(RTRL(), SnAp(1), EProp(), TBPTT(2)))
+def test_sixteen_bits_with_influence_in_thirty_two(rule):
+    narrow, xs = random_params(GRU, "bfloat16"), random_inputs(GRU, (TIME, BATCH), "bfloat16")
+    learner = Online(GRU.cell, rule)
+    carry = learner.init(narrow, GRU.cell.init_state(narrow, (BATCH,)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(carry.memory)} <= {jnp.dtype("float32")}
+    found = jax.jit(jax.grad(loss), static_argnums=2)(narrow, xs, rule)
+    assert {leaf.dtype for leaf in found} == {jnp.dtype("bfloat16")}
+    wide = jax.tree.map(lambda leaf: leaf.astype("float64"), (narrow, xs))
+    exact = jax.jit(jax.grad(loss), static_argnums=2)(*wide, rule)
+    assert_near(jax.tree.map(lambda leaf: leaf.astype("float64"), found), exact, 0.05)
+
+
+def test_second_derivatives_are_refused():
+    params, xs = random_params(GRU), random_inputs(GRU, (TIME,))
+    for rule in (RTRL(), TBPTT(2)):
+        with pytest.raises(TypeError, match="first derivatives only"):
+            jax.hessian(loss)(params, xs, rule)
+        with pytest.raises(TypeError, match="first derivatives only"):
+            jax.grad(lambda p: weighted_sum(jax.grad(loss)(p, xs, rule)))(params)  # noqa: B023
+
+
+def test_a_missing_key_is_refused():
+    params, xs = random_params(GRU), random_inputs(GRU, (TIME,))
+    with pytest.raises(
+        ValueError, match=re.escape("needs a key, got key=None; pass key=jax.random.key")
+    ):
+        rnn.unroll(GRU.cell, params, xs, engine=UORO())
+    with pytest.raises(ValueError, match="needs a key"):
+        Online(GRU.cell, UORO()).init(params, GRU.cell.init_state(params))
+
+
+def test_an_influence_that_does_not_fit_is_refused_with_its_size():
+    cell = rnn.GRU(512)
+    params = jax.eval_shape(lambda key: cell.init(key, 512), jax.random.key(0))
+    state = jax.eval_shape(lambda params: cell.init_state(params, (64,)), params)
+    xs = jax.ShapeDtypeStruct((3, 64, 512), jnp.float64)
+    reason = RTRL().why_not(cell, params, state, xs)
+    size = 64 * 512 * sum(leaf.size for leaf in jax.tree.leaves(params)) * 8
+    assert f"{size:,} bytes for 64 rows" in reason
+    assert RTRL(max_bytes=2**40).why_not(cell, params, state, xs) is None
+    assert SnAp(1).why_not(cell, params, state, xs) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: SnAp(0), ValueError, "order must be a positive int"),
+        (lambda: TBPTT(2, 3), ValueError, "stride must be at most window=2"),
+        (lambda: TBPTT(2.5), TypeError, "window must be a positive int"),
+        (lambda: RTRL(max_bytes="1 GB"), TypeError, "max_bytes must be a positive int"),
+        (lambda: Online(rnn.GRU(2), rnn.engines.Hoisted()), TypeError, "rule must be a rule"),
+        (lambda: Online(rnn.GRU, RTRL()), TypeError, "cell must be an instance"),
+        (
+            lambda: Online(
+                rnn.from_step(lambda p, s, x: (s, s), init_state=lambda p, b: jnp.zeros(b)), RTRL()
+            ).init({}, jnp.zeros(2)),
+            ValueError,
+            re.escape("pass an example: init(params, state, x=xs[0])"),
+        ),
+    ],
+)
+def test_mistakes_are_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_explain_reports_the_influence():
+    cell = rnn.IndRNN(4)
+    params = cell.init(jax.random.key(0), 3)
+    xs = jnp.zeros((TIME, BATCH, 3), jnp.float64)
+    params = jax.tree.map(lambda leaf: leaf.astype("float64"), params)
+    found = rnn.explain(cell, params, xs, rule=RTRL())
+    assert "40 numbers (320 bytes)" in found.influence and found.influence in str(found)
+    assert rnn.explain(cell, params, xs).influence is None
+    with pytest.raises(TypeError, match="rule must be a rule"):
+        rnn.explain(cell, params, xs, rule=rnn.engines.Hoisted())
+
+
+@pytest.mark.thorough
+def test_shard_map_over_the_batch():
+    done = on_four_devices("tests.support.sharded_learning")
+    assert done.returncode == 0, done.stderr
