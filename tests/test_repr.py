@@ -49,6 +49,7 @@ ARGUMENTS = {
     "layers": (rnn.GRU(4), CELL),
     "max_time": 10,
     "rate": 0.1,
+    "rule": rnn.learning.RTRL(),
 }
 
 

@@ -23,6 +23,7 @@ from jaxrnn._schedule.interpret import read, run_loop
 from jaxrnn._schedule.partition import Schedule, schedule
 from jaxrnn._schedule.products import add_parts, multiply, split_parts
 from jaxrnn._schedule.trace import STATE, Step, canonical_step, evaluate, is_literal
+from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import Keyed
 
@@ -219,27 +220,11 @@ def _evaluate(jaxpr: jex.Jaxpr, args: Sequence[Any]) -> list[Array]:
 
 
 def same_varying_axes(tree: Any, other: PyTree = None) -> Any:
-    """All leaves varying over the mesh axes that any leaf (of the other tree too) varies over.
+    """Within `jax.shard_map`, casts arrays to vary along the axes along which others do, too.
 
-    Inside `jax.shard_map`. The transpose sums the cotangents of what was replicated, and the carry
-    of a scan has one type.
+    The carry of a scan has one type, and so have a cotangent and the result that it belongs to.
     """
-    axes = set()
-    for leaf in jax.tree.leaves((tree, other)):
-        axes |= _varying(leaf)
-    if not axes:
-        return tree
-
-    def cast(leaf):
-        missing = tuple(sorted(axes - _varying(leaf)))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-    return jax.tree.map(cast, tree)
-
-
-def _varying(leaf: Any) -> set[str]:
-    kind = getattr(jax.typeof(leaf), "manual_axis_type", None)
-    return set(kind.varying) if kind is not None else set()
+    return equally_varying((tree, other))[0]
 
 
 # Learned arrays -----------------------------------------------------------------------------------
