@@ -22,8 +22,10 @@ class ConvLSTMParams(NamedTuple):
     bias: Array  # [4 * features]
 
 
-def _convolution(x: Array, kernel: Array, spatial_shape: tuple[int, ...]) -> Array:
-    """``x * kernel`` with zero padding, in the kernel's dtype, accumulated in the state's."""
+def _convolution(
+    x: Array, kernel: Array, spatial_shape: tuple[int, ...], padding: str = "SAME"
+) -> Array:
+    """``x * kernel`` in the kernel's dtype, accumulated in the state's."""
     wanted = (*spatial_shape, kernel.shape[-2])
     batch_shape = x.shape[: max(0, x.ndim - len(wanted))]
     if x.shape[len(batch_shape) :] != wanted:
@@ -43,11 +45,11 @@ def _convolution(x: Array, kernel: Array, spatial_shape: tuple[int, ...]) -> Arr
         x.astype(kernel.dtype).reshape(math.prod(batch_shape), *wanted),
         kernel,
         window_strides=(1,) * len(spatial_shape),
-        padding="SAME",
+        padding=padding,
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
         preferred_element_type=wide,
     )
-    return result.reshape(*batch_shape, *spatial_shape, kernel.shape[-1])
+    return result.reshape(*batch_shape, *result.shape[1:])
 
 
 def _check_shape(name: str, shape: Any) -> None:
@@ -78,14 +80,18 @@ class ConvLSTM:
         recurrent_init: initializer of U ``[*kernel_shape, features, features]``, drawn per gate;
             default: Glorot uniform.
         bias_init: initializer of b as ``[4, features]``, overriding ``forget_bias``.
+        input_padding: the padding of x * W: ``"SAME"`` pads the input with zeros, ``"VALID"`` does
+            not. h * U always has zero padding.
 
     Shapes:
         x ``[*batch, *spatial_shape, input]``, state ``LSTMState(hidden, cell)``, both ``[*batch,
-        *spatial_shape, features]``, as is y.
+        *state_shape, features]``, as is y; ``state_shape`` is ``spatial_shape``, or with
+        ``"VALID"`` smaller by ``kernel_shape - 1``.
 
     Raises:
         TypeError, ValueError: ``features`` is not a positive int; ``kernel_shape`` or
-            ``spatial_shape`` is not a tuple of one to three of them, or they differ in length.
+            ``spatial_shape`` is not a tuple of one to three of them, or they differ in length;
+            ``input_padding`` is neither of the two, or leaves no points.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxrnn as rnn
@@ -100,9 +106,9 @@ class ConvLSTM:
         network: a machine learning approach for precipitation nowcasting", 2015, eq. 3.
 
     Note:
-        The paper's peepholes are omitted, as in Keras' `ConvLSTM1D`, `ConvLSTM2D` and `ConvLSTM3D`
-        with ``padding="same"``, which pack the gates in the same order. Flax packs i, g, f, o and
-        adds 1 to f at run time. Kernels are not flipped: the usual cross-correlation.
+        The paper's peepholes are omitted, as in Keras' `ConvLSTM1D`, `ConvLSTM2D` and
+        `ConvLSTM3D`, which pack the gates in the same order. Flax packs i, g, f, o and adds 1 to f
+        at run time. Kernels are not flipped: the usual cross-correlation.
     """
 
     features: int
@@ -112,6 +118,7 @@ class ConvLSTM:
     kernel_init: Initializer = initializers.GlorotUniform()
     recurrent_init: Initializer = initializers.GlorotUniform()
     bias_init: Initializer | None = None
+    input_padding: str = "SAME"
 
     def __post_init__(self):
         check_size("features", self.features)
@@ -122,6 +129,21 @@ class ConvLSTM:
                 "kernel_shape and spatial_shape must name the same axes, got "
                 f"{self.kernel_shape} and {self.spatial_shape}"
             )
+        if self.input_padding not in ("SAME", "VALID"):
+            raise ValueError(f"input_padding must be 'SAME' or 'VALID', got {self.input_padding!r}")
+        if min(self.state_shape) < 1:
+            raise ValueError(
+                f"spatial_shape must be at least kernel_shape={self.kernel_shape} with "
+                f"input_padding='VALID', got {self.spatial_shape}"
+            )
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """The spatial shape of the state and the output."""
+        if self.input_padding == "SAME":
+            return self.spatial_shape
+        pairs = zip(self.spatial_shape, self.kernel_shape, strict=True)
+        return tuple(size - kernel + 1 for size, kernel in pairs)
 
     @property
     def output_size(self) -> int:
@@ -152,16 +174,16 @@ class ConvLSTM:
 
     def init_state(self, params: ConvLSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMState:
         """Returns zeros."""
-        shape = (*batch_shape, *self.spatial_shape, self.features)
+        shape = (*batch_shape, *self.state_shape, self.features)
         dtype = state_dtype(params.bias.dtype)
         return LSTMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     def step(self, params: ConvLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         """One step of the equations above."""
         h, c = state
-        from_input = _convolution(x, params.input_kernel, self.spatial_shape) + widen(params.bias)
-        from_state = _convolution(h, params.recurrent_kernel, self.spatial_shape)
-        i, f, g, o = jnp.split(from_input + from_state, 4, axis=-1)
+        from_input = _convolution(x, params.input_kernel, self.spatial_shape, self.input_padding)
+        from_state = _convolution(h, params.recurrent_kernel, self.state_shape)
+        i, f, g, o = jnp.split(from_input + widen(params.bias) + from_state, 4, axis=-1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return LSTMState(h, c), h.astype(params.bias.dtype)

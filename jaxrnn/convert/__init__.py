@@ -9,8 +9,9 @@ from jaxrnn.convert.memax import from_memax
 from jaxrnn.convert.mingru import from_mingru
 from jaxrnn.convert.nnx import from_nnx, to_nnx
 from jaxrnn.convert.onnx import from_onnx, to_onnx
-from jaxrnn.convert.pytorch import from_pytorch, to_pytorch
+from jaxrnn.convert.pytorch import from_packed_sequence, from_pytorch, to_pytorch
 from jaxrnn.convert.recurrentgemma import from_recurrentgemma
+from jaxrnn.convert.tensorflow import tensorflow_variables
 from jaxrnn.convert.torchrecurrent import from_torchrecurrent
 from jaxrnn.convert.xlstm import from_xlstm
 
@@ -24,10 +25,12 @@ __all__ = [
     "from_mingru",
     "from_nnx",
     "from_onnx",
+    "from_packed_sequence",
     "from_pytorch",
     "from_recurrentgemma",
     "from_torchrecurrent",
     "from_xlstm",
+    "tensorflow_variables",
     "to_cudnn",
     "to_equinox",
     "to_haiku",

@@ -1,8 +1,10 @@
 """The named arrays of a framework, each read once, by name and shape."""
 
+import functools
+import os
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.core
@@ -11,22 +13,53 @@ import numpy as np
 
 from jaxrnn._typing import Array
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def errors_name_file(function: Callable[P, R]) -> Callable[P, R]:
+    """Makes every error of a function that is given the path of a file have the file's name."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not args or not isinstance(args[0], str | os.PathLike):
+            return function(*args, **kwargs)
+        path = os.fspath(args[0])
+        try:
+            return function(*args, **kwargs)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, ImportError):
+            raise
+        except (ValueError, TypeError) as error:
+            if str(path) in str(error):
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{path}: {error}") from error
+        except Exception as error:  # of the parsers' own classes, and what damage leads to
+            raise ValueError(
+                f"{path} must be a complete file of this format, got {type(error).__name__}: "
+                f"{error}; it is damaged, or of another format"
+            ) from error
+
+    return call
+
+
+def to_numpy(name: str, value: Any) -> np.ndarray:
+    """Converts an array of NumPy, JAX, PyTorch or Keras to NumPy, with the same dtype."""
+    if hasattr(value, "detach"):  # PyTorch
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has no bfloat16: reinterpret the bits
+            value = value.view(_int16(value)).numpy().view(jnp.bfloat16)
+        else:
+            value = value.numpy()
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}") from error
+
 
 def as_array(name: str, value: Any) -> Array:
     """Converts an array of NumPy, JAX, PyTorch or Keras to a JAX array of the same dtype."""
-    if isinstance(value, jax.Array):
-        array = value
-    else:
-        if hasattr(value, "detach"):  # PyTorch
-            value = value.detach().cpu()
-            if str(value.dtype) == "torch.bfloat16":  # NumPy has no bfloat16: reinterpret the bits
-                value = value.view(_int16(value)).numpy().view(jnp.bfloat16)
-            else:
-                value = value.numpy()
-        try:
-            array = np.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} must be an array, got {type(value).__name__}") from error
+    array = value if isinstance(value, jax.Array) else to_numpy(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be an array of floating-point numbers, got {array.dtype}")
     if isinstance(array, np.ndarray):

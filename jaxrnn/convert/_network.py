@@ -1,7 +1,7 @@
 """The networks that every framework has: stacks of layers with one or two directions."""
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +11,13 @@ from jaxrnn import layers
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.activations import relu, tanh
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
+from jaxrnn.layers.bidirectional import concatenate, reverse_layer
+from jaxrnn.layers.recurrent import as_layer
 
 ACTIVATIONS = {"tanh": tanh, "relu": relu}
 _SAME = {"tanh": (tanh, jnp.tanh, jax.nn.tanh), "relu": (relu, jax.nn.relu)}
+
+Merge = Callable[[Any, Any], Any]
 
 
 class Part(NamedTuple):
@@ -102,22 +106,28 @@ def refuse(framework: str, cell: Any, known: Sequence[type]) -> TypeError:
 
 
 def assemble(
-    stack: Sequence[Sequence[Part]], *, reverse: bool | Sequence[bool] = False, dropout: float = 0.0
+    stack: Sequence[Sequence[Part]],
+    *,
+    reverse: bool | Sequence[bool] = False,
+    merge: Sequence[Merge | None] | None = None,
+    dropout: float = 0.0,
 ) -> tuple[Any, PyTree]:
     """Builds a network and its parameters: a bare cell, a layer, or a stack of layers."""
-    _check_chain(stack)
     if isinstance(reverse, bool):
         reverse = [reverse] * len(stack)
-    built = []
-    for directions, backwards in zip(stack, reverse, strict=True):
+    built: list[tuple[Any, PyTree]] = []
+    for i, (directions, backwards) in enumerate(zip(stack, reverse, strict=True)):
+        if built:
+            _check_sizes(i, built[-1][0].output_size, directions)
         if len(directions) == 2:
             forward, backward = directions
-            layer = layers.Bidirectional(forward.cell, backward.cell)
+            chosen = merge[i] if merge is not None else None
+            layer = layers.Bidirectional(forward.cell, backward.cell, chosen or concatenate)
             params = layers.BidirectionalParams(forward.params, backward.params)
         else:
             ((layer, params),) = directions
             if backwards:
-                layer = layers.Recurrent(layer, reverse=True)
+                layer = reverse_layer(as_layer(layer, "layer"))
         built.append((layer, params))
     if len(built) == 1:
         return built[0]
@@ -125,27 +135,34 @@ def assemble(
     return stacked, tuple(params for _, params in built)
 
 
-def _check_chain(stack: Sequence[Sequence[Part]]) -> None:
-    """Raises unless the input size of each layer is the output size of the layer before."""
-    for index, (before, after) in enumerate(zip(stack, stack[1:], strict=False)):
-        given = sum(part.cell.output_size or 0 for part in before)
-        for part in after:
-            taken = part.params.input_kernel.shape[0]
-            if taken != given:
-                raise ValueError(
-                    f"the input kernel of layer {index + 1} must have one row for each of the "
-                    f"{given} output features of layer {index}, got {taken}"
-                )
+def _check_sizes(index: int, given: int | None, directions: Sequence[Part]) -> None:
+    """Raises unless the input size of a layer is the output size of the layer before."""
+    for part in directions:
+        params = part.params
+        while not hasattr(params, "input_kernel"):  # a stack's
+            params = params[0]
+        taken = params.input_kernel.shape[-2]
+        if taken != given:
+            raise ValueError(
+                f"the input kernel of layer {index} must have one row for each of the "
+                f"{given} output features of layer {index - 1}, got {taken}"
+            )
 
 
 class Level(NamedTuple):
-    """One layer of a stack: its directions, and whether a single direction is reversed."""
+    """One layer of a stack: its directions, and whether a single direction is reversed.
+
+    ``merge`` combines the outputs of two directions; None concatenates them.
+    """
 
     parts: list[Part]
     reverse: bool = False
+    merge: Merge | None = None
 
 
-def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
+def levels(
+    framework: str, network: Any, params: PyTree, merges: Collection[Merge] = (concatenate,)
+) -> list[Level]:
     """The layers of a network; the inverse of `assemble`."""
     if isinstance(network, layers.Stack):
         if network.residual is not False or network.normalization is not None:
@@ -161,16 +178,18 @@ def levels(framework: str, network: Any, params: PyTree) -> list[Level]:
         return [
             level
             for layer, own in zip(network.layers, params, strict=True)
-            for level in levels(framework, layer, own)
+            for level in levels(framework, layer, own, merges)
         ]
     if isinstance(network, layers.Bidirectional):
-        if network.merge is not layers.Bidirectional.merge:
+        if network.merge not in merges:
             raise TypeError(
                 f"{framework} concatenates the two directions, got merge={network.merge!r}; "
                 "convert forward and backward separately, and merge their outputs yourself"
             )
         directions = (network.forward, network.backward)
-        one_each = [levels(framework, *pair) for pair in zip(directions, params, strict=True)]
+        one_each = [
+            levels(framework, *pair, merges) for pair in zip(directions, params, strict=True)
+        ]
         if any(len(one) != 1 or len(one[0].parts) != 1 for one in one_each):
             raise TypeError(
                 f"{framework} has one cell in each direction, got {network!r}; stack bidirectional "
@@ -192,9 +211,11 @@ def _part(framework: str, cell: Any, params: PyTree) -> Part:
     return Part(cell, params)
 
 
-def parts(framework: str, network: Any, params: PyTree) -> list[list[Part]]:
+def parts(
+    framework: str, network: Any, params: PyTree, merges: Collection[Merge] = (concatenate,)
+) -> list[list[Part]]:
     """The directions of each layer, for a framework without reversed layers in a stack."""
-    stack = levels(framework, network, params)
+    stack = levels(framework, network, params, merges)
     if len(stack) > 1 and any(level.reverse for level in stack):
         raise TypeError(
             f"{framework} has no reversed layers in a stack, got {network!r}; convert its layers "

@@ -81,9 +81,13 @@ def _read_layer(source: Any) -> list[Part]:
 def _read(source: Any) -> Part:
     arrays = source
     if not isinstance(source, Mapping):
-        if not hasattr(source, "weight_ih"):
+        kind = type(source)
+        if kind.__name__ not in ("LSTMCell", "GRUCell") or not kind.__module__.startswith(
+            "equinox."
+        ):
             raise TypeError(
-                f"source must be an Equinox cell with weight_ih, got {type(source).__name__}"
+                f"source must be an equinox.nn.LSTMCell or GRUCell, got {kind.__name__}; pass a "
+                "mapping of its arrays if it computes the same"
             )
         fields = {name: getattr(source, name, None) for name in _FIELDS}
         arrays = {name: array for name, array in fields.items() if array is not None}

@@ -17,7 +17,7 @@ from jaxrnn.cells import (
     ResetBeforeGRU,
     ResetBeforeGRUParams,
 )
-from jaxrnn.convert._arrays import Source, reorder
+from jaxrnn.convert._arrays import Source, errors_name_file, reorder
 from jaxrnn.convert._network import (
     Part,
     activation_name,
@@ -42,6 +42,7 @@ _DEFAULTS = {
 }
 
 
+@errors_name_file
 def from_onnx(source: Any, *, node: str | None = None) -> tuple[Any, PyTree]:
     """Reads the RNN, LSTM and GRU nodes of an ONNX graph.
 

@@ -5,11 +5,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import GRU, LSTM, Elman, ProjectedLSTM, ProjectedLSTMParams
-from jaxrnn.convert._arrays import Source, gates_of
+from jaxrnn.convert._arrays import Source, as_array, errors_name_file, gates_of, to_numpy
 from jaxrnn.convert._network import (
     Part,
     activation_name,
@@ -25,6 +27,7 @@ from jaxrnn.convert._network import (
 _NAME = re.compile(r"(?:weight|bias)_(?:ih|hh|hr)(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
 
 
+@errors_name_file
 def from_pytorch(
     source: Any, *, prefix: str = "", activation: str | None = None
 ) -> tuple[Any, PyTree]:
@@ -113,7 +116,8 @@ def to_pytorch(network: Any, params: PyTree) -> dict[str, np.ndarray]:
 
     Returns:
         NumPy arrays by name. ``module.load_state_dict({k: torch.tensor(v) for k, v in
-        arrays.items()})`` loads them, ``safetensors.numpy.save_file(arrays, path)`` saves them.
+        arrays.items()})`` loads them, ``safetensors.numpy.save_file(arrays, path)`` saves them. The
+        names of an ``LSTMCell`` and of the other cells lack the suffix ``_l0``.
 
     Raises:
         TypeError: a cell of the network has no counterpart in PyTorch, or layers differ in type.
@@ -150,6 +154,57 @@ def to_pytorch(network: Any, params: PyTree) -> dict[str, np.ndarray]:
             for name, array in _write(part).items():
                 arrays[f"{name}_l{layer}{direction}"] = np.array(array)
     return arrays
+
+
+def from_packed_sequence(packed: Any) -> tuple[Array, np.ndarray]:
+    """Reads a ``torch.nn.utils.rnn.PackedSequence`` as padded sequences and their lengths.
+
+    The rows are in the order in which they were packed, as ``pad_packed_sequence`` returns them:
+    with ``enforce_sorted=False`` they need not be sorted by length.
+
+    Args:
+        packed: the packed sequence.
+
+    Returns:
+        ``(xs, lengths)``: xs ``[time, batch, ...]`` with zeros past the end of each row, and int32
+        lengths ``[batch]``, for ``unroll(cell, params, xs, lengths=lengths)``. Integers, such as
+        tokens, have JAX's default integer dtype.
+
+    Raises:
+        TypeError: ``packed`` is not a packed sequence.
+        ValueError: its batch sizes do not describe its data.
+
+    Example:
+        >>> import torch, jaxrnn as rnn  # doctest: +SKIP
+        >>> rows = [torch.ones(2, 3), torch.ones(5, 3)]  # doctest: +SKIP
+        >>> packed = torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)  # doctest: +SKIP
+        >>> xs, lengths = rnn.convert.from_packed_sequence(packed)  # doctest: +SKIP
+        >>> xs.shape, lengths  # doctest: +SKIP
+        ((5, 2, 3), array([2, 5], dtype=int32))
+    """
+    fields = ("data", "batch_sizes", "unsorted_indices")
+    if not all(hasattr(packed, field) for field in fields):
+        raise TypeError(
+            "packed must be a torch.nn.utils.rnn.PackedSequence, got "
+            f"{type(packed).__name__}; padded sequences need no conversion"
+        )
+    data = to_numpy("packed.data", packed.data)
+    sizes = to_numpy("packed.batch_sizes", packed.batch_sizes)
+    if sizes.size == 0 or (np.diff(sizes) > 0).any() or sizes.sum() != len(data):
+        raise ValueError(
+            f"packed.batch_sizes must not increase and must add up to the {len(data)} steps of "
+            f"packed.data, got {sizes.tolist()}"
+        )
+    valid = np.arange(sizes[0]) < sizes[:, None]  # [time, batch], longest row first
+    padded = np.zeros((*valid.shape, *data.shape[1:]), data.dtype)
+    padded[valid] = data
+    lengths = valid.sum(0, dtype=np.int32)
+    if packed.unsorted_indices is not None:
+        order = to_numpy("packed.unsorted_indices", packed.unsorted_indices)
+        padded, lengths = padded[:, order], lengths[order]
+    if np.issubdtype(data.dtype, np.integer):
+        return jnp.asarray(padded.astype(jax.dtypes.canonicalize_dtype(data.dtype))), lengths
+    return as_array("packed.data", padded), lengths
 
 
 def _state_dict(source: Any) -> Mapping[str, Any]:

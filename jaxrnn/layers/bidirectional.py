@@ -98,12 +98,12 @@ class Bidirectional:
 
     @property
     def output_size(self) -> int | None:
-        """The number of features that ``merge`` returns."""
+        """The number of features that ``merge`` returns; None for a tree."""
         sizes = self.forward.output_size, self.backward.output_size
         if None in sizes:
             return None
         merged = jax.eval_shape(self.merge, *(jax.ShapeDtypeStruct((n,), "float32") for n in sizes))
-        return merged.shape[-1]
+        return merged.shape[-1] if isinstance(merged, jax.ShapeDtypeStruct) else None
 
     @property
     def input_rank(self) -> int:

@@ -28,10 +28,18 @@ def convolve(x, kernel):
     return out
 
 
-@pytest.mark.parametrize("case", [LINE, PLANE, SOLID], ids=str)
+VALID = Case(
+    rnn.ConvLSTM(2, (4, 2), (5, 4), input_padding="VALID"), x=Floats((5, 4, 3)), name="valid"
+)
+
+
+@pytest.mark.parametrize("case", [LINE, PLANE, SOLID, VALID], ids=str)
 def test_follows_the_paper_without_peepholes(case):
     def step(p, s, x):
-        at = convolve(x, p.input_kernel) + convolve(s.hidden, p.recurrent_kernel) + p.bias
+        from_input = convolve(x, p.input_kernel)
+        if case is VALID:  # the points at which the kernel does not reach beyond the edges
+            from_input = from_input[1:3, :3]
+        at = from_input + convolve(s.hidden, p.recurrent_kernel) + p.bias
         i, f, g, o = (at[..., 2 * k : 2 * k + 2] for k in range(4))
         c = sigmoid(f) * s.cell + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
@@ -143,6 +151,10 @@ def test_wrong_arguments_are_named():
         rnn.ConvLSTM(2, (3,), (5, 5))
     with pytest.raises(ValueError, match=r"spatial_shape\[1\] must be a positive int, got 0"):
         rnn.ConvLSTM(2, (3, 3), (5, 0))
+    with pytest.raises(ValueError, match="input_padding must be 'SAME' or 'VALID', got 'valid'"):
+        rnn.ConvLSTM(2, (3,), (5,), input_padding="valid")
+    with pytest.raises(ValueError, match=r"at least kernel_shape=\(3, 3\) with input_padding"):
+        rnn.ConvLSTM(2, (3, 3), (5, 2), input_padding="VALID")
     with pytest.raises(ValueError, match=r"its last axes must be \(5, 3\)"):
         rnn.unroll(LINE.cell, random_params(LINE), jnp.zeros((4, 2, 6, 3)))
     with pytest.raises(TypeError, match="x has dtype float32, the kernel float64"):

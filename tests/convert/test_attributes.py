@@ -189,6 +189,44 @@ def test_every_attribute_of_keras(kind, suffix):
                 convert.from_keras(layer)
 
 
+CONVOLUTION = {
+    **dict.fromkeys(KERAS_SAME.keys() - {"units", "use_cudnn", "reset_after", "unroll"}),
+    **dict.fromkeys(("filters", "kernel_size", "padding", "data_format")),  # test_keras.py
+    "activation": "relu",
+    "recurrent_activation": "hard_sigmoid",
+    "strides": 2,
+    "dilation_rate": 2,
+    "dropout": 0.2,
+    "recurrent_dropout": 0.3,
+}
+
+
+@KERAS_OWN
+def test_every_attribute_of_keras_convolutional_layers_and_wrappers():
+    layers = keras_layers()
+    for rank in (1, 2, 3):
+        cls = getattr(layers, f"ConvLSTM{rank}D")
+        names = inspect.signature(cls.__init__).parameters
+        training = {n for n in names if re.search("_(initializer|regularizer|constraint)$", n)}
+        assert not unknown(cls.__init__, CONVOLUTION.keys() | training)
+        for name, value in CONVOLUTION.items():
+            if value is None or (rank == 3 and "dropout" not in name):
+                continue
+            layer = cls(2, 2, **{name: value})
+            layer.build((1, 2, *(3,) * rank, 2))
+            if "dropout" in name:
+                with pytest.warns(UserWarning, match=f"{name}={value} of {cls.__name__}"):
+                    convert.from_keras(layer)
+            else:
+                with pytest.raises(ValueError, match=f"^{name} of {cls.__name__} must be"):
+                    convert.from_keras(layer)
+    layer = {"cell", "return_sequences", "return_state", "go_backwards", "stateful", "unroll"}
+    assert not unknown(layers.RNN.__init__, layer | {"zero_output_for_mask"})
+    assert not unknown(layers.StackedRNNCells.__init__, {"cells"})
+    both = {"layer", "merge_mode", "weights", "backward_layer"}
+    assert not unknown(layers.Bidirectional.__init__, both)
+
+
 @KERAS_OWN
 def test_a_new_attribute_of_keras_is_refused():
     layers = keras_layers()

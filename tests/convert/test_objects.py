@@ -176,7 +176,6 @@ def test_keras_layers_without_a_counterpart():
         (layers.LSTM(3), "must be built"),
         (layers.GRU(3, activation="relu"), "activation of GRU must be 'tanh', got 'relu'"),
         (layers.LSTM(3, recurrent_activation="hard_sigmoid"), "recurrent_activation of LSTM"),
-        (layers.Bidirectional(layers.LSTM(3), merge_mode="sum"), "merge_mode='concat', got 'sum'"),
     ):
         with pytest.raises((ValueError, TypeError), match=words):
             convert.from_keras(layer)
