@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
+import jax.extend.source_info_util
 import jax.numpy as jnp
 
 from jaxrnn._typing import Array, PyTree
@@ -56,6 +57,19 @@ def all_eqns(eqns) -> Iterator[jex.JaxprEqn]:
         yield eqn
         for jaxpr in nested_jaxprs(eqn):
             yield from all_eqns(jaxpr.eqns)
+
+
+def with_source(jaxpr: jex.Jaxpr, call: Any) -> jex.Jaxpr:
+    """The jaxpr of a call, whose equations without a line of a user have the line of the call.
+
+    JAX traces its own jitted functions once for all callers, so these have no line.
+    """
+    summarize = jax.extend.source_info_util.summarize
+    eqns = [
+        eqn if summarize(eqn.source_info) else eqn.replace(source_info=call.source_info)
+        for eqn in jaxpr.eqns
+    ]
+    return jaxpr.replace(eqns=eqns)
 
 
 def evaluate(jaxpr: jex.Jaxpr, eqns, invars, outvars, args) -> list[Any]:
@@ -124,7 +138,8 @@ def _rewrite(jaxpr: Any, args: list[_Value], separate: bool) -> list[_Value]:
         inner = eqn.params.get("jaxpr")
         if name in ("jit", "pjit") and isinstance(inner, jex.ClosedJaxpr):
             constants = [_concrete(PARAMS, c) for c in inner.consts]
-            results = _rewrite(inner.jaxpr, constants + [read(v) for v in eqn.invars], separate)
+            placed = with_source(inner.jaxpr, eqn)
+            results = _rewrite(placed, constants + [read(v) for v in eqn.invars], separate)
         elif name == "add" and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact):
             terms = []
             for var in eqn.invars:
@@ -273,9 +288,9 @@ def canonical_step(step, params: PyTree, state: PyTree, x: PyTree, *, separate: 
 
 
 def nbytes(var: Any) -> int:
-    """The size of a variable in bytes; a random key counts as two words."""
+    """The size of a variable in bytes; a random key is two words, a symbolic axis 32 elements."""
     itemsize = getattr(var.aval.dtype, "itemsize", 8)
-    return math.prod(var.aval.shape) * itemsize
+    return math.prod(n if isinstance(n, int) else 32 for n in var.aval.shape) * itemsize
 
 
 def separates_gates() -> bool:

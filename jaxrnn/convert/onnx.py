@@ -263,10 +263,11 @@ def nodes_of(source: Any, name: str | None) -> list[dict[str, Any]]:
             f"such nodes, got {type(source).__name__}"
         )
     graph = model.graph
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {tensor.name: _array(onnx, tensor, tensor.name) for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value" and node.output:
+                constants[node.output[0]] = _array(onnx, attribute.t, node.output[0])
     found = [node for node in graph.node if node.op_type in _RECURRENT]
     if name is not None:
         names = [node.name for node in found]
@@ -276,6 +277,14 @@ def nodes_of(source: Any, name: str | None) -> list[dict[str, Any]]:
     else:
         _check_chain(graph, found)
     return [_as_mapping(onnx, node, constants) for node in found]
+
+
+def _array(onnx: Any, tensor: Any, name: str) -> np.ndarray:
+    """The array of a tensor; data outside of a model's folder are never read."""
+    try:
+        return onnx.numpy_helper.to_array(tensor)
+    except Exception as error:  # of many kinds: an unknown type, too few bytes, another file
+        raise ValueError(f"the constant {name!r} of the model cannot be read: {error!r}") from error
 
 
 def _check_chain(graph: Any, found: list[Any]) -> None:
@@ -298,8 +307,14 @@ def _check_chain(graph: Any, found: list[Any]) -> None:
 def _as_mapping(onnx: Any, node: Any, constants: dict[str, np.ndarray]) -> dict[str, Any]:
     mapping: dict[str, Any] = {"op_type": node.op_type, "name": node.name}
     for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        mapping[attribute.name] = value.decode() if isinstance(value, bytes) else value
+        try:
+            value = onnx.helper.get_attribute_value(attribute)
+            mapping[attribute.name] = value.decode() if isinstance(value, bytes) else value
+        except ValueError as error:  # an unknown type, or no UTF-8
+            raise ValueError(
+                f"attribute {attribute.name!r} of {node.op_type} {node.name!r} cannot be read: "
+                f"{error}"
+            ) from error
     for role, name in zip(_INPUTS, node.input, strict=False):
         if not name:
             continue

@@ -75,9 +75,12 @@ class Loop:
         return run
 
     def _scan(self, body, carry, xs):
-        return jax.lax.scan(
-            body, carry, xs, length=self.time, reverse=self.reverse, unroll=self.unroll
-        )
+        # The number of steps may be symbolic, which a scan takes from what it slices only.
+        def counted(carry, slices):
+            return body(carry, slices[1])
+
+        steps = () if jax.tree.leaves(xs) else jnp.arange(self.time)
+        return jax.lax.scan(counted, carry, (steps, xs), reverse=self.reverse, unroll=self.unroll)
 
     def _primal(self, operands: Operands, state: tuple, keep: bool = False):
         plan = self.schedule

@@ -7,7 +7,7 @@ from jaxrnn._frozen import frozen
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._engine import Engine
 from jaxrnn.engines.associative import Associative
-from jaxrnn.engines.hoisted import Hoisted
+from jaxrnn.engines.hoisted import Hoisted, has_static_sizes
 
 
 @frozen
@@ -39,6 +39,7 @@ class Auto:
           matrix states of this size are faster in a plain scan: 1.2 to 1.9 times.
         - `Associative`, for the cells that it accepts, on every other backend, where a loop of one
           multiply-add a step leaves most of the device idle. This is not measured.
+        - `Hoisted` for sizes that are symbolic, in `jax.export`.
         - `Hoisted` otherwise. It keeps in the loop what it cannot hoist, so at worst it equals
           `Sequential`. Against the fastest of a plain scan, Flax, Haiku, Equinox and Keras, medians
           of interleaved runs of LSTM and GRU: 100×1×64×128 1.4 and 1.1 times faster, 128×32×128×256
@@ -47,6 +48,8 @@ class Auto:
         - never `CuDNN`: its binding supports first-order reverse mode only. Pass it explicitly.
         """
         parallel = Associative()
+        if not has_static_sizes(xs):
+            return Hoisted()
         if parallel.why_not(cell, params, state, xs) is not None:
             return Hoisted()
         several = jax.tree.leaves(xs)[0].shape[0] > parallel.steps_at_once(cell, state, xs)

@@ -112,9 +112,14 @@ WIDE = (3 * 2**18, 128)  # bytes and rows of a step: chunks of one step
 HEAVY = 10 * 2**20  # bytes of weights: no chunks
 
 
+def has_static_sizes(xs: PyTree) -> bool:
+    """Whether no axis has a symbolic size, of `jax.export`."""
+    return all(isinstance(size, int) for leaf in jax.tree.leaves(xs) for size in leaf.shape)
+
+
 def _steps_per_chunk(plan: Schedule, time: int) -> int:
     """The number of steps per chunk on a CPU; on a GPU the whole sequence is one chunk."""
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or not isinstance(time, int):
         return time
     # Inside the loop over chunks, XLA does not use its fast kernel for the gradient of a
     # convolution's kernel: 84 ms became 1,386 for a 1D ConvLSTM.

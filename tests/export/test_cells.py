@@ -1,0 +1,44 @@
+"""Every cell and wrapper, and users' cells, as ONNX models with a Scan."""
+
+import pytest
+
+import jaxrnn as rnn
+from tests.support import onnx_runs
+from tests.support.cases import CELLS, WRAPPERS, random_inputs, random_params
+from tests.support.user_cells import USER_CELLS
+
+onnx = pytest.importorskip("onnx", reason="onnx comes with the extra: onnx")
+
+ALL = (*CELLS, *WRAPPERS, *USER_CELLS)
+# One of each kind of translation: products, complex states, loops, convolutions, gathers, heads.
+QUICK = {"GRU", "HGRN", "ConvLSTM(1D)", "DeltaNet", "Zoneout(LSTM)", "embedding", "nested_cond"}
+CASES = [
+    pytest.param(case, id=str(case), marks=() if str(case) in QUICK else pytest.mark.thorough)
+    for case in ALL
+]
+
+
+def exported(case, dtype, reverse):
+    layer = rnn.layers.Recurrent(case.cell, reverse=reverse)
+    xs, params = random_inputs(case, (2, 2), dtype), random_params(case, dtype)
+    flags = {"carry": True, "lengths": True, "starts": True}
+    return rnn.export.to_onnx(layer, params, xs, operators=False, **flags)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_model_gives_equal_outputs_for_every_size(case):
+    pytest.importorskip("onnxruntime", reason="onnxruntime comes with the extra: onnx")
+    quick = str(case) in QUICK
+    # Each size compiles the oracle, so the default tier has two.
+    sizes = [(4, 3), (1, 2)] if quick else [(t, b) for t in (1, 4, 7) for b in (1, 3)]
+    for reverse in (True,) if quick else (True, False):
+        double = onnx_runs.reference(exported(case, "float64", reverse))
+        narrow = exported(onnx_runs.in_float32(case), "float32", reverse)
+        single = onnx_runs.onnxruntime_session(narrow)
+        for time, batch in sizes:
+            wanted = onnx_runs.case_run(case, reverse, time, batch)
+            names, tolerance = double.output_names, max(1e-10, case.tolerance)
+            given = double.run(None, wanted.feeds)
+            onnx_runs.assert_equal(given, names, wanted, tolerance)
+            feeds = {name: onnx_runs.narrowed(array) for name, array in wanted.feeds.items()}
+            onnx_runs.assert_equal(single.run(None, feeds), names, wanted, 1e-5)
