@@ -10,7 +10,7 @@ from jaxrnn._typing import PyTree
 from jaxrnn.export import _complex, _contractions, _control, _elementwise  # noqa: F401, the rules
 from jaxrnn.export._graph import Graph, Value, finish
 from jaxrnn.export._operators import operators_model
-from jaxrnn.export._sequence import sequence
+from jaxrnn.export._sequence import path_name, sequence
 from jaxrnn.export._translate import Pair, inline, trace
 
 
@@ -78,16 +78,18 @@ def to_onnx(
     return function_to_onnx(lambda **inputs: run.call(params, inputs), **run.inputs)
 
 
-def function_to_onnx(function: Callable[..., Mapping[str, Any]], **inputs: Any) -> Any:
+def function_to_onnx(function: Callable[..., Mapping[str, Any]], **inputs: PyTree) -> Any:
     """Exports a function of arrays, such as a whole model around recurrent layers.
 
     Arrays that the function closes over become constants of the model. For symbolic sizes, layers
     need the engine ``Auto`` or ``Hoisted``.
 
     Args:
-        function: ``function(**inputs) -> {name: array}``.
-        **inputs: a `jax.ShapeDtypeStruct` for each argument, whose sizes may be symbolic, from
-            `jax.export.symbolic_shape`; each symbol must be the size of an axis of an input.
+        function: ``function(**inputs) -> {name: output}``. An input or output that is a pytree has
+            a name for each leaf: ``initial_0_hidden``.
+        **inputs: a `jax.ShapeDtypeStruct` for each argument, or a pytree of them, whose sizes may
+            be symbolic, from `jax.export.symbolic_shape`; each symbol must be the size of an axis
+            of an input.
 
     Returns:
         An ``onnx.ModelProto`` that passed ``onnx.checker``.
@@ -103,16 +105,19 @@ def function_to_onnx(function: Callable[..., Mapping[str, Any]], **inputs: Any) 
         ...     return {"ys": xs + 1}
         >>> model = rnn.export.function_to_onnx(shifted, xs=xs)  # doctest: +SKIP
     """
+    leaves, structure = jax.tree.flatten(inputs)
+    paths = jax.tree.leaves_with_path(inputs)
+    specs = {path_name("", path): leaf for path, leaf in paths}
     names: list[str] = []
 
-    def ordered(*arrays: Any) -> list[Any]:
-        outputs = function(**dict(zip(inputs, arrays, strict=True)))
-        names[:] = outputs
-        return [outputs[name] for name in names]
+    def flat(*arrays: Any) -> list[Any]:
+        outputs = jax.tree.leaves_with_path(dict(function(**jax.tree.unflatten(structure, arrays))))
+        names[:] = [path_name("", path) for path, _ in outputs]
+        return [leaf for _, leaf in outputs]
 
-    closed = trace(ordered, *inputs.values())
+    closed = trace(flat, *leaves)
     graph, values, taken, given = Graph(), [], [], []
-    for name, spec in inputs.items():
+    for name, spec in specs.items():
         parts = _parts(name, spec)
         taken += parts
         values.append(parts[0] if len(parts) == 1 else Pair(*parts))

@@ -55,7 +55,7 @@ def sequence(
         raise ValueError("lengths and mask were both wanted; lengths is shorthand for a mask")
     layer = with_engine(as_layer(network, "network"), Hoisted())
     specs, time, batch = _symbolic(xs, input_rank(network), static)
-    inputs = {name("xs", path): leaf for path, leaf in jax.tree.leaves_with_path(specs)}
+    inputs = {path_name("xs", path): leaf for path, leaf in jax.tree.leaves_with_path(specs)}
     structure = jax.tree.structure(specs)
     count = len(inputs)
     state = jax.eval_shape(lambda params: layer.init_state(params, (batch,)), params)
@@ -77,7 +77,7 @@ def sequence(
             initial = jax.tree.unflatten(jax.tree.structure(state), carried)
         options = {flag: given.get(flag) for flag in ("lengths", "mask", "starts")}
         final, ys = layer.apply(params, initial, xs, **options)
-        outputs = {name("ys", path): y for path, y in jax.tree.leaves_with_path(ys)}
+        outputs = {path_name("ys", path): y for path, y in jax.tree.leaves_with_path(ys)}
         leaves = zip(states, jax.tree.leaves(final), strict=True)
         return outputs | {f"final_{n}": leaf for n, leaf in leaves}
 
@@ -120,7 +120,7 @@ def with_engine(layer: Any, engine: Any) -> Any:
     return layer
 
 
-def name(prefix: str, path: Any) -> str:
+def path_name(prefix: str, path: Any) -> str:
     """A name of a leaf: the fields, keys and indices of its path, joined by underscores."""
     parts = [getattr(k, "name", getattr(k, "key", getattr(k, "idx", k))) for k in path]
     return "_".join(str(part) for part in (*([prefix] if prefix else []), *parts))
@@ -129,5 +129,5 @@ def name(prefix: str, path: Any) -> str:
 def state_names(layer: Any, state: PyTree) -> list[str]:
     """Names of the leaves of a state, such as ``hidden`` or ``layer0_forward_cell``."""
     prefix = "layer" if isinstance(layer, layers.Stack) else ""
-    found = [name("", path) for path, _ in jax.tree.leaves_with_path(state)]
+    found = [path_name("", path) for path, _ in jax.tree.leaves_with_path(state)]
     return [prefix + n or "state" for n in found]
