@@ -105,17 +105,17 @@ def function_to_onnx(function: Callable[..., Mapping[str, Any]], **inputs: PyTre
         ...     return {"ys": xs + 1}
         >>> model = rnn.export.function_to_onnx(shifted, xs=xs)  # doctest: +SKIP
     """
-    leaves, structure = jax.tree.flatten(inputs)
-    paths = jax.tree.leaves_with_path(inputs)
-    specs = {path_name("", path): leaf for path, leaf in paths}
+    specs = _named(inputs)
+    structure = jax.tree.structure(list(inputs.values()))  # of a dict, it would be sorted by name
     names: list[str] = []
 
     def flat(*arrays: Any) -> list[Any]:
-        outputs = jax.tree.leaves_with_path(dict(function(**jax.tree.unflatten(structure, arrays))))
-        names[:] = [path_name("", path) for path, _ in outputs]
-        return [leaf for _, leaf in outputs]
+        trees = jax.tree.unflatten(structure, arrays)
+        outputs = _named(function(**dict(zip(inputs, trees, strict=True))))
+        names[:] = outputs
+        return list(outputs.values())
 
-    closed = trace(flat, *leaves)
+    closed = trace(flat, *specs.values())
     graph, values, taken, given = Graph(), [], [], []
     for name, spec in specs.items():
         parts = _parts(name, spec)
@@ -132,6 +132,15 @@ def function_to_onnx(function: Callable[..., Mapping[str, Any]], **inputs: PyTre
             graph.nodes_of("Identity", [graph.full(part, aval.shape)], [output])
         given += named
     return finish(graph, taken, given)
+
+
+def _named(trees: Mapping[str, PyTree]) -> dict[str, Any]:
+    """The leaves of trees by name."""
+    return {
+        path_name(name, path): leaf
+        for name, tree in trees.items()
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def _parts(name: str, spec: Any) -> list[Value]:
