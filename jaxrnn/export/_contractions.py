@@ -5,13 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxrnn.export._graph import Graph, Value, constant
+from jaxrnn.export._graph import Graph, Value, constant, is_zero
 from jaxrnn.export._translate import rule, unsupported
 
 
 @rule("dot_general")
 def _dot(graph: Graph, eqn: Any, x: Value, y: Value) -> Value:
     shape, dtype = eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype
+    if any(
+        is_zero(eqn.invars[0].aval.shape[axis]) for axis in eqn.params["dimension_numbers"][0][0]
+    ):
+        return constant(np.zeros((), dtype))  # a product without terms
     if x.dtype.itemsize < np.dtype(dtype).itemsize:  # 16 bits, accumulated in float32
         x, y = graph.cast(x, dtype), graph.cast(y, dtype)
     x, y = (graph.full(value, v.aval.shape) for value, v in zip((x, y), eqn.invars, strict=True))

@@ -1,4 +1,7 @@
-"""ONNX rules of loops and branches: Scan, Loop and If, whose bodies read the graph around them."""
+"""ONNX rules of loops and branches: Scan, Loop and If, whose bodies read the graph around them.
+
+And of linear solves with rules of their own, of which the solution is translated.
+"""
 
 from typing import Any
 
@@ -133,6 +136,14 @@ def _branch(graph: Graph, eqn: Any, index: Value, number: int, values: Any) -> l
     rest = _make(there, [], _flat(others, avals, there))
     chosen = graph.broadcast("LessOrEqual", index, constant(np.int64(number)), dtype=np.bool_)
     return _results(graph, "If", [chosen], avals, then_branch=first, else_branch=rest)
+
+
+@rule("custom_linear_solve")
+def _linear_solve(graph: Graph, eqn: Any, *values: Any) -> list[Any]:
+    lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
+    first = lengths.matvec + lengths.vecmat
+    own = values[first : first + lengths.solve]
+    return inline(graph, jaxprs.solve, [*own, *values[sum(lengths) :]])
 
 
 @rule("while")

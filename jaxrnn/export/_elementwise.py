@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn.export._graph import Graph, Value, constant
+from jaxrnn.export._graph import Graph, Value, broadcast_shapes, constant
 from jaxrnn.export._translate import RULES, by_definition, rule, unsupported
 
 _SAME = {
     "abs": "Abs",
     "acos": "Acos",
     "acosh": "Acosh",
-    "add": "Add",
     "asin": "Asin",
     "asinh": "Asinh",
     "atan": "Atan",
@@ -56,6 +55,15 @@ def _elementwise(op: str, dtype: Any = None):
 
 RULES.update((name, _elementwise(op)) for name, op in _SAME.items())
 RULES.update((name, _elementwise(op, np.bool_)) for name, op in _COMPARISONS.items())
+
+
+@rule("add")
+def _add(graph: Graph, eqn: Any, x: Value, y: Value) -> Value:
+    for zero, other in ((x, y), (y, x)):
+        if zero.array is not None and not zero.array.any() and len(other.shape) >= len(zero.shape):
+            if broadcast_shapes(zero.shape, other.shape) == other.shape:
+                return other
+    return graph.broadcast("Add", x, y)
 
 
 @rule(*_LOGICAL)

@@ -21,6 +21,11 @@ def is_one(size: Any) -> bool:
     return isinstance(size, int) and size == 1
 
 
+def is_zero(size: Any) -> bool:
+    """Whether an axis has the static size 0."""
+    return isinstance(size, int) and size == 0
+
+
 def is_static(shape: tuple) -> bool:
     """Whether no size is symbolic."""
     return not any(map(jax.export.is_symbolic_dim, shape))
