@@ -31,9 +31,11 @@ from jaxrnn._cell import (
     Cell,
     ChunkedCell,
     FunctionCell,
+    SpannedCell,
     from_step,
     is_affine,
     is_chunked,
+    is_spanned,
 )
 from jaxrnn._pack import Packed, pack
 from jaxrnn._schedule.explain import Explanation, explain
@@ -44,6 +46,7 @@ __all__ = [
     "AffineCell",
     "Cell",
     "ChunkedCell",
+    "SpannedCell",
     "Explanation",
     "FunctionCell",
     "Packed",
@@ -59,6 +62,7 @@ __all__ = [
     "initializers",
     "is_affine",
     "is_chunked",
+    "is_spanned",
     "layers",
     "learning",
     "pack",

@@ -90,6 +90,23 @@ class ChunkedCell(_Members, Protocol):
         ...
 
 
+class SpannedCell(ChunkedCell, Protocol):
+    """A `ChunkedCell` whose chunks can run at the same time, on different devices.
+
+    ``after_span(state, span(params, xs))`` is the state of ``chunk(params, state, xs)``, and the
+    span, which does not depend on the state, is as small as a state. `is_spanned` tests an
+    instance.
+    """
+
+    def span(self, params: PyTree, xs: PyTree, /) -> PyTree:
+        """What the steps of ``xs`` do to any state, as a pytree with leaves ``[*batch, ...]``."""
+        ...
+
+    def after_span(self, state: PyTree, span: PyTree, /) -> PyTree:
+        """Returns the state after a span."""
+        ...
+
+
 def is_affine(cell: Any) -> TypeGuard[AffineCell]:
     """Whether the cell is an `AffineCell`; a wrapper is one if the wrapped cell is.
 
@@ -104,6 +121,11 @@ def is_affine(cell: Any) -> TypeGuard[AffineCell]:
 def is_chunked(cell: Any) -> TypeGuard[ChunkedCell]:
     """Whether the cell is a `ChunkedCell`."""
     return _has(cell, "chunk")
+
+
+def is_spanned(cell: Any) -> TypeGuard[SpannedCell]:
+    """Whether the cell is a `SpannedCell`."""
+    return is_chunked(cell) and _has(cell, "span", "after_span")
 
 
 def can_step(cell: Any) -> TypeGuard[Cell]:

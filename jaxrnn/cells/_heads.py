@@ -51,3 +51,9 @@ def segment_sums(x: Array) -> Array:
     """
     later = causal(x.shape[-1], strict=True)
     return jnp.cumsum(jnp.where(later, x[..., :, None], jnp.zeros_like(x[..., :, None])), axis=-2)
+
+
+def sums_after(x: Array) -> Array:
+    """``[..., time]``: at each step, the sum over the steps after it; no differences."""
+    later = jnp.concatenate([x[..., 1:], jnp.zeros_like(x[..., :1])], axis=-1)
+    return jnp.flip(jnp.cumsum(jnp.flip(later, -1), axis=-1), -1)

@@ -19,6 +19,7 @@ from jaxrnn.cells._heads import (
     join_heads,
     segment_sums,
     split_heads,
+    sums_after,
 )
 
 _BLOCK = 16  # steps of a block, within which decays are computed per channel
@@ -36,6 +37,13 @@ class GatedLinearAttentionState(NamedTuple):
     """State of `GatedLinearAttention`."""
 
     memory: Array  # [*batch, heads, key / heads, hidden / heads]
+
+
+class GatedLinearAttentionSpan(NamedTuple):
+    """What a span of steps does to any state: S' = Diag(decay) S + written."""
+
+    decay: Array  # [*batch, heads, key / heads]
+    written: Array  # [*batch, heads, key / heads, hidden / heads]
 
 
 @frozen
@@ -198,3 +206,17 @@ class GatedLinearAttention:
         outputs = outputs.reshape(*outputs.shape[:-3], -1, outputs.shape[-1])[..., :time, :]
         ys = join_chunk(outputs).astype(params.gate_bias.dtype)
         return GatedLinearAttentionState(memory), ys
+
+    def span(self, params: GatedLinearAttentionParams, xs: Array) -> GatedLinearAttentionSpan:
+        """Returns what all steps of ``xs [time, *batch, input]`` do to any state."""
+        k, v, log_alpha = (chunk_heads(z, self.num_heads) for z in self._write(params, xs))
+        log_alpha = jnp.swapaxes(log_alpha, -1, -2)
+        kept = jnp.exp(sums_after(log_alpha))
+        written = (jnp.swapaxes(k, -1, -2) * kept) @ v
+        return GatedLinearAttentionSpan(jnp.exp(jnp.sum(log_alpha, axis=-1)), written)
+
+    def after_span(
+        self, state: GatedLinearAttentionState, span: GatedLinearAttentionSpan
+    ) -> GatedLinearAttentionState:
+        """Returns the state after a span."""
+        return GatedLinearAttentionState(span.decay[..., None] * state.memory + span.written)

@@ -19,6 +19,7 @@ from jaxrnn.cells._heads import (
     join_heads,
     segment_sums,
     split_heads,
+    sums_after,
 )
 
 
@@ -35,6 +36,13 @@ class MLSTMState(NamedTuple):
     memory: Array  # [*batch, heads, key / heads, hidden / heads]
     normalizer: Array  # [*batch, heads, key / heads]
     stabilizer: Array  # [*batch, heads]
+
+
+class MLSTMSpan(NamedTuple):
+    """What a span of steps does to any state: it decays, and something is written to it."""
+
+    log_decay: Array  # [*batch, heads]
+    written: MLSTMState
 
 
 def _normalized(values: Array, weight: Array, stabilizer: Array) -> Array:
@@ -195,3 +203,25 @@ class MLSTM:
             m[..., -1],
         )
         return final, ys.astype(params.bias.dtype)
+
+    def span(self, params: MLSTMParams, xs: Array) -> MLSTMSpan:
+        """Returns what all steps of ``xs [time, *batch, input]`` do to any state."""
+        _, k, v, _, log_i, log_f = self._blocks(params, xs)
+        k, v = (chunk_heads(z, self.num_heads) for z in (k, v))
+        log_i, log_f = (jnp.moveaxis(z, 0, -1) for z in (log_i, log_f))  # [*batch, heads, time]
+        log_written = log_i + sums_after(log_f)
+        m = jnp.max(log_written, axis=-1)
+        k = k * jnp.exp(log_written - m[..., None])[..., None]
+        written = MLSTMState(jnp.swapaxes(k, -1, -2) @ v, jnp.sum(k, axis=-2), m)
+        return MLSTMSpan(jnp.sum(log_f, axis=-1), written)
+
+    def after_span(self, state: MLSTMState, span: MLSTMSpan) -> MLSTMState:
+        """Returns the state after a span."""
+        log_kept, written = span.log_decay + state.stabilizer, span.written
+        m = jnp.maximum(log_kept, written.stabilizer)
+        old, new = jnp.exp(log_kept - m)[..., None], jnp.exp(written.stabilizer - m)[..., None]
+        return MLSTMState(
+            old[..., None] * state.memory + new[..., None] * written.memory,
+            old * state.normalizer + new * written.normalizer,
+            m,
+        )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._masking import select, zero_skipped
+from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
 
 
@@ -46,6 +47,29 @@ def in_chunks(
         state, first = run_whole(state)
         state, last = run(state, remainder)
     return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), first, last)
+
+
+def chunks_over_devices(
+    cell: Any, params: PyTree, state: PyTree, xs: PyTree, every: int, reverse: bool, axis_name: str
+) -> tuple[PyTree, PyTree]:
+    """Chunks of a `SpannedCell`, whose time is sharded over a manual mesh axis.
+
+    Each device computes the span of its own part, receives all spans, and so finds the state that
+    enters its part, which then runs as on one device.
+
+    Returns:
+        ``(state, ys)``: the state after the part of each device, and its outputs.
+    """
+    spans = jax.lax.all_gather(cell.span(params, xs), axis_name)  # [devices, ...]
+    place = jax.lax.axis_index(axis_name)
+    state, spans = equally_varying((state, spans))
+
+    def follow(state, span):
+        return cell.after_span(state, span), state
+
+    _, entering = jax.lax.scan(follow, state, spans, reverse=reverse)
+    own = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, 0, False), entering)
+    return in_chunks(functools.partial(cell.chunk, params), own, xs, every, reverse=False)
 
 
 def masked_chunks(

@@ -11,10 +11,10 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxrnn._arguments import check_size
-from jaxrnn._cell import Cell, is_affine, is_chunked
+from jaxrnn._cell import Cell, is_affine, is_chunked, is_spanned
 from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.engines._chunks import in_chunks, masked_chunks
+from jaxrnn.engines._chunks import chunks_over_devices, in_chunks, masked_chunks
 from jaxrnn.engines._linear import linear_recurrence
 from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.wrappers.masked import Masked
@@ -48,7 +48,8 @@ class Associative:
         axis_name: the mesh axis over which time is sharded: `jax.set_mesh` with automatic axes, and
             inputs sharded ``P(axis_name, ...)``; or an axis of `jax.shard_map` that ``unroll`` is
             called in. Each device runs its own part of the sequence, then one recurrence over the
-            parts gives the state that enters each. For an `AffineCell`, in one chunk.
+            parts gives the state that enters each. For an `AffineCell`, whose part is one chunk,
+            or a `SpannedCell`, without a mask and starts.
 
     Raises:
         TypeError, ValueError: an option has the wrong type, or ``chunk_size`` and ``axis_name`` are
@@ -96,10 +97,12 @@ class Associative:
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """The reason why this engine cannot run the work, or None if it can."""
         if self._runs_chunked(cell, xs):
-            return None
+            return None if self.axis_name is None else self._why_not_on_the_mesh(cell, xs)
         if not is_affine(cell):
             if is_chunked(_unmasked(cell)):
-                what = "starts" if self.axis_name is None else "chunks on different devices"
+                masked = isinstance(cell, Masked) and is_spanned(cell.cell)
+                across = "a mask on different devices" if masked else "chunks on different devices"
+                what = "starts" if self.axis_name is None else across
                 return (
                     f"the chunked form of {_name(cell)} does not support {what}, and it has no "
                     "affine form; use engines.Hoisted()"
@@ -150,6 +153,8 @@ class Associative:
             run = functools.partial(self._affine, cell, params, reverse=reverse)
             return in_chunks(run, state, xs, every, reverse)
 
+        if self.axis_name is not None:
+            return self._chunked_over_devices(cell, params, state, xs, every, reverse)
         xs = _flip(xs, reverse)
         if isinstance(cell, Masked):
             state, ys = masked_chunks(cell.cell, params, state, xs.x, xs.valid, every)
@@ -160,7 +165,9 @@ class Associative:
 
     def _runs_chunked(self, cell: Any, xs: PyTree) -> bool:
         """Whether the chunked form of the cell is used."""
-        if self.axis_name is not None or not is_chunked(_unmasked(cell)):
+        if self.axis_name is not None:
+            return is_spanned(cell)
+        if not is_chunked(_unmasked(cell)):
             return False
         return not isinstance(cell, Masked) or xs.start is None
 
@@ -175,6 +182,29 @@ class Associative:
         step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         return max(1, CPU_CHUNK_BYTES // max(1, step_bytes))
 
+    def _chunked_over_devices(
+        self, cell: Any, params: PyTree, state: PyTree, xs: PyTree, every: int, reverse: bool
+    ) -> tuple[PyTree, PyTree]:
+        """A `SpannedCell` whose time is sharded over ``axis_name``."""
+
+        def run(params, state, xs):
+            xs = _flip(xs, reverse)
+            end, ys = chunks_over_devices(
+                cell, params, state, xs, every, reverse, str(self.axis_name)
+            )
+            return jax.tree.map(lambda leaf: self._of_last(leaf, reverse), end), _flip(ys, reverse)
+
+        spec = P(self.axis_name)
+        return self._on_devices(run, (P(), P(), spec), (P(), spec))(params, state, xs)
+
+    def _on_devices(self, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
+        """The function on each device's part of time; within `jax.shard_map` it is called there."""
+        if self.axis_name in (None, *jax.sharding.get_abstract_mesh().manual_axes):
+            return function
+        return jax.shard_map(
+            function, in_specs=in_specs, out_specs=out_specs, axis_names={self.axis_name}
+        )
+
     def _affine(self, cell: Any, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool):
         """One chunk of an affine cell."""
         a, b = map_over_time(cell.affine, params, xs)
@@ -182,13 +212,8 @@ class Associative:
         solve = functools.partial(
             linear_recurrence, reverse=reverse, tree=tree, axis_name=self.axis_name
         )
-        if self.axis_name is not None:
-            mesh = jax.sharding.get_abstract_mesh()
-            if self.axis_name not in mesh.manual_axes:
-                spec = P(self.axis_name)
-                solve = jax.shard_map(
-                    solve, in_specs=(spec, spec, P()), out_specs=spec, axis_names={self.axis_name}
-                )
+        spec = P(self.axis_name)
+        solve = self._on_devices(solve, (spec, spec, P()), spec)
 
         def states(a: Array, b: Array, initial: Array) -> Array:
             b = jnp.broadcast_to(b.astype(initial.dtype), (b.shape[0], *initial.shape))
@@ -201,8 +226,11 @@ class Associative:
     def _end(self, hs: Array, reverse: bool) -> Array:
         """The state after all steps."""
         end = hs[0 if reverse else -1]
-        if self.axis_name not in jax.sharding.get_abstract_mesh().manual_axes:
-            return end
+        manual = self.axis_name in jax.sharding.get_abstract_mesh().manual_axes
+        return self._of_last(end, reverse) if manual else end
+
+    def _of_last(self, end: Array, reverse: bool) -> Array:
+        """The value on the device with the end of time, on all devices."""
         device, devices = jax.lax.axis_index(self.axis_name), jax.lax.axis_size(self.axis_name)
         last = device == (0 if reverse else devices - 1)
         return jax.lax.psum(jnp.where(last, end, jnp.zeros_like(end)), self.axis_name)

@@ -72,21 +72,28 @@ def agrees_within_shard_map(case, mesh, engine, reverse, rows=REPLICATED, times=
     assert_near(results(mapped)(params, state, xs), want, 1e-12)
 
 
-def refuses(mesh):
+def refuses(line):
     case, engine = Case(rnn.MinGRU(4)), Associative(axis_name="time")
     params, _, xs, flags = work(case)
-    with jax.set_mesh(mesh), pytest.raises(ValueError, match="not a multiple of the 4 devices"):
+    with jax.set_mesh(line), pytest.raises(ValueError, match="not a multiple of the 4 devices"):
         rnn.unroll(case.cell, params, xs[:-1], engine=engine)
 
     def masked(params, xs, mask):
         return rnn.unroll(case.cell, params, xs, mask=mask, engine=engine)[1]
 
-    mapped = jax.shard_map(masked, mesh=mesh, in_specs=(P(), SHARDED, SHARDED), out_specs=SHARDED)
+    mapped = jax.shard_map(masked, mesh=line, in_specs=(P(), SHARDED, SHARDED), out_specs=SHARDED)
     with pytest.raises(ValueError, match="call with whole arrays"):
         mapped(params, xs, flags["mask"])
     explicit = jax.make_mesh((4,), ("time",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(explicit), pytest.raises(ValueError, match="axis with explicit shardings"):
         rnn.unroll(case.cell, params, xs, engine=engine)
+
+    masked = {"mask": flags["mask"]}
+    delta, mlstm = Case(rnn.DeltaNet(4, num_heads=2)), Case(rnn.MLSTM(4, num_heads=2))
+    for case, arguments, what in ((delta, {}, "chunks on"), (mlstm, masked, "a mask on")):
+        params, _, xs, _ = work(case)
+        with jax.set_mesh(line), pytest.raises(ValueError, match=f"{what} different devices"):
+            rnn.unroll(case.cell, params, xs, engine=engine, **arguments)
 
 
 def main(everything: bool):
@@ -107,6 +114,14 @@ def main(everything: bool):
         for m, engine in enumerate(batch_engines):  # the batch is sharded
             if n != m or everything:
                 agrees_within_shard_map(case, line, engine, False, P("time"), P(None, "time"))
+    spanned = Case(rnn.MLSTM(4, num_heads=2)), Case(rnn.GatedLinearAttention(4, num_heads=2))
+    for n, case in enumerate(spanned):
+        for reverse in (False, True) if everything else (n == 0,):
+            agrees(case, line, P("time"), engines[0], reverse, ())
+            agrees_within_shard_map(case, line, engines[0], not reverse)
+            if everything:
+                agrees(case, grid, P("time", "batch"), engines[0], reverse, ())
+    agrees(spanned[1], line, P("time"), engines[0], False, ("mask", "starts"))  # affine
     refuses(line)
 
 
