@@ -18,6 +18,7 @@ import conftest  # noqa: F401  (the suite's settings)
 import jaxrnn as rnn
 from jaxrnn.engines import Associative, Sequential
 from tests.support.cases import Case, random_inputs, random_params, random_state
+from tests.support.compiled import read_program
 from tests.support.helpers import assert_near, weighted_sum
 
 TIME, BATCH = 12, 4
@@ -49,8 +50,12 @@ def agrees(case, mesh, spec, engine, reverse, flags):
     want = results(functools.partial(run, engine=Sequential()))(params, state, xs, both)
     with jax.set_mesh(mesh):
         xs, both = jax.device_put((xs, both), NamedSharding(mesh, spec))
-        got = results(functools.partial(run, engine=engine))(params, state, xs, both)
+        program = results(functools.partial(run, engine=engine))
+        program = program.lower(params, state, xs, both).compile()
+        got = program(params, state, xs, both)
     assert_near(got, want, 1e-12)
+    for item in read_program(program).collectives():  # the mask's first valid step is exchanged
+        assert flags or not any(TIME in shape for shape in item.shapes), item.text
     _, (_, ys) = got
     assert len(ys.sharding.device_set) == 4, "the outputs were gathered on fewer devices"
     return want
