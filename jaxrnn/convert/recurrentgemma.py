@@ -71,6 +71,9 @@ class GriffinRGLRU:
     Shapes:
         x ``[*batch, hidden_size]``, or ``[*batch, 2 * hidden_size]`` with an activation, state
         ``GriffinRGLRUState(hidden, first)``, y ``[*batch, hidden_size]``.
+
+    Note:
+        It has no ``init``: the parameters come from `from_recurrentgemma`.
     """
 
     hidden_size: int

@@ -1,6 +1,7 @@
 """Models that others trained: their networks in jaxrnn, and what is refused."""
 
 import dataclasses
+import functools
 import inspect
 import pickle
 import warnings
@@ -104,6 +105,29 @@ def test_both_backends_of_an_slstm():
     ours, theirs = convert.from_xlstm(cuda), convert.from_xlstm(vanilla)
     assert ours[0] == theirs[0]
     assert_near(ours[1], theirs[1], 0)
+
+
+def test_the_chunk_of_a_matrix_memory_is_its_steps():
+    network, params = convert.from_xlstm(weights_of("xlstm_mlstm"))
+    cell, own = network.layers[2].cell, params[2]
+    keys = jax.random.split(jax.random.key(0), 5)
+    xs = jax.random.normal(keys[0], (6, 2, 36), jnp.float64)
+    drawn = cell.init_state(own, (2,))
+    state = jax.tree.map(lambda a, k: jax.random.normal(k, a.shape), drawn, type(drawn)(*keys[1:4]))
+
+    def run(form):
+        def objective(own, state, xs):
+            final, ys = form(own, state, xs)
+            return (ys**2).sum() + (final.memory**3).sum() + final.normalizer.sum(), (final, ys)
+
+        return jax.jit(jax.grad(objective, (0, 1, 2), has_aux=True))(own, state, xs)
+
+    steps = run(lambda own, state, xs: jax.lax.scan(functools.partial(cell.step, own), state, xs))
+    assert rnn.is_chunked(cell)
+    assert_near(run(cell.chunk), steps, 1e-10)
+    engine = rnn.engines.Associative(chunk_size=2)
+    chunks = run(lambda own, state, xs: rnn.unroll(cell, own, xs, state, engine=engine))
+    assert_near(chunks, steps, 1e-10)
 
 
 def test_a_prefix_of_a_larger_model():
