@@ -13,7 +13,7 @@ from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Piece, Schedule, schedule
 from jaxrnn._schedule.trace import canonical_step
 from jaxrnn._typing import PyTree
-from jaxrnn.engines._fused import hopper
+from jaxrnn.engines._fused import hopper, tpu
 from jaxrnn.engines._fused.loop import FusedLoop
 from jaxrnn.engines._fused.tiles import NotLocal, Shape, check_local, pullback
 
@@ -26,8 +26,8 @@ class Fused:
     """Runs all time steps in one kernel, generated from the step of the cell.
 
     The schedule of `Hoisted` leaves products and pointwise pieces in the loop. Here the loop is one
-    kernel for its whole length: recurrent kernels stay in shared memory, the state in registers,
-    and the pieces are evaluated tile by tile. The backward pass is a second kernel, made from the
+    kernel for its whole length, on NVIDIA's Hopper GPUs and on TPUs: recurrent kernels stay on the
+    chip, and the pieces are evaluated tile by tile. The backward pass is a second kernel, made from the
     derivatives of the pieces. What precedes and follows the loop, weight gradients included, stays
     with XLA.
 
@@ -42,7 +42,7 @@ class Fused:
     told otherwise.
 
     Args:
-        units: hidden units of one block, a multiple of 8; None: as many as fit best.
+        units: hidden units of one block of a GPU, a multiple of 8; None: as many as fit best.
 
     Raises:
         ValueError: when called, this engine cannot run the cell, with the reason.
@@ -70,7 +70,16 @@ class Fused:
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """The reason why this engine cannot run the work, or None if it can."""
-        return _too_old() or self._division(_plan(cell, params, state, xs))[1] or _no_device()
+        reason = _too_old()
+        if reason is None:
+            _, machines, reason = self._machines(_plan(cell, params, state, xs))
+            platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+            if reason is None and platform not in machines:
+                reason = (
+                    f"Fused has kernels for {' and '.join(machines)}, and the backend is {platform}; "
+                    "a program that is lowered for one of them gets the kernel"
+                )
+        return reason
 
     def __call__(
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
@@ -78,47 +87,60 @@ class Fused:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
         return self._run(cell, params, state, xs, reverse)
 
-    def _run(self, cell, params, state, xs, reverse, interpret: Any = None, mode: str = ""):
-        """Runs the work; ``interpret`` are the parameters of Mosaic GPU's interpreter."""
+    def _run(self, cell, params, state, xs, reverse, mode: str = "", interpret: Any = None):
+        """Runs the work; for ``mode`` and ``interpret`` see `_machines`."""
         reason = _too_old()
         if reason is not None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
         plan = _plan(cell, params, state, xs)
-        found, reason = self._division(plan, mode)
-        if found is None:
+        shape, machines, reason = self._machines(plan, mode, interpret)
+        if reason is not None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
-        shape, geometry = found
         once = run_before(plan, params)
         operands, stacked = run_inputs(plan, once, xs)
         time = jax.tree.leaves(xs)[0].shape[0]
-        machines = {}
-        if time and math.prod(shape.batch):
-            machine = functools.partial(hopper.run, geometry=geometry, interpret=interpret)
-            if interpret is not None:
-                machines["interpreted"] = machine
-            elif _hopper_or_none():
-                machines["cuda"] = machine
-        loop = FusedLoop(plan, shape, time, reverse, machines)
+        empty = time * math.prod(shape.batch) == 0
+        loop = FusedLoop(plan, shape, time, reverse, {} if empty else machines)
         final, emitted = loop(operands, tuple(jax.tree.leaves(state)))
         stacked.update(zip(plan.emitted, emitted, strict=True))
         ys = run_after(plan, once, stacked, time)
         return jax.tree.unflatten(plan.step.out_tree, [*final, *ys])
 
-    def _division(self, plan: Schedule, mode: str = ""):
-        """The shape of the values with the division into blocks, and the reason for refusing."""
+    def _machines(self, plan: Schedule, mode: str = "", interpret: Any = None):
+        """The shape of the values, the machine of each platform, and the reason for refusing.
+
+        Tests and tools choose the ``mode``, "cluster", "grid" or "tpu", and ``interpret`` it with
+        the parameters of Pallas' interpreter.
+        """
+        shape = Shape((), 0)
         try:
             shape = check_plan(plan)
         except NotLocal as reason:
-            return None, f"{reason}; use engines.Hoisted()"
-        gates = [len(product.outvars) for product in plan.products]
+            return shape, {}, f"{reason}; use engines.Hoisted()"
+        gates, machines = [len(product.outvars) for product in plan.products], {}
         for geometry in hopper.geometries(gates, shape.hidden):
-            if self.units in (None, geometry.units) and geometry.mode.startswith(mode):
-                return (shape, geometry), None
-        wanted = "" if self.units is None else f" with {self.units} units a block"
-        return None, (
-            f"the recurrent kernels of {shape.hidden} hidden units with {gates} gates do not fit "
-            f"into the shared memory of the blocks{wanted}; use engines.Hoisted()"
-        )
+            if self.units in (None, geometry.units) and mode in ("", geometry.mode):
+                machines["cuda"] = functools.partial(
+                    hopper.run, geometry=geometry, interpret=interpret
+                )
+                break
+        if mode in ("", "tpu") and tpu.fits(gates, shape.hidden):
+            machines["tpu"] = functools.partial(tpu.run, interpret=interpret or False)
+        if not machines:
+            wanted = "" if self.units is None else f" with {self.units} units a block"
+            return (
+                shape,
+                {},
+                (
+                    f"the recurrent kernels of {shape.hidden} hidden units with {gates} gates do not "
+                    f"fit into the memory of the chip{wanted}; use engines.Hoisted()"
+                ),
+            )
+        if not _all_hopper():
+            machines.pop("cuda", None)
+        if interpret is not None:
+            (machines["interpreted"],) = machines.values()
+        return shape, machines, None
 
 
 def check_plan(plan: Schedule) -> Shape:
@@ -184,17 +206,8 @@ def _too_old() -> str | None:
     return f"Fused needs JAX 0.11 or newer, this is {jax.__version__}; use engines.Hoisted()"
 
 
-def _hopper_or_none() -> bool:
+def _all_hopper() -> bool:
     """Whether the GPUs of this process, if it has any, are those that the kernel is written for."""
     if jax.default_backend() != "gpu":
         return True
     return all(getattr(d, "compute_capability", "") == "9.0" for d in jax.local_devices())
-
-
-def _no_device() -> str | None:
-    if jax.default_backend() == "gpu" and _hopper_or_none():
-        return None
-    return (
-        f"Fused has kernels for NVIDIA's Hopper GPUs, and the backend is {jax.default_backend()}; "
-        "a program that is lowered for such a GPU gets the kernel"
-    )

@@ -56,14 +56,14 @@ def largest_error(got, want):
     return max(errors)
 
 
-def check(case, batch=(3,), units=None, reverse=False, flags=()):
+def check(case, batch=(3,), units=None, reverse=False, flags=(), mode="cluster"):
     """Values and gradients in bfloat16 against `Sequential`, and no race."""
     rng = np.random.default_rng(2)
     options = {"reverse": reverse}
     options |= {name: rng.random((TIME, *batch)) < 0.6 for name in flags}
     work = work_of(case, batch)
-    got = differentiated(case, Interpreted(units), work, options)
-    assert not races_found()
+    got = differentiated(case, Interpreted(units, mode=mode), work, options)
+    assert not races_found(mode)
     want = differentiated(case, rnn.engines.Sequential(), work, options)
     exact = jax.tree.map(lambda x: x.astype("float64") if is_inexact(x) else x, work)
     exact = differentiated(case, rnn.engines.Sequential(), exact, options)
@@ -185,25 +185,28 @@ def test_kernels_agree_with_sequential():
 
 
 @needs_kernels
-@pytest.mark.thorough
-@pytest.mark.parametrize("case", TABLE, ids=str)
-def test_every_accepted_cell_agrees_with_sequential(case):
-    check(case, **WAYS[TABLE.index(case) % 3])
+def test_the_kernels_of_a_tpu_agree_with_sequential():
+    check(user_case(timed), batch=(2, 2), reverse=True, flags=("mask", "starts"), mode="tpu")
+
+
+EVERY = TABLE + [user_case(step) for step in USER_STEPS]
 
 
 @needs_kernels
 @pytest.mark.thorough
-@pytest.mark.parametrize("step", USER_STEPS, ids=lambda step: step.__name__)
-def test_every_user_cell_agrees_with_sequential(step):
-    check(user_case(step), **WAYS[USER_STEPS.index(step) % 3])
+@pytest.mark.parametrize("mode", ["cluster", "tpu"])
+@pytest.mark.parametrize("case", EVERY, ids=str)
+def test_every_accepted_cell_agrees_with_sequential(case, mode):
+    check(case, **WAYS[EVERY.index(case) % 3], mode=mode)
 
 
 @needs_kernels
 @pytest.mark.thorough
+@pytest.mark.parametrize("mode", ["cluster", "tpu"])
 @pytest.mark.parametrize("batch", [(), (65,), (HIDDEN,)], ids=str)
-def test_batches_of_every_size(batch):
+def test_batches_of_every_size(batch, mode):
     """No batch axis, two batch tiles, and as many rows as units."""
-    check(Case(rnn.GRU(HIDDEN)), batch=batch, flags=("mask", "starts"), units=32)
+    check(Case(rnn.GRU(HIDDEN)), batch=batch, flags=("mask", "starts"), units=32, mode=mode)
 
 
 @needs_kernels
@@ -291,11 +294,12 @@ def test_a_program_contains_the_kernel_of_its_platform():
     program = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
     exported = jax.export.export(
         program,
-        platforms=("cpu", "cuda"),
+        platforms=("cpu", "cuda", "tpu"),
         disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("mosaic_gpu_v2")],
     )(params, state, xs)
     text = exported.mlir_module()
-    assert text.count("mosaic_gpu") >= 2
+    kernels = [text.count(f"@{name}(") for name in ("mosaic_gpu_v2", "tpu_custom_call")]
+    assert kernels == [2, 2]  # the forward and the backward pass
     got = exported.call(params, state, xs)
     want = program(params, state, xs)
     jax.tree.map(np.testing.assert_array_equal, got, want)

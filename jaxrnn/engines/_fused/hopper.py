@@ -258,6 +258,7 @@ def _kernel(scan, geometry, weights, sizes, time, tiles, height, reverse, interp
     out = [jax.ShapeDtypeStruct((time, total, hidden), d) for d in scan.dtypes]
     out += [jax.ShapeDtypeStruct((total, hidden), v.aval.dtype) for v in scan.carry]
     out += [jax.ShapeDtypeStruct((2, total, p * hidden), dtype) for p in parts]
+    body.__name__ = scan.name  # the name of the kernel in profiles
     options = {} if interpret is None else {"interpret": interpret}
     compiled = plgpu.kernel(body, out_type=out, scratch_types=scratch, **mesh, **options)
 

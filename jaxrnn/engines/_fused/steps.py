@@ -24,8 +24,9 @@ from jaxrnn.engines._fused.tiles import Pullback, call_on_tiles, on_tiles, pullb
 
 
 class Scan(NamedTuple):
-    """A scan over tiles: its step, the variables that it reads and writes, and their dtypes."""
+    """A scan over tiles: its name and step, the variables that it reads and writes, and their dtypes."""
 
+    name: str
     step: Callable
     constants: tuple[Any, ...]
     carry: tuple[Any, ...]
@@ -58,7 +59,7 @@ def forward_scan(plan: Schedule, keep: bool) -> Scan:
 
     emitted = (*plan.emitted, *kept)
     dtypes = tuple(v.aval.dtype for v in emitted)
-    return Scan(step, plan.constants, plan.state_in, plan.stacked, emitted, dtypes)
+    return Scan("forward", step, plan.constants, plan.state_in, plan.stacked, emitted, dtypes)
 
 
 def backward_scan(plan: Schedule, pullbacks: dict[int, Pullback]) -> Scan:
@@ -122,6 +123,7 @@ def backward_scan(plan: Schedule, pullbacks: dict[int, Pullback]) -> Scan:
         return [*dstate, *totals], [*(dsums[v] for v in sums), *take(slice_slopes)]
 
     return Scan(
+        "backward",
         step,
         constants,
         carry=(*plan.state_in, *slopes),

@@ -26,7 +26,7 @@ from jaxrnn._schedule.trace import evaluate, is_literal
 # Elementwise operations that Mosaic GPU and Mosaic TPU both lower.
 ELEMENTWISE = frozenset(
     "abs add and clamp convert_element_type cos div eq exp exp2 ge gt integer_pow log logistic lt "
-    "max min mul ne neg not one_minus_square or rsqrt select_n sign sin sqrt square sub "
+    "max min mul ne neg not or rsqrt select_n sign sin sqrt square sub "
     "tanh".split()
 )
 IDENTITIES = frozenset("copy copy_p optimization_barrier pcast pvary stop_gradient".split())
@@ -45,7 +45,12 @@ def _log1p(x):
 
 
 # Operations that a kernel computes from others, to full precision.
-COMPOSED = {"add_any": jax.lax.add, "expm1": _expm1, "log1p": _log1p}
+COMPOSED = {
+    "add_any": jax.lax.add,
+    "expm1": _expm1,
+    "log1p": _log1p,
+    "one_minus_square": lambda x: 1 - x * x,
+}
 
 
 class NotLocal(ValueError):

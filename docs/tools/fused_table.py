@@ -1,0 +1,108 @@
+"""Compiles the kernels of `Fused` for an H200 without a device, and prints what they use.
+
+    python docs/tools/fused_table.py --cells LSTM GRU --hidden 128 768
+
+Needs, next to JAX, the wheels jax-cuda13-plugin and jax-cuda13-pjrt of the same version and
+nvidia-cuda-nvcc. Every program is the forward and the backward pass of one layer, compiled in a
+process of its own, since the assembler prints its report.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+CELLS = ("LSTM", "GRU", "Elman", "ResetBeforeGRU")
+HIDDEN = (128, 256, 512, 768, 1024)
+TARGET = pathlib.Path(__file__).with_name("h200.txtpb")
+REPORT = re.compile(
+    r"entry function '(\w+?)_mosaic.*?(\d+) bytes spill stores.*?Used (\d+) registers", re.DOTALL
+)
+
+
+def compile_one(name: str, hidden: int, batch: int, mode: str) -> str:
+    """Compiles both passes; returns ``mode units blocks bytes-of-shared-memory``."""
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental import topologies
+
+    import jaxrnn as rnn
+    from jaxrnn.engines import fused
+    from jaxrnn.engines._fused import hopper
+
+    topology = topologies.get_topology_desc(
+        platform="cuda", target_config=TARGET.read_text(), topology="1x1x1"
+    )
+    mesh = topologies.make_mesh(topology, (1,), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    cell, engine = getattr(rnn, name)(hidden), rnn.engines.Fused()
+    params = jax.eval_shape(lambda key: cell.init(key, hidden, jnp.bfloat16), jax.random.key(0))
+    state = jax.eval_shape(lambda params: cell.init_state(params, (batch,)), params)
+    xs = jax.ShapeDtypeStruct((1024, batch, hidden), jnp.bfloat16)
+    found = []
+
+    def forward(params, state, xs):
+        machines = engine._machines(fused._plan(cell, params, state, xs), mode)[1]
+        found.append(machines["cuda"].keywords["geometry"])
+        return engine._run(cell, params, state, xs, False, mode=mode)
+
+    def both(params, state, xs, cotangents):
+        return jax.vjp(forward, params, state, xs)[1](cotangents)
+
+    work = params, state, xs, jax.eval_shape(forward, params, state, xs)
+    work = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), work)
+    jax.jit(both).lower(*work).compile()
+    geometry = found[0]
+    gates = {"LSTM": [4], "GRU": [3], "Elman": [1], "ResetBeforeGRU": [2, 1]}[name]
+    shared = hopper.shared_bytes(gates, geometry.units, geometry.hidden)
+    return f"{geometry.mode} {geometry.units} {geometry.blocks} {shared}"
+
+
+def main() -> int:
+    """Prints a table in Markdown; returns 1 if a program does not compile."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--cells", nargs="+", default=CELLS)
+    parser.add_argument("--hidden", nargs="+", type=int, default=HIDDEN)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--mode", default="", choices=("", "cluster", "grid"))
+    parser.add_argument("--one", action="store_true", help="compile in this process")
+    options = parser.parse_args()
+    if options.one:
+        print(compile_one(options.cells[0], options.hidden[0], options.batch, options.mode))
+        return 0
+    print(
+        "| cell | H | blocks | shared memory | forward: registers, spilled | backward | seconds |"
+    )
+    print("|---|---|---|---|---|---|---|", flush=True)
+    failed = False
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "MOSAIC_GPU_DUMP_PTXAS": "1"}
+    for name in options.cells:
+        for hidden in options.hidden:
+            command = [sys.executable, __file__, "--one", "--cells", name, "--hidden", str(hidden)]
+            command += ["--batch", str(options.batch)]
+            command += ["--mode", options.mode] if options.mode else []
+            began = time.perf_counter()
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False
+            )
+            seconds = time.perf_counter() - began
+            reports = REPORT.findall(done.stdout + done.stderr)
+            kernels = {which: f"{registers}, {spilled} B" for which, spilled, registers in reports}
+            if done.returncode or len(kernels) < 2:
+                failed = True
+                print(f"| {name} | {hidden} | failed: {done.stderr.strip()[-300:]} |", flush=True)
+                continue
+            mode, units, blocks, shared = done.stdout.strip().splitlines()[-1].split()
+            division = f"{mode}: {blocks} × {units}"
+            row = f"| {name} | {hidden} | {division} | {int(shared):,} B | {kernels['forward']} | {kernels['backward']} | {seconds:.0f} |"
+            print(row, flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
