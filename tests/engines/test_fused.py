@@ -303,3 +303,53 @@ def test_a_program_contains_the_kernel_of_its_platform():
     got = exported.call(params, state, xs)
     want = program(params, state, xs)
     jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+# Derivatives -------------------------------------------------------------------------------------
+
+
+def curvature(run, direction, floats):
+    """Reverse over forward mode, then the squared norm of a gradient differentiated once more."""
+    forward = jax.grad(lambda floats: jax.jvp(run, (floats,), (direction,))[1])(floats)
+    again = jax.grad(lambda floats: weighted_sum(jax.grad(run)(floats)))(floats)
+    return forward, again
+
+
+@needs_kernels
+@pytest.mark.thorough
+def test_every_transformation_works_through_the_references():
+    """`jvp`, second derivatives, `vmap` and `shard_map`, as `Hoisted` computes them."""
+    case = Case(rnn.GRU(4))
+    work = work_of(case, (2,))
+    floats, join = split(work)
+    direction = jax.tree.map(lambda x: jnp.cos(3 * x), floats)
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, spec = jax.sharding.PartitionSpec("batch"), jax.sharding.PartitionSpec(None, "batch")
+
+    def results(engine):
+        def run(params, state, xs):
+            return rnn.unroll(case.cell, params, xs, state, engine=engine)
+
+        def loss(floats):
+            params, state, xs = join(floats)
+            flags = {"mask": np.arange(TIME)[:, None] > np.array([-1, 1])}
+            return weighted_sum(rnn.unroll(case.cell, params, xs, state, engine=engine, **flags))
+
+        def sharded(params, state, xs):
+            final, ys = run(params, state, xs)
+            return jax.lax.psum(weighted_sum((final, ys)), "batch")
+
+        whole = jax.sharding.PartitionSpec()
+        sharded = jax.shard_map(sharded, mesh=mesh, in_specs=(whole, rows, spec), out_specs=whole)
+        states, xss = jax.tree.map(lambda x: jnp.stack([x, -x]), work[1:])
+        mapped = jax.vmap(jax.grad(lambda *work: weighted_sum(run(*work)), (0, 1, 2)), (None, 0, 0))
+        return jax.jit(
+            lambda: (
+                curvature(loss, direction, floats),
+                mapped(work[0], states, xss),
+                jax.grad(sharded, (0, 1, 2))(*work),
+            )
+        )()
+
+    got, want = results(Fused()), results(rnn.engines.Hoisted())
+    assert largest_error(got, want) < 2e-2

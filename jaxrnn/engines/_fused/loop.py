@@ -21,7 +21,7 @@ from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._schedule.interpret import Operands
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import multiply_over_time
-from jaxrnn.engines._fused.platforms import Function
+from jaxrnn.engines._fused.platforms import Function, vary_alike
 from jaxrnn.engines._fused.steps import Scan, backward_scan, forward_scan, pullbacks_of, sums_of
 from jaxrnn.engines._fused.tiles import Shape
 from jaxrnn.engines._loop import Loop, Residuals
@@ -141,6 +141,8 @@ class FusedLoop:
         moving = [tangent.dtype != jax.dtypes.float0 for tangent in given]
         linear = [tangent for tangent, moves in zip(given, moving, strict=True) if moves]
         others, other_tree = jax.tree.flatten((primals, residuals))
+        args = vary_alike([*linear, *others])
+        types = [jax.typeof(arg) for arg in args[: len(linear)]]
         trees = []
 
         def joined(floats):
@@ -164,11 +166,9 @@ class FusedLoop:
             return apply(args[: len(linear)], args[len(linear) :])
 
         def transpose(others, cotangents):
-            shapes = [jax.ShapeDtypeStruct(t.shape, t.dtype) for t in linear]
-
             def by_reference(*args):
                 others, cotangents = args[: -len(trees_out)], args[-len(trees_out) :]
-                pull = jax.linear_transpose(lambda *floats: apply(floats, others), *shapes)
+                pull = jax.linear_transpose(lambda *floats: apply(floats, others), *types)
                 return list(pull(list(cotangents)))
 
             def by_kernel(machine, *args):
@@ -186,7 +186,7 @@ class FusedLoop:
             }
             return Function(by_reference, kernels)(*others, *cotangents)
 
-        results = Function(reference, {}, len(linear), transpose)(*linear, *others)
+        results = Function(reference, {}, len(linear), transpose)(*args)
         return trees[-1].unflatten(results)
 
     def _run_backward(self, machine: Machine, operands, residuals, dfinal, demitted):

@@ -37,7 +37,7 @@ class Function:
         """Calls the implementation of the platform that the program is lowered for."""
         if "interpreted" in self.kernels:  # an interpreter has effects, which a primitive hides
             return list(self.kernels["interpreted"](*args))
-        return _function_p.bind(*_vary_alike(args), function=self)
+        return _function_p.bind(*vary_alike(args), function=self)
 
 
 _function_p = jex.Primitive("fused")
@@ -57,8 +57,8 @@ def _shapes(*avals, function):
 
 
 def _jvp(primals, tangents, *, function):
-    tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
-    return jax.jvp(function.reference, primals, tangents)
+    tangents = tuple(ad.instantiate_zeros(tangent) for tangent in tangents)
+    return jax.jvp(function.reference, tuple(primals), tangents)
 
 
 def _transpose(cotangents, *args, function):
@@ -90,7 +90,7 @@ mlir.register_lowering(_function_p, _lower("cuda"), platform="cuda")
 mlir.register_lowering(_function_p, _lower("tpu"), platform="tpu")
 
 
-def _vary_alike(args):
+def vary_alike(args):
     """Under `jax.shard_map`, makes all arguments vary over the same axes of the mesh.
 
     The transpose sums the cotangent of what was replicated.
