@@ -99,7 +99,8 @@ def main() -> int:
                 continue
             mode, units, blocks, shared = done.stdout.strip().splitlines()[-1].split()
             division = f"{mode}: {blocks} × {units}"
-            row = f"| {name} | {hidden} | {division} | {int(shared):,} B | {kernels['forward']} | {kernels['backward']} | {seconds:.0f} |"
+            used = f"{kernels['forward']} | {kernels['backward']}"
+            row = f"| {name} | {hidden} | {division} | {int(shared):,} B | {used} | {seconds:.0f} |"
             print(row, flush=True)
     return int(failed)
 

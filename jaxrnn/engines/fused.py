@@ -27,9 +27,9 @@ class Fused:
 
     The schedule of `Hoisted` leaves products and pointwise pieces in the loop. Here the loop is one
     kernel for its whole length, on NVIDIA's Hopper GPUs and on TPUs: recurrent kernels stay on the
-    chip, and the pieces are evaluated tile by tile. The backward pass is a second kernel, made from the
-    derivatives of the pieces. What precedes and follows the loop, weight gradients included, stays
-    with XLA.
+    chip, and the pieces are evaluated tile by tile. The backward pass is a second kernel, made from
+    the derivatives of the pieces. What precedes and follows the loop, weight gradients included,
+    stays with XLA.
 
     Accepts cells of any author in bfloat16 or float16 (products accumulate in float32) whose loop
     consists of products ``[H] -> k·H`` and operations that are local to a hidden unit, masks and
@@ -76,8 +76,8 @@ class Fused:
             platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
             if reason is None and platform not in machines:
                 reason = (
-                    f"Fused has kernels for {' and '.join(machines)}, and the backend is {platform}; "
-                    "a program that is lowered for one of them gets the kernel"
+                    f"Fused has kernels for {' and '.join(machines)}, and the backend is "
+                    f"{platform}; a program that is lowered for one of them gets the kernel"
                 )
         return reason
 
@@ -126,16 +126,13 @@ class Fused:
                 break
         if mode in ("", "tpu") and tpu.fits(gates, shape.hidden):
             machines["tpu"] = functools.partial(tpu.run, interpret=interpret or False)
-        if not machines:
+        if not machines or (self.units is not None and mode == "" and "cuda" not in machines):
             wanted = "" if self.units is None else f" with {self.units} units a block"
-            return (
-                shape,
-                {},
-                (
-                    f"the recurrent kernels of {shape.hidden} hidden units with {gates} gates do not "
-                    f"fit into the memory of the chip{wanted}; use engines.Hoisted()"
-                ),
+            reason = (
+                f"the recurrent kernels of {shape.hidden} hidden units with {gates} gates do not "
+                f"fit into the memory of the chip{wanted}; use engines.Hoisted()"
             )
+            return shape, {}, reason
         if not _all_hopper():
             machines.pop("cuda", None)
         if interpret is not None:

@@ -24,7 +24,7 @@ from jaxrnn.engines._fused.tiles import Pullback, call_on_tiles, on_tiles, pullb
 
 
 class Scan(NamedTuple):
-    """A scan over tiles: its name and step, the variables that it reads and writes, and their dtypes."""
+    """A scan over tiles: its step, and the variables that it reads and writes."""
 
     name: str
     step: Callable
