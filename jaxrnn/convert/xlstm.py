@@ -206,8 +206,8 @@ def from_xlstm(
         The package gives the weights named ``fgate`` to the input gate of an sLSTM and those named
         ``igate`` to the forget gate; they are read as it computes. Its mLSTM adds 10⁻⁶ to a
         denominator that is scaled differently in ``forward`` and in ``step``, so that these two
-        agree to about 10⁻⁶ only; the network is ``step``. Dropout is not converted. The ``xlstm_large`` models (xLSTM 7B) have
-        other layers and are not read.
+        agree to about 10⁻⁶ before the normalization; the network is ``step``. Dropout is not
+        converted. The ``xlstm_large`` models (xLSTM 7B) have other layers and are not read.
     """
     arrays = named_arrays(source, prefix)
     name = activation or "gelu"
