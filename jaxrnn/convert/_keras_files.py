@@ -14,6 +14,7 @@ from jaxrnn.convert import tensorflow
 from jaxrnn.convert._hdf5 import Hdf5
 from jaxrnn.convert._keras_layers import MODELS, KerasLayer, from_config, unique_names
 
+_PARTS = ("config.json", "model.weights.h5")
 # Keras stores the members of its archives without compression.
 _EXPANSION = 100
 
@@ -36,16 +37,23 @@ class Model(NamedTuple):
 def read(path: str) -> Model:
     """Reads a ``.keras`` archive, an HDF5 file or a folder of ``tf.keras``."""
     if os.path.isdir(path):
+        parts = [os.path.join(path, name) for name in _PARTS]
+        if all(map(os.path.isfile, parts)):  # an unzipped archive
+            return _model_of_keras_3(*map(_bytes, parts))
         return _saved_model(path)
     if path.endswith((".h5", ".hdf5")):
-        with open(path, "rb") as file:
-            return _hdf5(file.read())
+        return _hdf5(_bytes(path))
     if path.endswith(".keras"):
         return _archive(path)
     raise ValueError(
         "a model must be a .keras file, a .h5 file or the folder of a SavedModel; save it by "
         "model.save('model.keras')"
     )
+
+
+def _bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _json(text: str | bytes) -> Any:
@@ -79,17 +87,20 @@ def _layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _archive(path: str) -> Model:
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
-        if not {"config.json", "model.weights.h5"} <= set(members):
+        if not set(_PARTS) <= set(members):
             raise ValueError(
-                f"it must hold config.json and model.weights.h5, got {', '.join(members[:6])}"
+                f"it must hold {' and '.join(_PARTS)}, got {', '.join(members[:6]) or 'nothing'}"
             )
-        for name in ("config.json", "model.weights.h5"):
+        for name in _PARTS:
             if archive.getinfo(name).file_size > _EXPANSION * os.path.getsize(path):
                 raise ValueError(f"{name} must not be compressed, and expands too much")
-        config = _json(archive.read("config.json"))
-        file = Hdf5(archive.read("model.weights.h5"))
-    entries = list(_in_archive(config, file, ("layers",), ""))
-    return Model(entries, config.get("class_name") == "Sequential")
+        return _model_of_keras_3(*map(archive.read, _PARTS))
+
+
+def _model_of_keras_3(config: bytes, weights: bytes) -> Model:
+    model = _json(config)
+    entries = list(_in_archive(model, Hdf5(weights), ("layers",), ""))
+    return Model(entries, model.get("class_name") == "Sequential")
 
 
 def _in_archive(config, file, path: tuple[str, ...], outer: str) -> Iterator[Entry]:
@@ -160,8 +171,7 @@ def _saved_model(path: str) -> Model:
             "model.save('model.keras'), or pass arrays of "
             "jaxrnn.convert.tensorflow_variables(path) to from_keras"
         )
-    with open(metadata, "rb") as file:
-        nodes = tensorflow.keras_metadata(file.read())
+    nodes = tensorflow.keras_metadata(_bytes(metadata))
     root = _json(nodes.get("root", "{}"))
     bundle = tensorflow.Bundle(path)
     graph = bundle.graph()

@@ -1,5 +1,7 @@
 """Keras' layers beyond one cell, and models in files, against Keras and TensorFlow themselves."""
 
+import zipfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -183,6 +185,9 @@ def test_models_in_files(tmp_path, suffix):
     wanted = keras_call(whole, XS)
     net, params = convert.from_keras(path)
     near(run(net, params)[1], wanted)
+    if suffix == "keras":
+        zipfile.ZipFile(path).extractall(tmp_path / "folder")
+        near(convert.from_keras(tmp_path / "folder")[1], params)
     assert (net, len(params)) == (convert.from_keras(whole)[0], 4)
     chosen, own = convert.from_keras(str(path), layer=["middle", "cells"])
     inner = keras_call(whole.layers[0], XS)
