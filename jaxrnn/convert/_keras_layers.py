@@ -33,6 +33,11 @@ def from_object(layer: Any) -> KerasLayer:
     """Reads a layer, identified by its class name so that Keras is not imported."""
     kind = type(layer).__name__
     check_kind(kind)
+    if type(layer).__module__.split(".")[0] not in ("keras", "tf_keras", "tensorflow"):
+        raise TypeError(
+            f"the layer {kind} must be one of Keras' own, got a class of {type(layer).__module__}, "
+            "whose call jaxrnn does not read; pass its get_weights() if it computes the same"
+        )
     if kind == "Bidirectional":
         own = (layer.forward_layer, layer.backward_layer)
     else:

@@ -76,6 +76,14 @@ def from_pytorch(
             module = source.get_submodule(prefix.removesuffix("."))
         except AttributeError:
             module = None  # the error below lists the prefixes
+    kind = type(module)
+    if hasattr(module, "state_dict") and kind.__module__ != "torch.nn.modules.rnn":
+        if any(name.startswith(f"{prefix}weight_ih") for name in arrays):
+            raise TypeError(
+                f"the module under prefix={prefix!r} must be one of torch.nn's own, got "
+                f"{kind.__name__}, whose forward jaxrnn does not read; pass its state_dict() if it "
+                "computes the same"
+            )
     phi = activation or str(getattr(module, "nonlinearity", "tanh"))
     chosen = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     foreign = [name for name in chosen if not _NAME.fullmatch(name)]

@@ -157,3 +157,18 @@ def test_every_attribute_of_cells_changes_both_outputs_alike():
             theirs = theirs[0] if kind is torch.nn.LSTMCell else theirs
             cell, params = convert.from_pytorch(module)
             same(rnn.unroll(cell, params, XS)[1][0], theirs.detach())
+
+
+def test_another_forward_is_refused():
+    torch = peer("torch")
+
+    class Negated(torch.nn.LSTM):
+        def forward(self, xs):
+            return super().forward(-xs)
+
+    model = torch.nn.Sequential(Negated(2, 3))
+    for source, prefix in ((model[0], ""), (model, "0.")):
+        words = f"module under prefix='{prefix}' must be one of torch.nn's own, got Negated"
+        with pytest.raises(TypeError, match=words):
+            convert.from_pytorch(source, prefix=prefix)
+    assert convert.from_pytorch(model[0].state_dict())[0] == rnn.LSTM(3)
