@@ -154,7 +154,7 @@ PATTERNS = {
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("decoder", "cond") else pytest.param(name, marks=pytest.mark.thorough)
+        name if name == "decoder" else pytest.param(name, marks=pytest.mark.thorough)
         for name in PATTERNS
     ],
 )
@@ -317,6 +317,7 @@ def test_partitioned_parameters_of_nnx():
     same(ours, theirs)
 
 
+@pytest.mark.thorough
 def test_scans_and_copies_of_nnx():
     def layers(RNN):
         @nnx.split_rngs(splits=2)
@@ -349,6 +350,7 @@ def test_scans_and_copies_of_nnx():
     same(work(jaxrnn.nnx.RNN), work(nnx.RNN))
 
 
+@pytest.mark.thorough
 def test_bridges_between_linen_and_nnx():
     def work(linen_RNN):
         model = nnx.bridge.ToNNX(linen_RNN(gru()), rngs=nnx.Rngs(0)).lazy_init(WIDE)

@@ -13,6 +13,7 @@ from jaxrnn import convert
 from tests.convert.test_attributes import nnx_cell
 from tests.convert.test_objects import XS, peer, run, same
 from tests.support.flavours import noisy
+from tests.support.helpers import thorough_but
 
 ROWS = jnp.asarray(XS.swapaxes(0, 1))  # batch-major
 
@@ -21,7 +22,7 @@ ROWS = jnp.asarray(XS.swapaxes(0, 1))  # batch-major
 EQUINOX = {"use_bias": False, "dtype": jnp.float32}  # the others are sizes and the key
 
 
-@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
+@pytest.mark.parametrize("kind", thorough_but("GRUCell", "LSTMCell"))
 def test_every_attribute_of_equinox(kind):
     cls = getattr(peer("equinox").nn, kind)
     names = inspect.signature(cls.__init__).parameters.keys() - {"self", "input_size"}
@@ -139,7 +140,7 @@ LAYER = {
 }
 
 
-@pytest.mark.parametrize("kind", ["GRUCell", "LSTMCell"])
+@pytest.mark.parametrize("kind", thorough_but("GRUCell", "LSTMCell"))
 def test_every_attribute_of_nnxs_layer(kind):
     assert inspect.signature(nnx.RNN.__init__).parameters.keys() - {"self", "cell"} == LAYER.keys()
     cell = nnx_cell(kind)
@@ -156,7 +157,9 @@ def test_every_attribute_of_nnxs_layer(kind):
         same(run(net, params), theirs if name == "time_major" else theirs.swapaxes(0, 1))
 
 
-@pytest.mark.parametrize("kind", ["SimpleCell", "LSTMCell", "OptimizedLSTMCell", "GRUCell"])
+@pytest.mark.parametrize(
+    "kind", thorough_but("GRUCell", "SimpleCell", "LSTMCell", "OptimizedLSTMCell")
+)
 def test_the_initial_values_of_nnxs_cells(kind):
     names = [n for n in inspect.signature(getattr(nnx, kind).__init__).parameters if "_init" in n]
     for name in {*names} - {"carry_init"}:  # which is refused

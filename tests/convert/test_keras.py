@@ -134,6 +134,7 @@ def keras_call_tree(layer, xs=XS):
 
 
 @KERAS_OWN
+@pytest.mark.thorough
 def test_both_directions_of_stacked_cells_below_a_layer():
     layers = keras_layers()
     inner = layers.RNN([layers.GRUCell(3), layers.LSTMCell(2)], return_sequences=True)

@@ -1,6 +1,6 @@
 """One of several processes over whose devices time is sharded: values and gradients of one process.
 
-    python -m tests.support.time_over_processes --coordinator=HOST:PORT --processes=2 --process=0
+python -m tests.support.time_over_processes --coordinator=HOST:PORT --processes=2 --process=0
 """
 
 import argparse
