@@ -22,6 +22,7 @@ COMMANDS = (
     f"long_memory {TWO} --hidden 8 --length 20",
     f"gradient_flow {TWO} --hidden 8 --length 20 --measured 2",
     f"flip_flop {TWO} --hidden 8 --time 10 --seeds 1 --candidates 16",
+    "flip_flop.online --hidden 4 --rows 2 --steps 10 --chunk 5 --seeds 1",
     "memory_rl --iterations 2 --environments 8 --time 16 --hidden 8 --seeds 1 --tested 8",
     f"pronunciation {TWO} --hidden 16 --words 400",
     f"translation {TWO} --hidden 16 --pairs 4000 --merges 200",

@@ -72,6 +72,7 @@ def plot_fixed_points(points: FixedPoints, trajectories: PyTree = None, *, scale
         for direction in _unstable_eigenvectors(jacobian):
             ends = project(state + scale * np.array([[-1], [1]]) * direction)
             space.plot(*ends.T, color=_COLORS[1], linewidth=1)
+    space.set_box_aspect(None, zoom=0.85)  # room for the label of the vertical axis
     space.set(xlabel="PC 1", ylabel="PC 2", zlabel="PC 3", title="fixed points")
     plane.set(xlabel="real part", ylabel="imaginary part", title="eigenvalues", aspect="equal")
     plane.spines[["top", "right"]].set_visible(False)
