@@ -186,7 +186,6 @@ def test_patterns_of_linen(name):
             for pair in (
                 ("bfloat16", None),
                 ("float32", None),
-                ("float32", "float64"),
                 ("float32", "float16"),
             )
         ),
