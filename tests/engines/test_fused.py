@@ -10,7 +10,7 @@ import pytest
 import jaxrnn as rnn
 from jaxrnn._numerics import state_dtype
 from jaxrnn._schedule.flat_state import is_inexact
-from jaxrnn.engines import Fused
+from jaxrnn.engines import Fused, fused
 from jaxrnn.engines._fused import hopper
 from tests.support.cases import (
     CELLS,
@@ -301,6 +301,21 @@ def test_a_program_contains_the_kernel_of_its_platform():
     got = exported.call(params, state, xs)
     want = program(params, state, xs)
     jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@needs_kernels
+def test_a_grid_is_lowered_and_meets_by_a_counter():
+    """Two batch tiles run one after the other; the interpreter has no grid-wide counters."""
+    case = Case(rnn.Elman(HIDDEN))
+    work = work_of(case, (65,))
+    _, machines, _ = Fused(units=8)._machines(fused._plan(case.cell, *work), "grid")
+    assert list(machines) == ["cuda"]
+
+    def run(params, state, xs):
+        return Fused(units=8)._run(case.cell, params, state, xs, False, "grid")
+
+    lowered = jax.jit(run).trace(*work).lower(lowering_platforms=("cuda",))
+    assert lowered.as_text().count("@mosaic_gpu_v2(") == 1
 
 
 # Derivatives -------------------------------------------------------------------------------------
