@@ -15,7 +15,7 @@ Transformers on nearly the same text, trained for three minutes on a CPU and on 
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from rich.console import Console
 
 from experiments.char_lm.data import Corpus, chunk, load_plays, longest_copy, parallel_rows
 from experiments.char_lm.model import CharLM, Params
-from experiments.common import options
+from experiments.common import export, options
 from experiments.common.data.fetch import read_text
 from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options
@@ -74,6 +75,8 @@ class Config:
     """Temperatures of the samples; 0 is greedy."""
     sample: int = 500
     """Characters of each sample."""
+    export: Path | None = None
+    """ONNX file to write the trained model to, for serving."""
     training: Options = Options(steps=1000, learning_rate=4e-3)
 
     def __post_init__(self):
@@ -197,6 +200,27 @@ def describe(config: Config, corpus: Corpus, samples: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
+def export_model(
+    config: Config, corpus: Corpus, params: Params, path: Path, console: Console
+) -> None:
+    """Writes the model as `tokens [time, rows], initial -> logits, final` with its vocabulary."""
+    model = make_model(replace(config, engine="hoisted"), corpus)  # which takes symbolic sizes
+    time, rows = export.sizes()
+
+    def read(tokens, initial):
+        final, logits = model.apply(params, initial, tokens)
+        return {"logits": logits, "final": final}
+
+    export.write_onnx(
+        path,
+        console,
+        read,
+        {"vocabulary": corpus.vocabulary},
+        tokens=jax.ShapeDtypeStruct((time, rows), jnp.int32),
+        initial=jax.eval_shape(lambda: model.init_state(params, rows)),
+    )
+
+
 class Result(NamedTuple):
     """The result of training, and texts sampled from the best parameters."""
 
@@ -211,7 +235,7 @@ def main(config: Config) -> Result:
     model = make_model(config, corpus)
     digest = hashlib.sha256(corpus.text.encode()).hexdigest()
     same = options.identity(
-        config, reporting=("data", "plays", "temperatures", "sample"), text=digest
+        config, reporting=("data", "plays", "temperatures", "sample", "export"), text=digest
     )
     folder = options.run_folder(config.training, "char_lm", same)
     characters, distinct = len(corpus.text), len(corpus.vocabulary)
@@ -226,4 +250,6 @@ def main(config: Config) -> Result:
     shown = describe(config, corpus, samples)
     (folder / "samples.txt").write_text(shown, encoding="utf-8")
     console.print(shown)
+    if config.export is not None:
+        export_model(config, corpus, outcome.params, config.export, console)
     return Result(outcome, samples)

@@ -17,7 +17,7 @@ on the training part, so that the test part is not used for it.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,11 +27,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from rich.console import Console
 
 from experiments.classify import data as datasets
 from experiments.classify.data import Data, Sequences, pad
 from experiments.classify.report import Predictions, plot_confusion, summarize
-from experiments.common import options
+from experiments.common import export, options
 from experiments.common.ensemble import Ensemble
 from experiments.common.errors import UserError
 from experiments.common.seeds import Run, one_seed
@@ -69,6 +70,8 @@ class Config:
     """Ensembles to train side by side from different seeds."""
     folds: int = 0
     """Folds of cross-validation on the training part; 0 uses the test part."""
+    export: Path | None = None
+    """ONNX file to write the trained model to, for serving."""
     training: options.Options = options.Options(
         steps=500, learning_rate=4e-3, weight_decay=0.01, validate_every=100, checkpoint_every=100
     )
@@ -173,7 +176,7 @@ def pool_statistics(ys: jax.Array, lengths: jax.Array) -> jax.Array:
     The padding beyond the lengths `[rows]` must be zero.
     """
     mean = ys.sum(0) / lengths[:, None]
-    valid = jnp.arange(len(ys))[:, None] < lengths
+    valid = jnp.arange(ys.shape[0])[:, None] < lengths
     variance = jnp.where(valid[..., None], (ys - mean) ** 2, 0).sum(0) / lengths[:, None]
     # The gradient of the square root is not finite at 0, the variance of a sequence of one step.
     return jnp.concatenate([mean, jnp.sqrt(variance + 1e-4)], -1)
@@ -243,6 +246,26 @@ def _mean_probabilities(model: Ensemble, params: Params, xs: Any, lengths: Any) 
 # Report -------------------------------------------------------------------------------------------
 
 
+def export_model(config: Config, data: Data, params: Params, console: Console) -> None:
+    """Writes the ensemble as `xs [time, rows, channels], lengths -> probabilities`."""
+    model = make_model(replace(config, engine="hoisted"), data)  # takes symbolic sizes
+    time, rows = export.sizes()
+    channels = data.train.sequences[0].shape[-1]
+
+    def classify(xs, lengths):
+        return {"probabilities": _mean_probabilities(model, params, xs, lengths)}
+
+    assert config.export is not None
+    export.write_onnx(
+        config.export,
+        console,
+        classify,
+        {"classes": "\n".join(map(str, data.classes))},
+        xs=jax.ShapeDtypeStruct((time, rows, channels), np.float32),
+        lengths=jax.ShapeDtypeStruct((rows,), np.int32),
+    )
+
+
 class Result(NamedTuple):
     """The outcome of the last training, and the metrics of every seed (or fold and seed)."""
 
@@ -254,7 +277,7 @@ def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
     data = load(config)
     model = make_model(config, data)
-    run = Run("classify", config, reporting=("path",))
+    run = Run("classify", config, reporting=("path", "export"))
     run.console.print(
         f"{len(data.train.labels)} training sequences, {len(data.test.labels)} test sequences, "
         f"{len(data.classes)} classes; output folder {run.folder}"
@@ -279,6 +302,8 @@ def main(config: Config) -> Result:
     if not outcome.reports:
         return Result(outcome, tuple(metrics))
     (run.folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
+    if config.export is not None:
+        export_model(config, data, one_seed(outcome.params, 0), run.console)
     part = "cross-validation" if config.folds else "test"
     run.console.print(summarize(found, part))
     plot_confusion(run.folder / "confusion.png", found, data.classes, config.data, part)

@@ -23,8 +23,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.console import Console
 
-from experiments.common import options
+from experiments.common import export, options
 from experiments.common.data.series import Series, load_series
 from experiments.common.ensemble import Ensemble
 from experiments.common.seeds import Run, one_seed
@@ -79,6 +80,8 @@ class Config:
     """Steps of the validation part, before the test part."""
     seeds: int = 1
     """Ensembles to train side by side from different seeds, for error bars."""
+    export: Path | None = None
+    """ONNX file to write the trained model to, for serving."""
     training: options.Options = options.Options(
         steps=500,
         learning_rate=3e-3,
@@ -198,6 +201,24 @@ def _mean_prediction(model: Ensemble, lead: int, params: Params, xs: jax.Array) 
 # Report -------------------------------------------------------------------------------------------
 
 
+def export_model(config: Config, features: int, params: Params, console: Console) -> None:
+    """Writes the ensemble as `xs [time, rows, features] -> forecast [rows, horizon, outputs]`."""
+    model = make_model(replace(config, engine="hoisted"))  # takes symbolic sizes
+    time, rows = export.sizes()
+
+    def forecast(xs):
+        return {"forecast": _mean_prediction(model, -1, params, xs)[0]}
+
+    assert config.export is not None
+    export.write_onnx(
+        config.export,
+        console,
+        forecast,
+        {"outputs": "mean " + " ".join(f"{level:g}" for level in LEVELS)},
+        xs=jax.ShapeDtypeStruct((time, rows, features), np.float32),
+    )
+
+
 class Result(NamedTuple):
     """The outcome of training, and the metrics of every method on the test part, by seed."""
 
@@ -210,7 +231,7 @@ def main(config: Config) -> Result:
     series, table, linear = load(config)
     model = make_model(config)
     digest = hashlib.sha256(series.values.tobytes() + series.past_covariates.tobytes()).hexdigest()
-    run = Run("forecast", config, reporting=("data",), series_digest=digest)
+    run = Run("forecast", config, reporting=("data", "export"), series_digest=digest)
     run.console.print(
         f"{series.name}: {len(series.values):,} steps, {table.xs.shape[1]} features each, the last "
         f"{config.test:,} for the test; output folder {run.folder}"
@@ -219,6 +240,8 @@ def main(config: Config) -> Result:
     outcome = run.fit(make_task(config, table, model), lambda key: model.init(key, features))
     if not outcome.reports:
         return Result(outcome, {})
+    if config.export is not None:
+        export_model(config, features, one_seed(outcome.params, 0), run.console)
     naive = naive_forecasts(series, config.horizon)
     forecasts = {name: [Forecast(point)] for name, point in naive.items()}
     forecasts["linear autoregression"] = [Forecast(linear.point, linear.quantiles)]

@@ -11,6 +11,7 @@ search, or with shallow fusion of a character language model.
     python -m experiments.speech --data LJSpeech-1.1 --layers 4 --hidden 320
 """
 
+import dataclasses
 import hashlib
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from experiments.common import export
 from experiments.common import options as _options
 from experiments.common.data import dictionaries
 from experiments.common.data.splits import digest
@@ -80,6 +82,8 @@ class Config:
     data: Path | None = None
     """Folder with metadata.csv (id|text) and wavs/, or with the two Debian packages of the prompts.
     None downloads the prompts."""
+    export: Path | None = None
+    """ONNX file to write the trained model to, for serving."""
     training: Options = Options(
         steps=2500,
         learning_rate=3e-3,
@@ -276,6 +280,7 @@ def main(config: Config) -> Result:
     parts = load_parts(config)
     texts = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
     reporting = ("data", "width", "amounts", "letters", "english", "dictionary", "pronunciations")
+    reporting += ("export",)
     same = _options.identity(config, reporting=reporting, utterances=texts)
     folder = _options.run_folder(config.training, "speech", same)
     shares = [f"{len(part)} ({_minutes(part):.1f} minutes)" for part in parts]
@@ -305,6 +310,32 @@ def main(config: Config) -> Result:
     return Result(outcome, tuple(results), baseline)
 
 
+def export_model(
+    config: Config, frontend: Frontend, params: Params, path: Path, console: Console
+) -> None:
+    """Writes the model as `frames [time, rows, features], lengths -> letters, phonemes`.
+
+    Frames are stacked log-mel frames before their standardization, outputs log-probabilities.
+    """
+    model = make_model(dataclasses.replace(config, engine="hoisted"))  # takes symbolic sizes
+    steps, rows = export.sizes()
+    mean, deviation = (np.asarray(x, np.float32) for x in (frontend.mean, frontend.deviation))
+
+    def recognize(frames, lengths):
+        logits = model.apply(params, (frames - mean) / deviation, lengths)
+        return dict(zip(("letters", "phonemes"), map(jax.nn.log_softmax, logits), strict=True))
+
+    facts = {"letters": data.LETTERS, "phonemes": " ".join(data.PHONEMES), "blank": str(data.BLANK)}
+    export.write_onnx(
+        path,
+        console,
+        recognize,
+        facts | {"bands": str(config.bands), "stacked": str(config.stacked)},
+        frames=jax.ShapeDtypeStruct((steps, rows, model.features), np.float32),
+        lengths=jax.ShapeDtypeStruct((rows,), np.int32),
+    )
+
+
 def train_and_test(
     config: Config, parts: Parts, phrases: list[str], run: Run
 ) -> tuple[Outcome, Metrics | None]:
@@ -319,6 +350,8 @@ def train_and_test(
         outcome = outcome._replace(signal=letters[1].signal)
     if not outcome.reports:
         return outcome, None
+    if config.export is not None:
+        export_model(config, frontend, outcome.params, config.export, run.console)
     began = time.perf_counter()
     valid, test = (
         decode.compute_emissions(

@@ -1,0 +1,107 @@
+"""Models that experiments write with --export, in onnxruntime."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.common.processes import make_console
+
+onnx = pytest.importorskip("onnx", reason="onnx comes with the extra: onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the extra: onnx")
+
+
+@pytest.fixture(autouse=True)
+def as_in_experiments():
+    """Single precision, and JAX's own promotion."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def noisy(init, *arguments):
+    rng = np.random.default_rng(0)
+    params = jax.jit(init, static_argnums=range(1, 1 + len(arguments)))(
+        jax.random.key(0), *arguments
+    )
+    return jax.tree.map(lambda p: p + jnp.asarray(0.1 * rng.normal(size=p.shape), p.dtype), params)
+
+
+def session(path):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def test_char_lm(tmp_path):
+    from experiments.char_lm.data import Corpus
+    from experiments.char_lm.train import Config, export_model, make_model
+
+    corpus = Corpus.of("to be or not to be\n" * 9)
+    config = Config(cell="elman", layers=2, hidden=5, embed=3, learned_state=0.1, engine="auto")
+    model = make_model(config, corpus)
+    params = noisy(model.init)
+    export_model(config, corpus, params, tmp_path / "model.onnx", make_console())
+    served = session(tmp_path / "model.onnx")
+    assert served.get_modelmeta().custom_metadata_map == {"vocabulary": corpus.vocabulary}
+    tokens = np.random.default_rng(1).integers(0, 5, (6, 2), dtype=np.int32)
+    names = [i.name for i in served.get_inputs()][1:]
+    state = [np.asarray(leaf) for leaf in jax.tree.leaves(model.init_state(params, 2))]
+    _, wanted = model.apply(params, model.init_state(params, 2), tokens)
+    pieces = []
+    for piece in (tokens[:4], tokens[4:]):  # the state is carried from piece to piece
+        feeds = {"tokens": piece, **dict(zip(names, state, strict=True))}
+        logits, *state = served.run(None, feeds)
+        pieces.append(logits)
+    np.testing.assert_allclose(np.concatenate(pieces), wanted, atol=1e-5)
+
+
+@pytest.mark.thorough
+def test_speech(tmp_path):
+    from experiments.speech.data import Frontend
+    from experiments.speech.train import Config, export_model, make_model
+
+    config = Config(cell="gru", layers=2, hidden=4, bands=3, stacked=2)
+    model = make_model(config)
+    params, rng = noisy(model.init), np.random.default_rng(1)
+    frontend = Frontend(3, 2, rng.normal(size=6), rng.uniform(1, 2, size=6))
+    export_model(config, frontend, params, tmp_path / "model.onnx", make_console())
+    frames = rng.normal(size=(5, 2, 6)).astype("float32")
+    lengths = np.array([5, 3], np.int32)
+    feeds = {"frames": frames, "lengths": lengths}
+    letters, phonemes = session(tmp_path / "model.onnx").run(["letters", "phonemes"], feeds)
+    inputs = (frames - frontend.mean) / frontend.deviation
+    wanted = model.apply(params, jnp.asarray(inputs, "float32"), lengths)
+    np.testing.assert_allclose(letters, jax.nn.log_softmax(wanted[0]), atol=1e-5)
+    np.testing.assert_allclose(phonemes, jax.nn.log_softmax(wanted[1]), atol=1e-5)
+
+
+@pytest.mark.thorough
+def test_classify(tmp_path):
+    from experiments.classify.train import Config, export_model, make_model
+
+    config = Config(hidden=3, members=2, export=tmp_path / "model.onnx")
+    data = SimpleNamespace(train=SimpleNamespace(sequences=[np.zeros((4, 2))]), classes="ab")
+    model = make_model(config, data)
+    params = noisy(model.init, 2)
+    export_model(config, data, params, make_console())
+    xs = np.random.default_rng(1).normal(size=(5, 3, 2)).astype("float32")
+    lengths = np.array([5, 3, 1], np.int32)
+    feeds = {"xs": xs, "lengths": lengths}
+    (given,) = session(tmp_path / "model.onnx").run(None, feeds)
+    wanted = jax.nn.softmax(model.apply(params, xs, lengths)).mean(0)
+    np.testing.assert_allclose(given, wanted, atol=1e-5)
+
+
+@pytest.mark.thorough
+def test_forecast(tmp_path):
+    from experiments.forecast.train import Config, export_model, make_model
+
+    config = Config(hidden=3, members=2, horizon=2, export=tmp_path / "model.onnx")
+    model = make_model(config)
+    params = noisy(model.init, 4)
+    export_model(config, 4, params, make_console())
+    xs = np.random.default_rng(1).normal(size=(5, 3, 4)).astype("float32")
+    (given,) = session(tmp_path / "model.onnx").run(None, {"xs": xs})
+    wanted = model.apply(params, xs, slice(4, 5)).mean(0)[0]
+    assert given.shape == (3, 2, 6)
+    np.testing.assert_allclose(given, wanted, atol=1e-5)
