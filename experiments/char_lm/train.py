@@ -77,6 +77,8 @@ class Config:
     """Characters of each sample."""
     export: Path | None = None
     """ONNX file to write the trained model to, for serving."""
+    quantize: bool = False
+    """With --export, also write it with 8-bit weights, and compare size, time and loss."""
     training: Options = Options(steps=1000, learning_rate=4e-3)
 
     def __post_init__(self):
@@ -221,6 +223,18 @@ def export_model(
     )
 
 
+def served_loss(state: Any, rows: tuple, session: Any) -> float:
+    """The loss of `evaluate`, by a session of onnxruntime."""
+    names = [node.name for node in session.get_inputs()][1:]
+    leaves, total = [np.asarray(leaf) for leaf in jax.tree.leaves(state)], 0.0
+    for tokens, targets, mask in zip(*rows, strict=True):
+        feeds = dict(zip(names, leaves, strict=True)) | {"tokens": tokens.astype(np.int32)}
+        logits, *leaves = session.run(None, feeds)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        total += float((losses * mask).sum())
+    return total / float(rows[2].sum())
+
+
 class Result(NamedTuple):
     """The result of training, and texts sampled from the best parameters."""
 
@@ -235,7 +249,9 @@ def main(config: Config) -> Result:
     model = make_model(config, corpus)
     digest = hashlib.sha256(corpus.text.encode()).hexdigest()
     same = options.identity(
-        config, reporting=("data", "plays", "temperatures", "sample", "export"), text=digest
+        config,
+        reporting=("data", "plays", "temperatures", "sample", "export", "quantize"),
+        text=digest,
     )
     folder = options.run_folder(config.training, "char_lm", same)
     characters, distinct = len(corpus.text), len(corpus.vocabulary)
@@ -252,4 +268,8 @@ def main(config: Config) -> Result:
     console.print(shown)
     if config.export is not None:
         export_model(config, corpus, outcome.params, config.export, console)
+        if config.quantize:
+            rows = parallel_rows(corpus.valid, config.batch, config.time)
+            loss = partial(served_loss, model.init_state(outcome.params, config.batch), rows)
+            export.compare_quantized(config.export, console, "nats per character", loss)
     return Result(outcome, samples)

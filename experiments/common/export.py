@@ -1,5 +1,6 @@
 """Trained models as ONNX files, for serving without JAX; see docs/serving.md."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from experiments.common.cli import UserError
 PyTree = Any
 
 
-def sizes() -> tuple[Any, Any]:
+def sizes() -> Any:
     """The symbolic sizes of time and of rows."""
     names = ("time", "rows")
     return jax.export.symbolic_shape(", ".join(names), constraints=[f"{n} >= 1" for n in names])
@@ -23,7 +24,7 @@ def sizes() -> tuple[Any, Any]:
 def write_onnx(
     path: Path,
     console: Console,
-    function: Callable[..., Mapping[str, PyTree]],
+    function: Callable[..., Mapping[Any, PyTree]],
     facts: Mapping[str, str],
     **inputs: PyTree,
 ) -> None:
@@ -51,3 +52,38 @@ def write_onnx(
         ", ".join(each.name for each in part) for part in (model.graph.input, model.graph.output)
     ]
     console.print(f"{path}: {path.stat().st_size:,} bytes; {named[0]} -> {named[1]}")
+
+
+def compare_quantized(path: Path, console: Console, unit: str, loss: Callable[[Any], float]) -> str:
+    """Writes a model with 8-bit weights too, and compares size, time and loss of both.
+
+    Args:
+        path: a model of `write_onnx`; the other has the ending `.int8.onnx`.
+        console: where to print the table.
+        unit: what the loss is.
+        loss: evaluates an `onnxruntime.InferenceSession`; its time is the time in the table.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+        from onnxruntime.quantization import quantize_dynamic
+    except ImportError as error:
+        raise UserError("quantize: onnxruntime is missing: pip install onnxruntime") from error
+    small = path.with_suffix(".int8.onnx")
+    quantize_dynamic(path, small, extra_options={"EnableSubgraph": True})  # and bodies of loops
+    lines = [f"{'file':<24}{'bytes':>12}{'seconds':>10}  {unit}"]
+    for file in (path, small):
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        loss(session)  # the first run allocates
+        began = time.perf_counter()
+        value = loss(session)
+        seconds = time.perf_counter() - began
+        lines.append(f"{file.name:<24}{file.stat().st_size:>12,}{seconds:>10.2f}  {value:.4f}")
+    table = "\n".join(lines)
+    console.print(table)
+    return table

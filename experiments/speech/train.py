@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +85,8 @@ class Config:
     None downloads the prompts."""
     export: Path | None = None
     """ONNX file to write the trained model to, for serving."""
+    quantize: bool = False
+    """With --export, also write it with 8-bit weights, and compare size, time and loss."""
     training: Options = Options(
         steps=2500,
         learning_rate=3e-3,
@@ -280,7 +283,7 @@ def main(config: Config) -> Result:
     parts = load_parts(config)
     texts = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
     reporting = ("data", "width", "amounts", "letters", "english", "dictionary", "pronunciations")
-    reporting += ("export",)
+    reporting += ("export", "quantize")
     same = _options.identity(config, reporting=reporting, utterances=texts)
     folder = _options.run_folder(config.training, "speech", same)
     shares = [f"{len(part)} ({_minutes(part):.1f} minutes)" for part in parts]
@@ -336,6 +339,17 @@ def export_model(
     )
 
 
+def served_error(batches: Sequence, parts: Parts, session: Any) -> float:
+    """The character error rate of greedy decoding on the test part, by onnxruntime."""
+    emissions = []
+    for indices, batch in batches:
+        lengths = batch.lengths[0].astype(np.int32)
+        feeds = {"frames": batch.features.astype(np.float32), "lengths": lengths}
+        (letters,) = session.run(["letters"], feeds)
+        emissions.append(decode.Emissions(indices, jax.numpy.asarray(letters), lengths))
+    return decode.character_error_rate(decode.transcribe(emissions), parts.test)
+
+
 def train_and_test(
     config: Config, parts: Parts, phrases: list[str], run: Run
 ) -> tuple[Outcome, Metrics | None]:
@@ -352,6 +366,10 @@ def train_and_test(
         return outcome, None
     if config.export is not None:
         export_model(config, frontend, outcome.params, config.export, run.console)
+        if config.quantize:
+            raw = Frontend(config.bands, config.stacked)  # the model standardizes
+            rate = partial(served_error, evaluation_batches(raw, parts.test, config.batch), parts)
+            export.compare_quantized(config.export, run.console, "character error rate", rate)
     began = time.perf_counter()
     valid, test = (
         decode.compute_emissions(

@@ -65,12 +65,16 @@ def _results(graph: Graph, op: str, inputs: list, avals: Any, **attributes: Any)
     return _join(results, avals)
 
 
-def _scan_sizes(params: Any) -> tuple[int, int]:
-    """The numbers of constants and of carried values; JAX 0.12 gives them as a structure."""
-    if "num_carry" in params:
-        return params["num_consts"], params["num_carry"]
-    constants, carry, _ = params["ft_in"]
-    return len(constants), len(carry)
+def _scan_sizes(eqn: Any, jaxpr: Any) -> tuple[int, int]:
+    """The numbers of constants and of carried values, which have the same axes in every step.
+
+    Read off the shapes, since releases of JAX differ in how parameters tell them.
+    """
+    outs = zip(eqn.outvars, jaxpr.outvars, strict=True)
+    ins = zip(eqn.invars, jaxpr.invars[-len(eqn.invars) :], strict=True)
+    carried = sum(v.aval.ndim == inner.aval.ndim for v, inner in outs)
+    kept = sum(v.aval.ndim == inner.aval.ndim for v, inner in ins)
+    return kept - carried, carried
 
 
 @rule("scan")
@@ -78,7 +82,7 @@ def _scan(graph: Graph, eqn: Any, *values: Any) -> list[Any]:
     jaxpr, extra = opened(eqn.params["jaxpr"])
     jaxpr_avals = [v.aval for v in jaxpr.invars[len(extra) :]]
     outs = [v.aval for v in jaxpr.outvars]
-    fixed, carried = _scan_sizes(eqn.params)
+    fixed, carried = _scan_sizes(eqn, jaxpr)
     avals = [v.aval for v in eqn.invars]
     middle = fixed + carried
     initial = _flat(values[fixed:middle], avals[fixed:middle], graph)

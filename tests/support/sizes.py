@@ -20,8 +20,8 @@ class Size(NamedTuple):
 
 LIMITS = {
     "experiments": Size(120, 12_700),
-    "experiments.char_lm": Size(13, 2_000),
-    "experiments.speech": Size(20, 3_200),
+    "experiments.char_lm": Size(14, 2_120),
+    "experiments.speech": Size(21, 3_330),
 }
 """A reader's patience: what may be read before an experiment is understood."""
 

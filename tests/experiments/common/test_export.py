@@ -1,5 +1,6 @@
 """Models that experiments write with --export, in onnxruntime."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -33,8 +34,15 @@ def session(path):
 
 
 def test_char_lm(tmp_path):
-    from experiments.char_lm.data import Corpus
-    from experiments.char_lm.train import Config, export_model, make_model
+    from experiments.char_lm.data import Corpus, parallel_rows
+    from experiments.char_lm.train import (
+        Config,
+        evaluate,
+        export_model,
+        make_model,
+        served_loss,
+    )
+    from experiments.common.export import compare_quantized
 
     corpus = Corpus.of("to be or not to be\n" * 9)
     config = Config(cell="elman", layers=2, hidden=5, embed=3, learned_state=0.1, engine="auto")
@@ -53,6 +61,14 @@ def test_char_lm(tmp_path):
         logits, *state = served.run(None, feeds)
         pieces.append(logits)
     np.testing.assert_allclose(np.concatenate(pieces), wanted, atol=1e-5)
+    rows = parallel_rows(corpus.train, 2, 7)
+    loss = partial(served_loss, model.init_state(params, 2), rows)
+    ours = float(evaluate(model, params, rows))
+    np.testing.assert_allclose(loss(served), ours, rtol=1e-5)
+    table = compare_quantized(tmp_path / "model.onnx", make_console(), "nats", loss)
+    first, second = (float(line.split()[-1]) for line in table.splitlines()[1:])
+    np.testing.assert_allclose([first, second], ours, atol=5e-2)
+    assert first != second
 
 
 @pytest.mark.thorough
