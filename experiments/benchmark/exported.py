@@ -70,12 +70,14 @@ def served(model: Any, xs: np.ndarray) -> timing.Program:
     """A model in onnxruntime."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
+    session: Any = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return timing.Program(
-        lambda: session.run(None, {"xs": xs}), lambda: session.run(None, {"xs": xs})
-    )
+
+    def run() -> Any:
+        return session.run(None, {"xs": xs})
+
+    return timing.Program(run, run)
 
 
 def compare(config: Config) -> Iterator[tuple[str, str, timing.Comparison]]:
