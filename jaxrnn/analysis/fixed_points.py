@@ -62,6 +62,8 @@ def fixed_points(
     and points far from all candidates. The state s is one real vector of n numbers, see
     `linearise`.
 
+    The number of points is known only after the search, so this function runs outside `jax.jit`.
+
     Candidates are best drawn from the trajectories of the task, with noise, since unstable points
     lie between the states that the network visits.
 
