@@ -169,7 +169,8 @@ def measure(config: Config, steps: int) -> list[Row]:
 def costs(size: int, seed: int) -> list[Cost]:
     """Operations of a step of RTRL for diagonal cells, counted in the compiled programs."""
     found = []
-    for cell in (rnn.LRU(size), rnn.MinGRU(size), rnn.IndRNN(size)):
+    cells: tuple[Any, ...] = (rnn.LRU(size), rnn.MinGRU(size), rnn.IndRNN(size))
+    for cell in cells:
         params, x = cell.init(jax.random.key(seed), size), jnp.ones((size,))
         learner, state = Online(cell, RTRL()), cell.init_state(params, ())
         carry = learner.init(params, state)
