@@ -265,8 +265,12 @@ class Influence:
             leaf = leaf.reshape(len(s), *kept.stored)
             axes = list(range(2, leaf.ndim))
             chosen, varying = _squeezed(s[:, kept.rows], 2)
-            if varying and not per_row:  # a batched product of a few numbers each is slow
-                found.append((s[:, kept.rows] * leaf).sum(axis=(0, 1)))
+            if varying and not per_row and 0 < len(kept.rows) <= 8:
+                # Fused with the multiplication; a batched product of a few numbers each is slow.
+                weighted = s[:, kept.rows] * leaf
+                terms = [weighted[:, place] for place in range(weighted.shape[1])]
+                total = functools.reduce(jnp.add, terms)
+                found.append(total[0] if len(s) == 1 else total.sum(axis=0))
                 continue
             operands = (chosen, [0, 1, *varying], leaf, [0, 1, *axes])
             out = [0, *axes] if per_row else axes

@@ -27,13 +27,12 @@ STACKS = (
 )
 ALL = CELLS + WRAPPERS + USER_CELLS + STACKS
 # The default tier: dense, diagonal and complex, with a counter, with a learned initial state, with
-# draws for the whole batch, with rows that are not separate, and of two layers.
+# draws for the whole batch, and of two layers.
 REPRESENTATIVE = {
     "GRU": "reverse",
     "LRU": "mask and starts",
     "counter": "mask and starts",
     "LearnedInitialState(Elman)": "mask and starts",
-    "nested_cond": "plain",
     "Noisy": "mask and starts",
     "Stack(LRU, MinGRU)": "reverse",
 }
@@ -91,6 +90,25 @@ def test_any_number_of_batch_axes(batch):
         jax.jit(jax.grad(functools.partial(loss, engine=engine)))(params)
         for engine in (RTRL(), rnn.engines.Hoisted())
     )
+    assert_near(got, want, 1e-10)
+
+
+def centered(p, h, x):
+    """Its rows depend on each other, in the step and by the predicate."""
+    h = jnp.tanh(x @ p["W"] + h @ p["U"] + p["b"])
+    h = jax.lax.cond(x[0].sum() > x[1].sum(), lambda h: 2 * h, lambda h: h, h)
+    return h - h.mean(axis=0, keepdims=True), h
+
+
+def test_rows_that_are_not_independent():
+    shapes = {"W": (3, 4), "U": (4, 4), "b": (4,)}
+    cell = rnn.from_step(
+        centered,
+        init_state=lambda params, batch: jnp.zeros((*batch, 4)),
+        init=lambda key, size, dtype: {name: jnp.zeros(s, dtype) for name, s in shapes.items()},
+    )
+    case = Case(cell, name="centered")
+    got, want = (gradients(case, e, {}) for e in (RTRL(), rnn.engines.Hoisted()))
     assert_near(got, want, 1e-10)
 
 

@@ -133,3 +133,18 @@ def test_explain_reports_the_influence():
 def test_shard_map_over_the_batch():
     done = on_four_devices("tests.support.sharded_learning")
     assert done.returncode == 0, done.stderr
+
+
+def test_flax_layers_train_by_a_rule():
+    linen = pytest.importorskip("jaxrnn.linen")
+    xs = random_inputs(GRU, (BATCH, TIME))  # Flax puts the batch first
+    layers = [
+        linen.RNN(GRU.cell, param_dtype=jnp.float64, engine=engine)
+        for engine in (RTRL(), rnn.engines.Hoisted())
+    ]
+    variables = layers[0].init(jax.random.key(0), xs)
+    got, want = (
+        jax.jit(jax.grad(lambda v, layer=layer: weighted_sum(layer.apply(v, xs))))(variables)
+        for layer in layers
+    )
+    assert_near(got, want, 1e-10)
