@@ -1,0 +1,37 @@
+"""The script for a device: every part on this machine, and a part that hangs."""
+
+import json
+
+import pytest
+
+import jaxrnn as rnn
+from experiments.benchmark import accelerator
+
+TINY = accelerator.Config(time=3, batch=2, hidden=8, repeats=1, rounds=1, lengths=(10,))
+
+
+@pytest.mark.skipif(
+    rnn.engines.Fused()
+    .why_not(rnn.GRU(8), *accelerator.work_of(rnn.GRU(8), TINY))
+    .startswith("Fused needs"),
+    reason="needs JAX 0.11 or newer",
+)
+def test_repeated_runs_are_compared():
+    rows = list(accelerator.repeats(TINY))
+    assert [row["differing"] for row in rows] == [0, 0]
+
+
+def test_speed_of_every_engine_is_timed_or_refused(monkeypatch):
+    monkeypatch.setattr(accelerator, "CELLS", (rnn.LSTM,))
+    rows = list(accelerator.speed(TINY))
+    assert [row["engine"] for row in rows if "ms" in row] == ["Hoisted()"] * 2 + [
+        "Sequential()"
+    ] * 2
+    assert [row["engine"] for row in rows if "refused" in row] == ["Fused()", "CuDNN()"]
+
+
+@pytest.mark.thorough
+def test_a_part_that_takes_too_long_is_stopped(tmp_path):
+    out = tmp_path / "results.json"
+    accelerator.main(accelerator.Config(parts=("parallel",), limit=1.0, out=out))
+    assert "stopped after 1 s" in json.loads(out.read_text())["results"]["parallel"][-1]["failed"]
