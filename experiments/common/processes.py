@@ -185,8 +185,9 @@ def to_host(tree: Any) -> Any:
     """Copies a pytree to NumPy, whichever processes hold its parts."""
 
     def copy(leaf):
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return np.array(multihost_utils.process_allgather(leaf, tiled=True))
+        whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        if not whole and not leaf.is_fully_replicated:
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
         return np.array(leaf)
 
     return jax.tree.map(copy, tree)

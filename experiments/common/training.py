@@ -262,7 +262,8 @@ class _Run:
             metrics = self._validate(state)
             self.began = time.perf_counter()
             compile_seconds = self.began - began
-            self._print(f"compiled in {compile_seconds:.1f} s")
+            devices = 1 if self.mesh is None else self.mesh.size
+            self._print(f"compiled in {compile_seconds:.1f} s; devices: {devices}")
             if step == 0:
                 self._record_validation(step, state, metrics)
             try:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,19 +23,40 @@ class Processes:
         own: `own[i]` are further options of process i.
         faults: `faults[i]` is what goes wrong in process i, see `tests.support.worker`.
         pace: seconds that its batches take.
+        environments: `environments[i]` are variables of process i in a cluster that JAX detects,
+            and take the place of a coordinator.
     """
 
-    def __init__(self, folder, module, arguments, *, count=2, devices=2, own=(), faults=(), pace=0):
+    def __init__(
+        self,
+        folder,
+        module,
+        arguments,
+        *,
+        count=2,
+        devices=2,
+        own=(),
+        faults=(),
+        pace=0,
+        environments=(),
+    ):
         self.faults = faults
         self.outputs = [folder / f"process-{number}.txt" for number in range(count)]
         options = {**arguments, "devices": devices}
-        if count > 1:
+        if environments:
+            options |= {"distributed": None}
+        elif count > 1:
             options |= {"coordinator": f"127.0.0.1:{free_port()}", "processes": count}
         self.all = []
         for number, output in enumerate(self.outputs):
-            more = ({"process": number} if count > 1 else {}) | dict(own[number] if own else {})
-            fault = {"FAULT": faults[number]} if faults and faults[number] else {}
-            fault |= {"PACE": str(pace)}
+            more = dict(own[number]) if own else {}
+            if "coordinator" in options:
+                more |= {"process": number}
+            variables = {"PACE": str(pace), "JAX_PLATFORMS": "cpu"}
+            if faults and faults[number]:
+                variables |= {"FAULT": faults[number]}
+            if environments:
+                variables |= environments[number]
             with output.open("w") as file:
                 self.all.append(
                     subprocess.Popen(
@@ -42,13 +64,21 @@ class Processes:
                         stdout=file,
                         stderr=subprocess.STDOUT,
                         start_new_session=True,  # a group of its own, see `end`
-                        env=os.environ | fault | {"JAX_PLATFORMS": "cpu"},
+                        env=os.environ | variables,
                     )
                 )
 
     def wait(self, timeout=120):
         """The exit statuses of all processes."""
         return [process.wait(timeout) for process in self.all]
+
+    def wait_for(self, condition, timeout=60):
+        """Waits until a condition holds, while all processes run."""
+        end = time.monotonic() + timeout
+        while not condition():
+            running = all(process.poll() is None for process in self.all)
+            assert running and time.monotonic() < end, self.text(0)
+            time.sleep(0.01)
 
     def text(self, number):
         """What a process has printed."""
@@ -81,15 +111,17 @@ def finish(folder: Path, module: str, arguments: dict, **kwargs) -> str:
 
 
 def command(module: str, options: dict) -> list[str]:
-    """The command line of options by name."""
+    """The command line of options by name; None is a flag."""
     named = {name.replace("_", "-"): value for name, value in options.items()}
     return [sys.executable, "-W", "error", "-m", module] + [
-        f"--{name}={value}" for name, value in named.items()
+        f"--{name}" if value is None else f"--{name}={value}" for name, value in named.items()
     ]
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_port(least: int = 0) -> int:
+    """A port that is free now, the first one from `least` if that is given."""
+    for port in range(least, 2**16):
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return listener.getsockname()[1]
+    raise OSError(f"no port is free from {least}")

@@ -59,3 +59,10 @@ def test_the_longest_copy_is_the_first_longest_of_all_runs(text, source):
 @pytest.mark.parametrize("text", ["", "a"])
 def test_the_longest_copy_from_an_empty_source_is_empty(text):
     assert longest_copy(text, "") == ""
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_parts_of_a_chunk_are_the_chunk(count):
+    tokens = np.random.default_rng(0).integers(0, 9, 100)
+    parts = [chunk(tokens, 7, 8, 5, index, count) for index in range(count)]
+    np.testing.assert_array_equal(np.concatenate(parts, 1), chunk(tokens, 7, 8, 5))

@@ -98,7 +98,9 @@ def reported(folder: Path) -> tuple[dict, list, str]:
 def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, environment, kills):
     # Twice what the lives should see: on a busy machine some checkpoints come and go unseen.
     steps = 2 * CHECKPOINT_EVERY * MOST_CHECKPOINTS * (kills + 1)
-    finish(tmp_path / "whole", steps, environment)
+    output = finish(tmp_path / "whole", steps, environment)
+    cores = len(os.sched_getaffinity(0))
+    assert f"devices: {max(n for n in (1, 2, 4, 8) if n <= cores)}\n" in output
     chance = random.Random(kills + 1)  # with a seed of 1, the only kill comes before a checkpoint
     for _ in range(kills):
         start_and_kill(tmp_path / "killed", steps, environment, chance)

@@ -1,10 +1,8 @@
 """Several processes train as one, agree, and end together; killed ones resume."""
 
-import contextlib
 import random
 import re
 import signal
-import subprocess
 import time
 
 import numpy as np
@@ -74,10 +72,13 @@ def test_runs_killed_at_random_moments_equal_an_uninterrupted_one(tmp_path, whol
     folder = tmp_path / "killed"
     options = {"out": folder, "heartbeat": 6, "wait": 30}
     with running(tmp_path, WORKER, options, pace=0.1) as both:
-        moment = chance.uniform(0, 12)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            both.all[0].wait(moment)
+        if chance.random() < 0.3:
+            time.sleep(chance.uniform(0, 6))  # while they start, connect and compile
+        else:
+            both.wait_for(lambda: (folder / "checkpoints" / "step_00000006").exists())
+            time.sleep(chance.uniform(0, 1.5))
         victim = 0 if coordinator else 1
+        assert all(process.poll() is None for process in both.all)
         both.all[victim].kill()
         began = time.monotonic()
         statuses = both.wait(60)
@@ -165,6 +166,37 @@ def test_other_options_are_refused_before_the_first_step(tmp_path, own, differen
         assert both.wait() == [1, 1]
         assert all(difference in both.text(i) for i in (0, 1))
     assert not (tmp_path / "out").exists()
+
+
+def slurm(number, port):
+    """What SLURM sets; JAX derives the port from the number of the job."""
+    variables = {"JOB_ID": port - 61440, "STEP_NODELIST": "localhost", "NTASKS": 2}
+    variables |= {"PROCID": number, "LOCALID": number}
+    return {f"SLURM_{name}": str(value) for name, value in variables.items()}
+
+
+def open_mpi(number, port):
+    """What version 4 of Open MPI sets."""
+    uri = f"{(port - 61440) * 4096}.0;tcp://127.0.0.1:1"
+    variables = {"WORLD_SIZE": 2, "WORLD_RANK": number, "WORLD_LOCAL_RANK": number}
+    variables = {f"OMPI_COMM_{name}": str(value) for name, value in variables.items()}
+    return variables | {"OMPI_MCA_orte_hnp_uri": uri, "OMPI_VERSION": "4.1.6"}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("cluster", [slurm, open_mpi])
+def test_processes_of_a_cluster_find_each_other(tmp_path, whole, cluster):
+    port = free_port(61440)
+    environments = [cluster(number, port) for number in (0, 1)]
+    finish(tmp_path, WORKER, {"out": tmp_path / "out"}, environments=environments)
+    assert_same_state(final_state(tmp_path / "out"), final_state(whole))
+
+
+@pytest.mark.thorough
+def test_without_a_cluster_it_is_an_error(tmp_path):
+    with running(tmp_path, WORKER, {"distributed": None}, count=1) as one:
+        assert one.wait() == [1]
+        assert "error: distributed: the processes could not be connected" in one.text(0)
 
 
 @pytest.mark.thorough

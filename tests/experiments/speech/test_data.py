@@ -127,3 +127,16 @@ def test_an_epoch_contains_every_utterance_and_speeds_vary():
             seen.add(index)
             speeds.add(speed)
     assert len(seen) == 20 and speeds == {0, 1}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_parts_of_a_batch_are_the_batch(count):
+    every, frontend = utterances(20), Frontend(4, 2)
+    features = [[frontend.features(u, speed) for speed in (0.9, 1.1)] for u in every]
+    labels = [Labels(encode_letters(u.text), [len(u.text), 3]) for u in every]
+    batches = training_batches(features, labels, batch_size=6, seed=1)
+    for step in range(4):
+        parts = [batches(step, index, count) for index in range(count)]
+        for whole, *own in zip(batches(step), *parts, strict=True):
+            assert all(each.shape[1] == 6 // count for each in own)
+            np.testing.assert_array_equal(np.concatenate(own, 1), whole)
