@@ -126,7 +126,7 @@ _DEFINITIONS = {
     "exp2": lambda x, **_: jnp.exp(x * np.log(2).astype(x.dtype)),
     "expm1": _expm1,
     "integer_pow": _integer_pow,
-    "is_finite": lambda x: x - x == 0,
+    "is_finite": lambda x: (x < jnp.inf) & (x > -jnp.inf),
     "log1p": _log1p,
     "ne": lambda x, y: ~(x == y),
     "rsqrt": lambda x, **_: 1 / jnp.sqrt(x),
