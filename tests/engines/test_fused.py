@@ -318,6 +318,30 @@ def test_a_grid_is_lowered_and_meets_by_a_counter():
     assert lowered.as_text().count("@mosaic_gpu_v2(") == 1
 
 
+@needs_kernels
+@pytest.mark.parametrize(
+    ("platform", "kernel"), [("cuda", "mosaic_gpu_v2"), ("tpu", "tpu_custom_call")]
+)
+def test_a_kernel_is_lowered_under_shard_map(platform, kernel):
+    case = Case(rnn.Elman(HIDDEN))
+    work = work_of(case, (2,), "float16")
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec
+    whole, rows, spec = spec(), spec("batch"), spec(None, "batch")
+    run = jax.shard_map(
+        lambda params, state, xs: rnn.unroll(case.cell, params, xs, state, engine=Fused()),
+        mesh=mesh,
+        in_specs=(whole, rows, spec),
+        out_specs=(rows, spec),
+    )
+
+    def gradients(*work):
+        return jax.grad(lambda *work: weighted_sum(run(*work)), (0, 1, 2))(*work)
+
+    lowered = jax.jit(gradients).trace(*work).lower(lowering_platforms=(platform,))
+    assert lowered.as_text().count(f"@{kernel}(") == 2
+
+
 # Derivatives -------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
 
 
@@ -77,7 +78,12 @@ def _batch(args, axes, *, function):
 def _lower(platform: str | None):
     def rule(ctx, *args, function):
         kernel = function.kernels.get(platform)
-        return mlir.lower_fun(kernel or function.reference)(ctx, *args)
+        if kernel is None:
+            return mlir.lower_fun(function.reference)(ctx, *args)
+        # A kernel runs on one device: to it, no value varies over the axes of a mesh.
+        local = [ShapedArray(aval.shape, aval.dtype) for aval in ctx.avals_in]
+        results = [ShapedArray(aval.shape, aval.dtype) for aval in ctx.avals_out]
+        return mlir.lower_fun(kernel)(ctx.replace(avals_in=local, avals_out=results), *args)
 
     return rule
 

@@ -110,8 +110,9 @@ def run(
         (steps, height, width),
         lambda n: (blocks - 1 - n if reverse else n, jnp.int32(0), jnp.int32(0)),
     )
-    out = [jax.ShapeDtypeStruct((time, height, width), dtype) for dtype in scan.dtypes]
-    out += [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in carry]
+    local: Any = {"manual_axis_type": jax.typeof(carry[0]).manual_axis_type}  # for jax.shard_map
+    out = [jax.ShapeDtypeStruct((time, height, width), dtype, **local) for dtype in scan.dtypes]
+    out += [jax.ShapeDtypeStruct(x.shape, x.dtype, **local) for x in carry]
     values = pl.pallas_call(
         body,
         grid=(blocks,),
