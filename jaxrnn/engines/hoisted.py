@@ -1,5 +1,6 @@
 """The engine that derives an optimized schedule from the step of a cell."""
 
+import functools
 import math
 from typing import Any
 
@@ -15,6 +16,11 @@ from jaxrnn._schedule.trace import nbytes
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._loop import Loop
+from jaxrnn.engines._values import (
+    only_plain_products_are_hoisted,
+    plain_loop,
+    with_derivatives_of,
+)
 
 
 @frozen
@@ -26,7 +32,8 @@ class Hoisted:
     not fed back are computed after the loop. The backward pass recomputes the pointwise part and no
     product, and the gradient of a recurrent kernel is one product over time and batch after the
     loop (an outer product, whose result is larger than its operands, counts as pointwise).
-    `jaxrnn.explain` shows the schedule of a cell.
+    `jaxrnn.explain` shows the schedule of a cell. On a CPU, values that are not differentiated come
+    from a plain loop where that is as fast.
 
     Accepts every cell; equations that cannot be hoisted stay in the loop. Supports every JAX
     transformation, to any order.
@@ -72,20 +79,48 @@ class Hoisted:
         plan = schedule_cell(cell, params, state, xs)
         once = run_before(plan, params)
 
-        def run(state: list, slices: list) -> tuple[list, list]:
-            values, time = dict(once), slices[0].shape[0]
+        def chunk(known: dict, state: list, slices: list) -> tuple[list, list]:
+            values, time = dict(known), slices[0].shape[0]
             operands, stacked = run_inputs(plan, values, slices)
             final, emitted = Loop(plan, time, reverse, self.unroll)(operands, tuple(state))
             stacked.update(zip(plan.emitted, emitted, strict=True))
             return list(final), run_after(plan, values, stacked, time)
 
-        leaves, slices = jax.tree.leaves(state), jax.tree.leaves(xs)
-        if self.checkpoint_every is not None:
-            leaves, ys = in_chunks(run, leaves, slices, self.checkpoint_every, reverse)
-        else:
+        def hoisted(values: list, state: list, slices: list) -> tuple[list, list]:
+            run = functools.partial(chunk, dict(zip(once, values, strict=True)))
+            if self.checkpoint_every is not None:
+                return in_chunks(run, state, slices, self.checkpoint_every, reverse)
             steps = _steps_per_chunk(plan, slices[0].shape[0])
-            leaves, ys = in_chunks(run, leaves, slices, steps, reverse, checkpoint=False)
+            return in_chunks(run, state, slices, steps, reverse, checkpoint=False)
+
+        def plain(values: list, state: list, slices: list) -> tuple[list, list]:
+            known = dict(zip(once, values, strict=True))
+            return plain_loop(plan, known, state, slices, reverse, self.unroll)
+
+        work = list(once.values()), jax.tree.leaves(state), jax.tree.leaves(xs)
+        if _values_in_plain_loop(plan):
+            leaves, ys = with_derivatives_of(plain, hoisted, *work)
+        else:
+            leaves, ys = hoisted(*work)
         return jax.tree.unflatten(plan.step.out_tree, [*leaves, *ys])
+
+
+ROWS = 8
+"""Rows of a product for which, on a CPU, hoisting it saves no time in a forward pass."""
+
+
+def _values_in_plain_loop(plan: Schedule) -> bool:
+    """Whether values without derivatives are computed faster without hoisting."""
+    if jax.default_backend() != "cpu" or not plan.state_in:
+        return False
+    if not only_plain_products_are_hoisted(plan):
+        return False
+    products = [eqn for eqn in plan.inputs.eqns if is_plain_product(eqn)]
+    return bool(products) and all(_rows(eqn) >= ROWS for eqn in products)
+
+
+def _rows(eqn: Any) -> int:
+    return math.prod(eqn.outvars[0].aval.shape[:-1])
 
 
 # Steps per chunk: forward and backward passes on two cores that share 32 MiB of cache, in ms.
@@ -129,7 +164,7 @@ def _steps_per_chunk(plan: Schedule, time: int) -> int:
         return time
     products: list[Any] = [eqn for eqn in plan.inputs.eqns if is_plain_product(eqn)]
     products += [product.eqn for product in plan.products]
-    rows = max((math.prod(eqn.outvars[0].aval.shape[:-1]) for eqn in products), default=0)
+    rows = max(map(_rows, products), default=0)
     weights = sum(nbytes(eqn.invars[1]) for eqn in products)
     sums = [v for product in plan.products for v in product.outvars]
     addends = {v for product in plan.products for v in product.addends}
