@@ -5,9 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import jax
 import tyro
 
-from experiments.benchmark.peers import GATES, PEERS, Contender, Workload, engines, installed, load
+from experiments.benchmark.peers import (
+    GATES,
+    PEERS,
+    Contender,
+    Workload,
+    engines,
+    installed,
+    load,
+    spread,
+)
 from experiments.common.options import EngineName, check_at_least, check_positive, make_engine
 from jaxrnn.engines import Auto, CuDNN, Hoisted, Sequential
 
@@ -158,7 +168,11 @@ class Config:
         chosen = chosen or [Sequential(), Hoisted(), Auto(), CuDNN()]
         usual = ["scan"] if final_only else [name for name in PEERS if installed(name)]
         peers = [load(name) for name in self.peers or usual if name != "none"]
-        return [engines.contender(engine) for engine in chosen] + peers
+        own = [engines.contender(engine) for engine in chosen]
+        spreading = [own[-1] if self.engines else engines.contender(Auto())]
+        spreading += [peer for peer in peers if peer.kind == "jax"]
+        cores = jax.default_backend() == "cpu" and jax.device_count() > 1 and not final_only
+        return own + peers + [spread(contender) for contender in spreading if cores]
 
 
 def read_size(sizes: tuple[Sizes, ...], point: str) -> Sizes:

@@ -11,6 +11,9 @@ the memory; and the rate relative to a product of two large matrices, measured i
 All contenders are compiled ahead of time and interleaved in one process; times are medians, ratios
 are medians of the ratios within a round. Weights are arguments, as in training.
 
+On a CPU with several cores, JAX has a device for each. As it comes, a contender runs on one device,
+whose products use all cores; "a device a core" has the batch sharded over all, the peers alike.
+
 Every framework is used in its best form; see `experiments/benchmark/peers`. Before the timing, the
 results of this library's engines, of the plain scan and of the cells hoisted by hand are compared
 with those of `Sequential`, and all other results must be finite.
@@ -31,7 +34,7 @@ import jaxrnn as rnn
 from experiments.benchmark import report
 from experiments.benchmark.grids import Config
 from experiments.benchmark.peers import PASSES, Contender, Pass, Workload, engines
-from experiments.benchmark.results import Entry, Line, Row, Timing, summarise
+from experiments.benchmark.results import OWN_KINDS, Entry, Line, Row, Timing, summarise
 from experiments.benchmark.timing import difference, interleave, machine, matrix_product
 
 
@@ -110,7 +113,7 @@ def check(
     if not all(np.isfinite(value).all() for value in values):
         raise ArithmeticError(f"{name}: expected finite results, got NaN or infinity")
     one_layer = workload.layers == 1 and not workload.bidirectional
-    if contender.kind == "jaxrnn" or (contender.same_weights and one_layer):
+    if contender.kind in OWN_KINDS or (contender.same_weights and one_layer):
         error, tolerance = difference(values, wanted), _TOLERANCE[workload.dtype]
         if not error <= tolerance:
             raise ArithmeticError(

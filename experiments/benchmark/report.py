@@ -9,9 +9,12 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from experiments.benchmark.peers import PASSES, Pass
-from experiments.benchmark.results import PEER_KINDS, Entry, Line, Row
+from experiments.benchmark.results import OWN_KINDS, PEER_KINDS, Entry, Line, Row
 
-_MARKERS = {"jaxrnn": "o", "jax": "x", "torch": "^", "by hand": "s"}
+_MARKERS = {
+    **{"jaxrnn": "o", "jaxrnn spread": "D", "jax": "x", "jax spread": "+"},
+    **{"torch": "^", "by hand": "s"},
+}
 
 # Shared by the commands of this folder ------------------------------------------------------------
 
@@ -73,7 +76,7 @@ def row_table(row: Row) -> Table:
         ],
         [
             [
-                f"[bold]{entry.title}[/]" if entry.kind == "jaxrnn" else entry.title,
+                f"[bold]{entry.title}[/]" if entry.kind in OWN_KINDS else entry.title,
                 *(cell for which in PASSES for cell in _cells(row, entry, which)),
             ]
             for entry in sorted(row.entries, key=lambda entry: entry.timings[PASSES[-1]].median)
@@ -112,11 +115,11 @@ def markdown(rows: Sequence[Row]) -> str:
     """Milliseconds, forward / forward+backward, with the ratio of each engine to its peers."""
     titles = list(dict.fromkeys(title for row in rows for title in row.engines()))
     return make_markdown(
-        ["work", "best JAX peer", "PyTorch", "by hand", *titles],
+        ["work", "best JAX peer", "the same, a device a core", "PyTorch", "by hand", *titles],
         [
             [
                 row.workload.name,
-                *(_best(row, kind) for kind in ("jax", "torch", "by hand")),
+                *(_best(row, kind) for kind in ("jax", "jax spread", "torch", "by hand")),
                 *(_engine(row, row.engines().get(title)) for title in titles),
             ]
             for row in rows
@@ -129,7 +132,7 @@ def _best(row: Row, kind: str) -> str:
     pairs = zip(found, PASSES, strict=False)  # all passes or none
     times = " / ".join(digits(1e3 * entry.timings[which].median) for entry, which in pairs)
     names = ", ".join(dict.fromkeys(entry.title for entry in found))
-    return (f"{times} ({names})" if kind == "jax" else times) if found else "–"
+    return (f"{times} ({names})" if kind.startswith("jax") else times) if found else "–"
 
 
 def _engine(row: Row, entry: Entry | None) -> str:

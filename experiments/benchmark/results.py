@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from experiments.benchmark.peers import GATES, PASSES, Pass, Workload
 from experiments.benchmark.timing import paired_ratio
 
-PEER_KINDS = ("jax", "torch")
+PEER_KINDS = ("jax", "torch", "jax spread")
+OWN_KINDS = ("jaxrnn", "jaxrnn spread")
 
 
 class Timing(NamedTuple):
@@ -51,7 +52,7 @@ class Row(NamedTuple):
 
     def engines(self) -> dict[str, Entry]:
         """This library's entries by title."""
-        return {entry.title: entry for entry in self.entries if entry.kind == "jaxrnn"}
+        return {entry.title: entry for entry in self.entries if entry.kind in OWN_KINDS}
 
     def best(self, which: Pass, kinds: Collection[str]) -> Entry | None:
         """The fastest entry of these kinds."""
@@ -96,6 +97,7 @@ class Line(NamedTuple):
 _RATIOS: tuple[tuple[str, str, Collection[str]], ...] = (
     ("× best JAX peer", "jax", GATES),
     ("× best JAX peer, LSTM and GRU", "jax", ("lstm", "gru")),
+    ("× best JAX peer, a device a core", "jax spread", GATES),
     ("× PyTorch LSTM", "torch", ("lstm",)),
     ("× PyTorch GRU and RNN", "torch", ("gru", "elman")),
     ("× hoisted by hand", "by hand", GATES),

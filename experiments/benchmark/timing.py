@@ -43,7 +43,12 @@ class Program(NamedTuple):
 
 
 def compile_program(
-    function: Callable[..., Any], arguments: Sequence[Any], *, exact: bool, compiles: int = 1
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    *,
+    exact: bool,
+    compiles: int = 1,
+    shardings: Any = None,
 ) -> Program:
     """Compiles a function of arrays ahead of time.
 
@@ -53,6 +58,7 @@ def compile_program(
         exact: whether to use full float32 precision for products on a GPU, where JAX uses the
             faster and less precise TensorFloat-32 by default.
         compiles: how many times to trace and compile; the median time is kept.
+        shardings: how the results are sharded over devices.
     """
     highest = exact and jax.default_backend() == "gpu"
     times = []
@@ -61,7 +67,7 @@ def compile_program(
         jax.clear_caches()
         begin = time.perf_counter()
         with jax.default_matmul_precision("highest") if highest else contextlib.nullcontext():
-            compiled = jax.jit(function).lower(*arguments).compile()
+            compiled = jax.jit(function, out_shardings=shardings).lower(*arguments).compile()
         times.append(time.perf_counter() - begin)
     temporary = total = None
     if memory := compiled.memory_analysis():

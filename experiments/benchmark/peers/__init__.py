@@ -6,9 +6,19 @@ Each file defines a `Contender`, in the best form that the framework has for a w
 import importlib
 import importlib.metadata
 
-from experiments.benchmark.peers.workload import GATES, PASSES, Contender, Pass, Workload
+from experiments.benchmark.peers.workload import GATES, PASSES, Contender, Pass, Workload, spread
 
-__all__ = ["GATES", "PASSES", "PEERS", "Contender", "Pass", "Workload", "installed", "load"]
+__all__ = [
+    "GATES",
+    "PASSES",
+    "PEERS",
+    "Contender",
+    "Pass",
+    "Workload",
+    "installed",
+    "load",
+    "spread",
+]
 
 PEERS = {
     "torch": ("peers.pytorch", "torch"),

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from experiments.benchmark.timing import Program, compile_program
 
@@ -109,7 +111,7 @@ class Contender(NamedTuple):
     """A framework, or one of this library's engines."""
 
     title: str
-    kind: Literal["jaxrnn", "jax", "torch", "by hand"]
+    kind: Literal["jaxrnn", "jax", "torch", "by hand", "jaxrnn spread", "jax spread"]
     why_not: Callable[[Workload], str | None]  # explains why it cannot run a workload
     build: Callable[[Workload], Any]  # makes a network with the method `program` of `JaxNetwork`
     same_weights: bool = False  # whether one layer must give the results of this library's cell
@@ -130,21 +132,43 @@ def supports(
     return why_not
 
 
+def spread(contender: Contender) -> Contender:
+    """A JAX contender with its batch sharded over all devices: on a CPU, a device a core."""
+    devices = jax.device_count()
+
+    def why_not(workload: Workload) -> str | None:
+        if devices == 1:
+            return "there is one device"
+        if workload.batch % devices:
+            return f"the batch is not a multiple of the {devices} devices"
+        return contender.why_not(workload)
+
+    return contender._replace(
+        title=f"{contender.title}, a device a core",
+        kind=f"{contender.kind} spread",
+        why_not=why_not,
+        build=lambda workload: contender.build(workload)._replace(devices=devices),
+    )
+
+
 class JaxNetwork(NamedTuple):
     """A network as a pure function, whose weights are arguments and never constants."""
 
     workload: Workload
     apply: Callable[[Any, Any, Any], tuple[Any, Any]]  # (weights, state, xs) -> (state, ys)
     weights: Any
-    state: Any
+    state: Any  # the first axis is the batch
     xs: Any  # in the axis order that the framework prefers
+    batch_axis: int = 1  # of xs
+    devices: int = 1  # over which the batch is sharded
 
     def program(self, which: Pass) -> Program:
         """Compiles one pass ahead of time."""
+        weights, rows, steps = self._shardings()
         options = {"exact": self.workload.exact, "compiles": self.workload.compiles}
-        arguments = (self.weights, self.state, self.xs)
+        arguments = jax.device_put((self.weights, self.state, self.xs), (weights, rows, steps))
         if which == "forward":
-            return compile_program(self.apply, arguments, **options)
+            return compile_program(self.apply, arguments, shardings=(rows, steps), **options)
 
         def outputs(weights, state, xs):
             final_state, ys = self.apply(weights, state, xs)
@@ -155,7 +179,18 @@ class JaxNetwork(NamedTuple):
             return pull(cotangent)
 
         cotangent = self.workload.fill(jax.eval_shape(outputs, *arguments), "cotangent")
-        return compile_program(gradients, (cotangent, *arguments), **options)
+        cotangent = jax.device_put(cotangent, rows if self.workload.final_only else steps)
+        return compile_program(
+            gradients, (cotangent, *arguments), shardings=(weights, rows, steps), **options
+        )
+
+    def _shardings(self) -> Any:
+        """Those of the weights, of the state, and of inputs and outputs; None on one device."""
+        if self.devices == 1:
+            return None, None, None
+        mesh = jax.make_mesh((self.devices,), ("rows",), axis_types=(AxisType.Auto,))
+        specs = P(), P("rows"), P(*[None] * self.batch_axis, "rows")
+        return tuple(NamedSharding(mesh, spec) for spec in specs)
 
 
 class Layer(NamedTuple):
@@ -194,7 +229,8 @@ def stacked(
 
         weights = [[part.weights for part in parts] for parts in layers]
         states = [[part.state for part in parts] for parts in layers]
-        return JaxNetwork(workload, apply, weights, states, workload.xs(batch_first))
+        xs = workload.xs(batch_first)
+        return JaxNetwork(workload, apply, weights, states, xs, 0 if batch_first else 1)
 
     return build
 
