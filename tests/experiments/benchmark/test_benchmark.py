@@ -15,6 +15,7 @@ from experiments.benchmark import peers
 from experiments.benchmark.peers import GATES, PASSES, PEERS, Contender, Workload, engines, plain
 from experiments.benchmark.report import markdown
 from experiments.benchmark.results import Entry, Row, Timing, summarise
+from tests.support.helpers import on_four_devices
 
 SMALL = Workload("lstm", time=5, batch=3, inputs=2, hidden=4)
 INSTALLED = [name for name in PEERS if peers.installed(name)]
@@ -99,6 +100,12 @@ def test_an_engine_with_a_wrong_gradient_is_not_timed(defaults):
     message = r"WrongGradient, lstm.*, forward\+backward: .* got a difference of 1.0e-02"
     with pytest.raises(ArithmeticError, match=message):
         benchmark.measure(SMALL, [contender], config, Console(file=io.StringIO()))
+
+
+def test_a_device_a_core():
+    """Four devices, in a separate process: each computes its own rows of the batch."""
+    done = on_four_devices("tests.support.spread_contenders")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -320,8 +327,14 @@ def test_markdown():
         SMALL,
         ("Auto", "jaxrnn", timing(0.001, 0.001, 0.1)),
         ("Flax", "jax", timing(0.0025, 0.0025, 0.25)),
+        ("Flax, a device a core", "jax spread", timing(0.002, 0.002, 0.002)),
         ("PyTorch", "torch", timing(0.25, 0.25, 0.25)),
     )
     heading, _, line = markdown([measured]).splitlines()
-    assert heading == "| work | best JAX peer | PyTorch | by hand | Auto |"
-    assert line == (f"| {SMALL.name} | 2.5 / 2.5 (Flax) | 250 / 250 | – | 1 / 1 (×2.50 / 2.50) |")
+    assert heading == (
+        "| work | best JAX peer | the same, a device a core | PyTorch | by hand | Auto |"
+    )
+    assert line == (
+        f"| {SMALL.name} | 2.5 / 2.5 (Flax) | 2 / 2 (Flax, a device a core) | 250 / 250 | – | "
+        "1 / 1 (×2.00 / 2.00) |"
+    )
