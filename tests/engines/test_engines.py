@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from tests.support.cases import CELLS, ENGINES, WRAPPERS, random_inputs, random_params, random_state
+from jaxrnn.engines import Hoisted
+from jaxrnn.engines.hoisted import ROWS
+from tests.support.cases import (
+    CELLS,
+    ENGINES,
+    WRAPPERS,
+    Case,
+    random_inputs,
+    random_params,
+    random_state,
+)
+from tests.support.compiled import read_program
 from tests.support.helpers import assert_near, split, weighted_sum
 from tests.support.user_cells import USER_CELLS
 
@@ -145,6 +156,50 @@ def test_accepts_the_cells_of_the_table(engine):
         xs = random_inputs(case, (TIME, BATCH))
         with pytest.raises((TypeError, ValueError), match=re.escape(reason)):
             rnn.unroll(case.cell, random_params(case), xs, engine=engine.engine)
+
+
+VALUES = [
+    pytest.param(case, marks=() if number % 4 == 0 else pytest.mark.thorough, id=str(case))
+    for number, case in enumerate(ALL_CELLS)
+]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the rule for CPUs")
+@pytest.mark.parametrize("case", VALUES)
+def test_values_without_derivatives(case):
+    """Eight rows suffice for the plain loop; with and without flags, in both directions."""
+    work = random_params(case), random_inputs(case, (TIME, ROWS)), random_state(case, (ROWS,))
+    flags = {"mask": np.resize(MASK, (TIME, ROWS)), "starts": np.resize(STARTS, (TIME, ROWS))}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(engine, params, xs, state):
+        run = functools.partial(rnn.unroll, case.cell, params, xs, state, engine=engine)
+        return run(key=case.key), run(key=case.key, reverse=True, **flags)
+
+    got, want = (run(engine, *work) for engine in (Hoisted(), rnn.engines.Sequential()))
+    assert_near(got, want, max(1e-10, case.tolerance))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the rule for CPUs")
+def test_only_derivatives_are_hoisted_on_a_cpu():
+    """The compiled program of the values has both products in the loop, as a plain scan has."""
+    case = Case(rnn.LSTM(8))
+    params, xs = random_params(case), random_inputs(case, (TIME, ROWS))
+
+    def products(function, rows=ROWS):
+        program = jax.jit(function).lower(params, xs[:, :rows]).compile()
+        return sorted(i.times for i in read_program(program).instructions if i.opcode == "dot")
+
+    def values(params, xs):
+        return rnn.unroll(case.cell, params, xs, engine=Hoisted())
+
+    def gradients(params, xs):
+        return jax.grad(lambda params: weighted_sum(values(params, xs)))(params)
+
+    assert products(values) == [TIME, TIME]
+    assert products(values, rows=2) == [1, TIME]  # where hoisting pays
+    # The product of the inputs and the gradients of both kernels; the loops have one product each.
+    assert products(gradients) == [1, 1, 1, TIME, TIME]
 
 
 def test_arrays_that_a_step_closes_over_receive_gradients():
