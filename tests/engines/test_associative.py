@@ -12,6 +12,7 @@ from jaxrnn.engines import Associative, Hoisted, Sequential
 from jaxrnn.engines._linear import combine
 from tests.support.cases import CELLS, Case, Floats, random_inputs, random_params, random_state
 from tests.support.helpers import assert_near, on_four_devices, optimizing_jit, weighted_sum
+from tests.support.processes import finish
 
 AFFINE = Case(rnn.MinGRU(4)), Case(rnn.LRU(3, output_size=2))
 # A start resets the state to values that are not zero.
@@ -271,6 +272,16 @@ def test_time_sharded_over_devices(arguments):
     """On four devices, in a separate process."""
     done = on_four_devices("tests.support.sharded_time", *arguments)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "cells",
+    ["LRU,MLSTM", pytest.param("MinGRU,S5,GatedLinearAttention", marks=pytest.mark.thorough)],
+)
+def test_time_over_processes(cells, tmp_path):
+    """Two processes with two devices each: values and gradients of one process."""
+    out = finish(tmp_path, "tests.support.time_over_processes", {"cells": cells})
+    assert "agree on 4 devices of 2 processes" in out
 
 
 # Auto -------------------------------------------------------------------------------------------
