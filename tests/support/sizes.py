@@ -19,7 +19,7 @@ class Size(NamedTuple):
 
 
 LIMITS = {
-    "experiments": Size(120, 12_950),
+    "experiments": Size(120, 13_600),
     "experiments.char_lm": Size(14, 2_120),
     "experiments.speech": Size(21, 3_330),
 }
