@@ -52,7 +52,7 @@ NETWORKS = {
 QUICK = ("residual",)
 
 
-@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of NumPy's sigmoid
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in what a Where leaves out
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=() if n in QUICK else pytest.mark.thorough) for n in NETWORKS],
