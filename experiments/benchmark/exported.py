@@ -94,7 +94,7 @@ def compare(config: Config) -> Iterator[tuple[str, str, timing.Comparison]]:
 
         ours = timing.compile_program(run, (jnp.asarray(xs),), exact=True)
         for form in ("operator", "Scan")[name not in cells :]:
-            model = rnn.export.to_onnx(cell, params, xs, operators=form == "operator")
+            model = rnn.export.to_onnx(cell, params, x=xs[0], operators=form == "operator")
             limits: Any = dict(rounds=config.rounds, seconds=config.seconds)
             theirs = served(model, xs)
             yield name, form, timing.compare(ours, theirs, tolerance=config.tolerance, **limits)

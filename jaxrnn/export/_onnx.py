@@ -17,8 +17,8 @@ from jaxrnn.export._translate import Pair, inline, trace
 def to_onnx(
     network: Any,
     params: PyTree,
-    xs: PyTree = None,
     *,
+    x: PyTree = None,
     carry: bool = False,
     lengths: bool = False,
     mask: bool = False,
@@ -35,9 +35,9 @@ def to_onnx(
     Args:
         network: a cell, a layer or a stack.
         params: its parameters.
-        xs: an example of the inputs, or its `jax.ShapeDtypeStruct`, ``[time, batch, ...]``; dtypes
-            and last axes are read, since time and batch of the model are dynamic. None reads them
-            off the parameters of a network that has an ``input_kernel``.
+        x: one step's input ``[batch, ...]`` or its `jax.ShapeDtypeStruct`; dtypes and last axes
+            are read, since time and batch of the model are dynamic. None reads them off the
+            parameters of a network that has an ``input_kernel``.
         carry: whether the model also takes initial states; otherwise they are the network's own.
         lengths: whether the model also takes ``lengths``, int32 ``[batch]``. ONNX's reference
             evaluator ignores those of LSTM, GRU and RNN operators.
@@ -47,8 +47,9 @@ def to_onnx(
 
     Shapes:
         Inputs ``xs`` and, as wanted, ``initial_*``, ``lengths``, ``mask`` and ``starts``; outputs
-        ``ys`` and ``final_*``, the states after the sequence. A pytree has a name for each leaf:
-        ``xs_0``, ``initial_hidden``, ``final_layer0_forward_cell``. Complex states have two,
+        ``ys`` and the states after the sequence, whose names are the layer and the path in its
+        state: ``layer0_hidden``, ``layer1_forward_cell``; initial states are ``initial_`` and the
+        same. An input that is a pytree has a name for each leaf, ``xs_0``. Complex states have two,
         ``_real`` and ``_imag``.
 
     Returns:
@@ -57,22 +58,23 @@ def to_onnx(
     Raises:
         TypeError: a primitive of a step has no translation, which is named with the line of the
             cell that uses it.
-        ValueError: ``xs`` is needed, or has wrong axes; or both lengths and mask are wanted.
+        ValueError: ``x`` is needed, or has wrong axes; or both lengths and mask are wanted.
 
     Example:
         >>> import jax, jaxrnn as rnn
         >>> stack = rnn.layers.Stack((rnn.GRU(8), rnn.MinGRU(8)))
         >>> params = stack.init(jax.random.key(0), input_size=3)
-        >>> xs = jax.numpy.zeros((1, 1, 3))
-        >>> model = rnn.export.to_onnx(stack, params, xs, carry=True)  # doctest: +SKIP
+        >>> x = jax.numpy.zeros((1, 3))
+        >>> model = rnn.export.to_onnx(stack, params, x=x, carry=True)  # doctest: +SKIP
         >>> onnx.save(model, "stack.onnx")  # doctest: +SKIP
     """
     if operators and not (mask or starts):
         model = operators_model(network, params, carry=carry, lengths=lengths)
         if model is not None:
             return model
-    if xs is None:
-        xs = _example(params)
+    if x is None:
+        x = _example(params)
+    xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), x)
     options: Any = dict(carry=carry, lengths=lengths, mask=mask, starts=starts)
     run = sequence(network, params, xs, **options)
     return function_to_onnx(lambda **inputs: run.call(params, inputs), **run.inputs)
@@ -155,8 +157,8 @@ def _example(params: PyTree) -> jax.ShapeDtypeStruct:
     """Inputs of the size that the first input kernel takes."""
     for path, leaf in jax.tree.leaves_with_path(params):
         if path and getattr(path[-1], "name", None) == "input_kernel" and leaf.ndim == 2:
-            return jax.ShapeDtypeStruct((1, 1, leaf.shape[0]), leaf.dtype)
+            return jax.ShapeDtypeStruct((1, leaf.shape[0]), leaf.dtype)
     raise ValueError(
-        "xs must be an example of the inputs, because the parameters of this network do not tell "
-        "their size; pass e.g. xs=jax.ShapeDtypeStruct((1, 1, features), 'float32')"
+        "x must be an example of one step's input, because the parameters of this network do not "
+        "tell its size; pass e.g. x=jax.ShapeDtypeStruct((1, features), 'float32')"
     )

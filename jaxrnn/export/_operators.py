@@ -64,7 +64,7 @@ def operators_model(network: Any, params: PyTree, *, carry: bool, lengths: bool)
         graph.nodes_of(op_type, roles, [split, *last], node_name=node_name, **attributes)
         for place, part in enumerate(own):
             for kind in kinds:
-                final = Value(dtype, shape, f"final_{part[kind]}")
+                final = Value(dtype, shape, part[kind])
                 graph.nodes_of("Gather", [last[kind], constant(np.int64(place))], [final])
                 finals.append(final)
         turned = graph.add(

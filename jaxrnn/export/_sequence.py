@@ -79,7 +79,7 @@ def sequence(
         final, ys = layer.apply(params, initial, xs, **options)
         outputs = {path_name("ys", path): y for path, y in jax.tree.leaves_with_path(ys)}
         leaves = zip(states, jax.tree.leaves(final), strict=True)
-        return outputs | {f"final_{n}": leaf for n, leaf in leaves}
+        return outputs | dict(leaves)
 
     return Sequence(call, inputs)
 
@@ -127,7 +127,7 @@ def path_name(prefix: str, path: Any) -> str:
 
 
 def state_names(layer: Any, state: PyTree) -> list[str]:
-    """Names of the leaves of a state, such as ``hidden`` or ``layer0_forward_cell``."""
-    prefix = "layer" if isinstance(layer, layers.Stack) else ""
+    """Names of the leaves of a state, such as ``layer0_hidden`` or ``layer1_forward_cell``."""
+    prefix = "layer" if isinstance(layer, layers.Stack) else "layer0_"
     found = [path_name("", path) for path, _ in jax.tree.leaves_with_path(state)]
-    return [prefix + n or "state" for n in found]
+    return [(prefix + name).rstrip("_") for name in found]

@@ -48,7 +48,8 @@ def to_stablehlo(
     Returns:
         Of a step, the exported function ``(state_leaves, x) -> (state_leaves, y)``, where
         ``state_leaves`` is ``tuple(jax.tree.leaves(state))``. Of a sequence, ``inputs -> outputs``,
-        dictionaries with the names of `to_onnx`: ``xs``, ``initial_*``, ``ys``, ``final_*``.
+        dictionaries with the names of `to_onnx`: ``xs``, ``initial_layer0_hidden``, ``ys``,
+        ``layer0_hidden``.
         ``.serialize(vjp_order=1)`` (requires the package flatbuffers) returns bytes for
         `jax.export.deserialize`, with gradients to this order; ``.mlir_module()`` is the text.
 

@@ -22,9 +22,9 @@ CASES = [
 
 def exported(case, dtype, reverse):
     layer = rnn.layers.Recurrent(case.cell, reverse=reverse)
-    xs, params = random_inputs(case, (2, 2), dtype), random_params(case, dtype)
+    x, params = random_inputs(case, (2,), dtype), random_params(case, dtype)
     flags = {"carry": True, "lengths": True, "starts": True}
-    return rnn.export.to_onnx(layer, params, xs, operators=False, **flags)
+    return rnn.export.to_onnx(layer, params, x=x, operators=False, **flags)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in what a Where leaves out

@@ -62,9 +62,9 @@ def test_stacks_and_directions(name):
     params = jax.tree.map(lambda leaf: leaf / 2, random_params(net))
     narrow = jax.tree.map(lambda leaf: leaf.astype("float32"), params)
     flags = {"carry": True, "lengths": True, "starts": True}
-    example = np.zeros((1, 1, 2))
-    double = onnx_runs.reference(rnn.export.to_onnx(net, params, example, **flags))
-    model = rnn.export.to_onnx(net, narrow, example.astype("float32"), **flags)
+    example = np.zeros((1, 2))
+    double = onnx_runs.reference(rnn.export.to_onnx(net, params, x=example, **flags))
+    model = rnn.export.to_onnx(net, narrow, x=example.astype("float32"), **flags)
     single = onnx_runs.onnxruntime_session(model)
     rng = np.random.default_rng(0)
     for time, batch in ((4, 3),) if name in QUICK else ((6, 2), (3, 1), (1, 2)):
@@ -109,7 +109,7 @@ def test_narrow_floats(dtype, tolerance):
     cell = rnn.MinimalGatedUnit(4)
     params, xs = random_params(cell, dtype=dtype), np.random.default_rng(0).normal(size=(5, 2, 2))
     xs = jnp.asarray(xs, dtype)
-    evaluator = onnx_runs.reference(rnn.export.to_onnx(cell, params, xs))
+    evaluator = onnx_runs.reference(rnn.export.to_onnx(cell, params, x=xs[0]))
     (ys, final) = evaluator.run(None, {"xs": np.asarray(xs)})
     state, wanted = rnn.unroll(cell, params, xs)
     assert str(ys.dtype) == dtype and ys.shape == wanted.shape
@@ -123,7 +123,7 @@ def test_operators_need_no_example_and_other_cells_read_their_kernel():
     model = rnn.export.to_onnx(cell, params)
     assert model.graph.input[0].type.tensor_type.shape.dim[2].dim_value == 2
     cell = rnn.from_step(sorting, init_state=lambda p, batch: jnp.zeros((*batch, 2)))
-    with pytest.raises(ValueError, match="xs must be an example of the inputs"):
+    with pytest.raises(ValueError, match="x must be an example of one step's input"):
         rnn.export.to_onnx(cell, {})
 
 
@@ -135,6 +135,6 @@ def test_the_refusal_names_the_primitive_and_the_line():
     cell = rnn.from_step(sorting, init_state=lambda p, batch: jnp.zeros((*batch, 2)))
     line = sorting.__code__.co_firstlineno + 1
     with pytest.raises(TypeError, match=rf"primitive sort has no .*test_networks.py:{line}"):
-        rnn.export.to_onnx(cell, {}, np.zeros((1, 1, 2)))
+        rnn.export.to_onnx(cell, {}, x=np.zeros((1, 2)))
     with pytest.raises(ValueError, match="both wanted"):
-        rnn.export.to_onnx(cell, {}, np.zeros((1, 1, 2)), lengths=True, mask=True)
+        rnn.export.to_onnx(cell, {}, x=np.zeros((1, 2)), lengths=True, mask=True)

@@ -58,10 +58,10 @@ def run(network: Any, params: Any, xs: Any, state: Any, **options: Any) -> Run:
         for path, leaf in jax.tree.leaves_with_path(tree):
             keys = [getattr(k, "name", getattr(k, "key", getattr(k, "idx", ""))) for k in path]
             if names in ("initial", "final"):
-                if isinstance(layer, rnn.layers.Stack):
-                    keys[0] = f"layer{keys[0]}"
-                keys = keys or ["state"]
-            into |= with_parts("_".join(map(str, [names, *keys])), leaf)
+                first = f"layer{keys.pop(0) if isinstance(layer, rnn.layers.Stack) else 0}"
+                keys = [first, *keys]
+            prefix = [] if names == "final" else [names]
+            into |= with_parts("_".join(map(str, [*prefix, *keys])), leaf)
     for name, value in options.items():
         feeds[name] = np.asarray(value)
     return Run(feeds, outputs)
