@@ -86,7 +86,7 @@ class Config:
     export: Path | None = None
     """ONNX file to write the trained model to, for serving."""
     quantize: bool = False
-    """With --export, also write it with 8-bit weights, and compare size, time and loss."""
+    """Also export with 8-bit weights, and compare size, time and loss; needs --export."""
     training: Options = Options(
         steps=2500,
         learning_rate=3e-3,

@@ -14,6 +14,8 @@ import numpy as np
 
 from jaxrnn.convert._arrays import errors_name_file
 
+__all__ = ["tensorflow_variables"]
+
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _MAGIC = 0xDB4775248B80FB57
