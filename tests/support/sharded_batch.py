@@ -195,6 +195,22 @@ def check_exchanges(program: Program, params: Any, sums: int) -> None:
     assert reduced <= sums * matrices, f"{reduced} sums over devices for {matrices} matrices"
 
 
+def check_columns(name: str) -> None:
+    """Tensor parallelism: the columns of all kernels are sharded, over two devices of four."""
+    case = ENGINES[name]
+    run, params, xs, flags = work(case, "plain")
+    mesh = jax.make_mesh((2, 2), ("rows", "columns"), axis_types=(AxisType.Auto,) * 2)
+    columns = jax.tree.map(
+        lambda leaf: NamedSharding(mesh, P(*[None] * (leaf.ndim - 1), "columns")), params
+    )
+    placed = jax.device_put((params, xs), (columns, NamedSharding(mesh, P(None, "rows"))))
+    alone = results(run, gradient=True).lower(params, xs, flags).compile()
+    together = results(run, gradient=True).lower(*placed, flags).compile()
+    assert_near(together(*placed, flags), alone(params, xs, flags), 1e-10)
+    quarter = read_program(together).multiply_adds() / read_program(alone).multiply_adds()
+    assert quarter <= 1.1 / 4, f"a device does {quarter:.2f} of the multiply-adds of one"
+
+
 def few(name: str):
     """A few combinations, in which every mode, mesh and kind of work occurs."""
     start = list(ENGINES).index(name)
@@ -213,6 +229,8 @@ def main(names: list[str], everything: bool) -> None:
             except Exception as error:
                 error.add_note(f"{name}: {combination}")
                 raise
+        if everything or name == "hoisted":
+            check_columns(name)
 
 
 if __name__ == "__main__":
