@@ -49,7 +49,8 @@ ENGINES = {
     "tree": EngineCase(Associative(tree=True), rnn.LRU(SIZE)),
     "chunks": EngineCase(Associative(chunk_size=4), rnn.MinGRU(SIZE), sums=4),
     "closed_form": EngineCase(Associative(), rnn.MLSTM(SIZE, num_heads=2)),
-    "newton_dense": EngineCase(Newton(), rnn.GRU(SIZE)),
+    # Both branches of a choice count: in parallel, and the loop.
+    "newton_dense": EngineCase(Newton(), rnn.GRU(SIZE), sums=2),
 }
 WHAT = ("plain", "lengths", "starts", "stack", "bidirectional", "linen", "nnx")
 MODES = ("auto", "explicit", "shard_map")
