@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jaxrnn._cell import from_step
 from jaxrnn._schedule.flat_state import is_inexact
+from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.learning._real_step import evaluate_closed, same_varying_axes
+from jaxrnn.learning._real_step import evaluate_closed
 
 
 class Work(NamedTuple):
@@ -62,7 +63,7 @@ def with_gradient(
     def backward(residuals, cotangents):
         values, wanted = residuals
         cotangents = jax.tree.map(_instantiated, cotangents, is_leaf=_is_zero)
-        cotangents = same_varying_axes(cotangents, values)
+        cotangents, _ = equally_varying((cotangents, values))
 
         @jax.custom_jvp
         def once(values, cotangents):

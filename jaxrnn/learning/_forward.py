@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn._cell import Cell
 from jaxrnn._masking import select, zero_skipped
 from jaxrnn._schedule.flat_state import batch_rank, is_inexact
+from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Hoisted
 from jaxrnn.learning._custom import Wanted, Work, explicit, with_gradient
@@ -18,7 +19,6 @@ from jaxrnn.learning._real_step import (
     RealStep,
     State,
     real_step,
-    same_varying_axes,
 )
 from jaxrnn.learning._tracker import Cost, Refused, Tracker
 from jaxrnn.wrappers.masked import Masked
@@ -128,7 +128,7 @@ def run(
     key: Array | None = None,
 ) -> tuple[PyTree, PyTree]:
     """`Hoisted`, with the gradient of a rule."""
-    params, state, xs, key = same_varying_axes((params, state, xs, key))
+    params, state, xs, key = equally_varying((params, state, xs, key))
     given = separate(cell, params, state, xs, local=rule.local)
     refusal = _refusal(given.step)
     if refusal is not None:
@@ -221,7 +221,7 @@ def _gradient(
         dys = zero_skipped(dys, valid)
     carry = (initial, past.nothing(batch, beginning, arrays), total, jnp.zeros_like(initial.vector))
     slices = (jnp.arange(time), xs, valid, start, dys, last)
-    carry = same_varying_axes(carry, slices)
+    carry, _ = equally_varying((carry, slices))  # the carry of a scan has one type
     (_, memory, total, of_start), dxs = jax.lax.scan(body, carry, slices, reverse=reverse)
     found, of_initial = past.contract(memory, dfinal)
     total = jax.tree.map(jnp.add, total, found)

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.learning._pattern import Kept, colors, conflicts_of, reach, reduced, structure_of
-from jaxrnn.learning._real_step import Learned, Reals, RealStep, State, same_varying_axes
+from jaxrnn.learning._real_step import Learned, Reals, RealStep, State
 from jaxrnn.learning._tracker import Cost, Refused
 
 EXACT = jax.lax.Precision.HIGHEST  # not TF32
@@ -290,7 +291,7 @@ class Influence:
 def _seeds(groups: np.ndarray, dtype: Any, like: PyTree) -> Array:
     """The cotangents of the products, ``[colors, n]``."""
     seeds = jnp.asarray(np.arange(groups.max(initial=-1) + 1)[:, None] == groups, dtype)
-    return same_varying_axes(seeds, like)
+    return equally_varying((seeds, like))[0]
 
 
 def _squeezed(array: Array, first: int) -> tuple[Array, list[int]]:

@@ -115,7 +115,7 @@ class RealStep:
         consts = arrays[first : first + len(self.init.consts)]
         params = arrays[first + len(self.init.consts) :]
         state = self.split_state(evaluate_closed(self.init, [*consts, *params]))
-        return same_varying_axes(state, arrays)
+        return equally_varying((state, arrays))[0]
 
     def output(self, arrays, new: State, old: State, x: PyTree) -> list[Array]:
         """The leaves of y as a function g of the new state and the rest."""
@@ -217,14 +217,6 @@ def evaluate_closed(closed: Any, args: Sequence[Any]) -> list[Array]:
 
 def _evaluate(jaxpr: jex.Jaxpr, args: Sequence[Any]) -> list[Array]:
     return jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))(*args)
-
-
-def same_varying_axes(tree: Any, other: PyTree = None) -> Any:
-    """Within `jax.shard_map`, casts arrays to vary along the axes along which others do, too.
-
-    The carry of a scan has one type, and so have a cotangent and the result that it belongs to.
-    """
-    return equally_varying((tree, other))[0]
 
 
 # Learned arrays -----------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
 from jaxrnn._masking import MaskedInput
 from jaxrnn._schedule.flat_state import batch_rank, is_inexact
+from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Hoisted
 from jaxrnn.learning._custom import Wanted, Work, explicit, with_gradient
-from jaxrnn.learning._real_step import same_varying_axes
 from jaxrnn.learning._tracker import Cost
 from jaxrnn.wrappers.masked import Masked
 
@@ -85,7 +85,7 @@ class TBPTT:
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``, with the truncated gradient."""
-        params, state, xs = same_varying_axes((params, state, xs))
+        params, state, xs = equally_varying((params, state, xs))
         whole, constants = explicit(cell, params, state, xs)
         count, rank = len(constants), batch_rank(cell, params, state)
         batch = jax.tree.leaves(state)[0].shape[:rank] if rank else ()
@@ -197,7 +197,7 @@ def _gradient(
         jax.tree.map(jnp.zeros_like, _chosen(group, places))
         for group, places in zip((work.arrays, work.state, xs), floats, strict=True)
     ]
-    carry = same_varying_axes((work.state, *zeros), (work, cotangents))
+    carry, *_ = equally_varying(((work.state, *zeros), work, cotangents))
     (_, *found), _ = jax.lax.scan(body, carry, jnp.arange(blocks))
     found[2] = [in_order(d[before : before + time]) for d in found[2]]
     groups = (work.arrays, work.state, work.xs)

@@ -21,7 +21,8 @@ from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._schedule.interpret import Operands
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import multiply_over_time
-from jaxrnn.engines._fused.platforms import Function, vary_alike
+from jaxrnn._sharding import equally_varying
+from jaxrnn.engines._fused.platforms import Function
 from jaxrnn.engines._fused.steps import Scan, backward_scan, forward_scan, pullbacks_of, sums_of
 from jaxrnn.engines._fused.tiles import Shape
 from jaxrnn.engines._loop import Loop, Residuals
@@ -141,7 +142,7 @@ class FusedLoop:
         moving = [tangent.dtype != jax.dtypes.float0 for tangent in given]
         linear = [tangent for tangent, moves in zip(given, moving, strict=True) if moves]
         others, other_tree = jax.tree.flatten((primals, residuals))
-        args = vary_alike([*linear, *others])
+        args = equally_varying([*linear, *others])
         types = [jax.typeof(arg) for arg in args[: len(linear)]]
         trees = []
 

@@ -16,6 +16,8 @@ import jax.extend.core as jex
 from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
 
+from jaxrnn._sharding import equally_varying
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Function:
@@ -38,7 +40,7 @@ class Function:
         """Calls the implementation of the platform that the program is lowered for."""
         if "interpreted" in self.kernels:  # an interpreter has effects, which a primitive hides
             return list(self.kernels["interpreted"](*args))
-        return _function_p.bind(*vary_alike(args), function=self)
+        return _function_p.bind(*equally_varying(args), function=self)
 
 
 _function_p = jex.Primitive("fused")
@@ -94,16 +96,3 @@ batching.primitive_batchers[_function_p] = _batch
 mlir.register_lowering(_function_p, _lower(None))
 mlir.register_lowering(_function_p, _lower("cuda"), platform="cuda")
 mlir.register_lowering(_function_p, _lower("tpu"), platform="tpu")
-
-
-def vary_alike(args):
-    """Under `jax.shard_map`, makes all arguments vary over the same axes of the mesh.
-
-    The transpose sums the cotangent of what was replicated.
-    """
-    axes = [getattr(jax.typeof(arg), "vma", frozenset()) for arg in args]
-    every = frozenset().union(*axes)
-    return [
-        jax.lax.pcast(arg, tuple(every - own), to="varying") if every - own else arg
-        for arg, own in zip(args, axes, strict=True)
-    ]
