@@ -14,6 +14,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from jaxrnn._schedule.tangents import nonzero_tangent
 from jaxrnn._schedule.trace import PARAMS, STATE, evaluate, is_literal, nbytes
 from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array
@@ -200,11 +201,11 @@ def multiply_plain_over_time(eqn: Any, xs, kernel) -> Array:
         return _linear_in_kernel(eqn, *equally_varying((xs, kernel)))
 
     def rule(primals, tangents):
-        (xs, kernel), (dxs, dkernel) = primals, tangents
+        (xs, kernel), (dxs, dkernel) = primals, map(nonzero_tangent, tangents)
         parts = []
-        if not isinstance(dxs, jax.custom_derivatives.SymbolicZero):
+        if dxs is not None:
             parts.append(_dot(eqn, dxs, kernel))
-        if not isinstance(dkernel, jax.custom_derivatives.SymbolicZero):
+        if dkernel is not None:
             parts.append(multiply(xs, dkernel))
         return multiply(xs, kernel), sum(parts[1:], start=parts[0])
 

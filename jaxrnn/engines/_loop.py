@@ -28,8 +28,8 @@ from jaxrnn._schedule.products import (
     split_parts,
     transposed_kernel,
 )
+from jaxrnn._schedule.tangents import nonzero_tangent, zero_tangent
 from jaxrnn._schedule.trace import all_eqns, is_literal
-from jaxrnn._typing import Array
 
 
 class Residuals(NamedTuple):
@@ -230,12 +230,6 @@ def _replay(product: Product, sums, operand, kernel):
 # Trees with None where there is no tangent --------------------------------------------------------
 
 
-def nonzero_tangent(tangent: Any) -> Any:
-    """The tangent, or None if it is a symbolic zero or that of an integer."""
-    zero = isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-    return None if zero or tangent.dtype == jax.dtypes.float0 else tangent
-
-
 def _inexact(tree):
     return jax.tree.map(lambda leaf: leaf if is_inexact(leaf) else None, tree)
 
@@ -246,11 +240,6 @@ def _merge(values, replacements) -> tuple:
 
 def _where_given(values, tangents) -> tuple:
     return tuple(None if t is None else v for v, t in zip(values, tangents, strict=True))
-
-
-def zero_tangent(primal: Array) -> Any:
-    """The symbolic zero that is the tangent of a value, integers included."""
-    return jax.custom_derivatives.zero_from_primal(primal, symbolic_zeros=True)
 
 
 def _with_zeros(primals, tangents):

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 
 from jaxrnn._schedule.interpret import Operands
 from jaxrnn._schedule.jacobian import Blocks
+from jaxrnn._schedule.tangents import push_nonzero, zero_tangent
 from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array
 from jaxrnn.engines._block_linear import block_recurrence, transposed_matrices
-from jaxrnn.engines._loop import nonzero_tangent, zero_tangent
 from jaxrnn.engines._transition import Transition, from_blocks, to_blocks
 
 
@@ -142,17 +142,11 @@ class Trajectory:
 
     def _tangent(self, given: Any, tangents: Any, states: Array, converged: Array) -> Array:
         """Dh of dh[t] = J[t] dh[t-1] + ∂f/∂θ dθ."""
-        leaves, structure = jax.tree.flatten(given)
-        tangents = [nonzero_tangent(t) for t in jax.tree.leaves(tangents)]
 
-        def f(replacements):
-            operands, initial = structure.unflatten(
-                leaf if r is None else r for leaf, r in zip(leaves, replacements, strict=True)
-            )
+        def f(operands, initial):
             return self.transition.all_steps(operands, self.before(states, initial))[0]
 
-        primals = [None if t is None else x for x, t in zip(leaves, tangents, strict=True)]
-        _, increments = jax.jvp(f, (primals,), (tangents,))
+        _, increments = push_nonzero(f, given, tangents)
         operands, initial = given
         return self._solve_linear(operands, initial, states, increments, converged)
 

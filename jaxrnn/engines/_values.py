@@ -13,8 +13,8 @@ import jax
 from jaxrnn._schedule.interpret import read, run_loop
 from jaxrnn._schedule.partition import CHEAP, Schedule
 from jaxrnn._schedule.products import add_parts, is_plain_product, multiply, split_parts
+from jaxrnn._schedule.tangents import push_nonzero, zero_tangent
 from jaxrnn._schedule.trace import INPUTS
-from jaxrnn.engines._loop import nonzero_tangent, zero_tangent
 
 
 def only_plain_products_are_hoisted(plan: Schedule) -> bool:
@@ -53,16 +53,7 @@ def with_derivatives_of(values: Callable, derived: Callable, *args: Any) -> Any:
         return values(*args)
 
     def rule(primals, tangents):
-        leaves, structure = jax.tree.flatten(primals)
-        moving = [nonzero_tangent(t) for t in jax.tree.leaves(tangents)]
-
-        def moved(*changed):
-            changed = iter(changed)
-            whole = [x if t is None else next(changed) for x, t in zip(leaves, moving, strict=True)]
-            return derived(*structure.unflatten(whole))
-
-        given = [x for x, t in zip(leaves, moving, strict=True) if t is not None]
-        out, dout = jax.jvp(moved, given, [t for t in moving if t is not None])
+        out, dout = push_nonzero(derived, primals, tangents)
         return out, jax.tree.map(
             lambda x, t: zero_tangent(x) if t.dtype == jax.dtypes.float0 else t, out, dout
         )

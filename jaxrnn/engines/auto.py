@@ -7,7 +7,7 @@ from jaxrnn._frozen import frozen
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._engine import Engine
 from jaxrnn.engines.associative import Associative
-from jaxrnn.engines.hoisted import Hoisted, has_static_sizes
+from jaxrnn.engines.hoisted import Hoisted
 
 
 @frozen
@@ -48,7 +48,8 @@ class Auto:
         - never `CuDNN`: its binding supports first-order reverse mode only. Pass it explicitly.
         """
         parallel = Associative()
-        if not has_static_sizes(xs):
+        sizes = (size for leaf in jax.tree.leaves(xs) for size in leaf.shape)
+        if not all(isinstance(size, int) for size in sizes):
             return Hoisted()
         if parallel.why_not(cell, params, state, xs) is not None:
             return Hoisted()

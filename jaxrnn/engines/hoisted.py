@@ -159,11 +159,6 @@ HEAVY = 10 * 2**20  # bytes of weights: no chunks
 SPREAD = 4  # the factor
 
 
-def has_static_sizes(xs: PyTree) -> bool:
-    """Whether no axis has a symbolic size, of `jax.export`."""
-    return all(isinstance(size, int) for leaf in jax.tree.leaves(xs) for size in leaf.shape)
-
-
 def _may_be_spread() -> bool:
     """Whether the batch may be sharded over devices of which the shapes tell nothing."""
     return jax.device_count() > 1 and not jax.sharding.get_abstract_mesh().manual_axes

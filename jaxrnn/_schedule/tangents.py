@@ -1,0 +1,32 @@
+"""Tangents in rules of `jax.custom_jvp` with symbolic zeros: None stands for no tangent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxrnn._typing import Array, PyTree
+
+
+def nonzero_tangent(tangent: Any) -> Any:
+    """The tangent, or None if it is a symbolic zero or that of an integer."""
+    zero = isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+    return None if zero or tangent.dtype == jax.dtypes.float0 else tangent
+
+
+def zero_tangent(primal: Array) -> Any:
+    """The symbolic zero that is the tangent of a value, integers included."""
+    return jax.custom_derivatives.zero_from_primal(primal, symbolic_zeros=True)
+
+
+def push_nonzero(function: Callable[..., Any], primals: tuple, tangents: PyTree) -> tuple[Any, Any]:
+    """`jax.jvp` in those leaves of the arguments that have a tangent: ``(out, tangents)``."""
+    leaves, structure = jax.tree.flatten(primals)
+    moving = [nonzero_tangent(t) for t in jax.tree.leaves(tangents)]
+
+    def moved(replacements):
+        both = zip(leaves, replacements, strict=True)
+        return function(*structure.unflatten(x if r is None else r for x, r in both))
+
+    given = [None if t is None else x for x, t in zip(leaves, moving, strict=True)]
+    return jax.jvp(moved, (given,), (moving,))
