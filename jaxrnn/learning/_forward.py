@@ -20,7 +20,7 @@ from jaxrnn.learning._real_step import (
     State,
     real_step,
 )
-from jaxrnn.learning._tracker import Cost, Refused, Tracker
+from jaxrnn.learning._tracker import Cost, Refused, Sample, Tracker
 from jaxrnn.wrappers.masked import Masked
 
 
@@ -31,16 +31,7 @@ class ForwardRule(abc.ABC):
     stochastic: ClassVar[bool] = False  # whether the rule takes a key
 
     @abc.abstractmethod
-    def track(
-        self,
-        step: RealStep,
-        arrays: list[Any],
-        learned: Learned,
-        state: State,
-        x: PyTree,
-        *,
-        from_start: bool,
-    ) -> Tracker:
+    def track(self, sample: Sample) -> Tracker:
         """The tracker for a step, found from values of one time step."""
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
@@ -84,7 +75,7 @@ def tracker(
     arrays, x = step.arrays(params), jax.tree.map(lambda leaf: leaf[0], xs)
     learned = Learned(tuple(n for n, leaf in enumerate(arrays) if is_inexact(leaf)))
     own = step.split_state(jax.tree.leaves(state))
-    return rule.track(step, arrays, learned, own, x, from_start=False), own.vector.shape[:-1]
+    return rule.track(Sample(step, arrays, learned, own, x, False)), own.vector.shape[:-1]
 
 
 def _refusal(step: RealStep) -> str | None:
@@ -178,7 +169,7 @@ def _gradient(
     arrays, initial = work.arrays, step.split_state(work.state)
     learned = Learned(tuple(n for n, want in enumerate(wanted.arrays) if want))
     x = jax.tree.map(lambda leaf: leaf[0], xs)
-    past = rule.track(step, arrays, learned, initial, x, from_start=wanted.state)
+    past = rule.track(Sample(step, arrays, learned, initial, x, wanted.state))
     batch = initial.vector.shape[:-1]
     dfinal = _real_cotangent(step, initial.vector, dstate)
     time = jax.tree.leaves(xs)[0].shape[0]

@@ -21,7 +21,7 @@ from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.learning._pattern import Kept, colors, conflicts_of, reach, reduced, structure_of
 from jaxrnn.learning._real_step import Learned, Reals, RealStep, State
-from jaxrnn.learning._tracker import Cost, Refused
+from jaxrnn.learning._tracker import Cost, Refused, Sample
 
 EXACT = jax.lax.Precision.HIGHEST  # not TF32
 Memory = tuple[Array, ...]
@@ -133,13 +133,8 @@ class Influence:
     @classmethod
     def of(
         cls,
-        step: RealStep,
-        arrays: Sequence[Any],
-        learned: Learned,
-        state: State,
-        x: PyTree,
+        sample: Sample,
         *,
-        from_start: bool,
         order: int | None = None,
         diagonal: bool = False,
         max_bytes: int | None = None,
@@ -147,12 +142,7 @@ class Influence:
         """Finds the structure of a step, given values of one time step.
 
         Args:
-            step: the step.
-            arrays: what it reads.
-            learned: which of the arrays are learned.
-            state: a state of the whole batch.
-            x: an input of the whole batch.
-            from_start: whether the initial state has influence too.
+            sample: the step and the values.
             order: the number of steps within which influence is kept; None is any number.
             diagonal: whether only the diagonal of J counts.
             max_bytes: the largest influence of the whole batch; None is any.
@@ -160,6 +150,7 @@ class Influence:
         Raises:
             Refused: the influence is larger than that.
         """
+        step, arrays, learned, state, x, from_start = sample
         theta, n = learned.reals(arrays), step.size
         row: State = jax.tree.map(lambda leaf: leaf[(0,) * step.rank], state)
         row_x = jax.tree.map(lambda leaf: leaf[(0,) * step.rank], x)

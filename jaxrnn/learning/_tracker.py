@@ -20,6 +20,26 @@ class Cost(NamedTuple):
     operations: int
 
 
+class Sample(NamedTuple):
+    """A step with values of one time step, from which the structure of influence is found.
+
+    Attributes:
+        step: the step.
+        arrays: what it reads.
+        learned: which of the arrays are learned.
+        state: a state of the whole batch.
+        x: an input of the whole batch.
+        from_start: whether the initial state has influence too.
+    """
+
+    step: RealStep
+    arrays: list[Any]
+    learned: Learned
+    state: State
+    x: PyTree
+    from_start: bool
+
+
 class Tracker(Protocol):
     """What a rule remembers of the past instead of the past itself."""
 

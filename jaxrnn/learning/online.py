@@ -25,7 +25,7 @@ from jaxrnn.learning._forward import (
     step_keys,
 )
 from jaxrnn.learning._real_step import Learned
-from jaxrnn.learning._tracker import Tracker
+from jaxrnn.learning._tracker import Sample, Tracker
 from jaxrnn.learning.tbptt import TBPTT
 from jaxrnn.wrappers.masked import Masked
 
@@ -253,7 +253,7 @@ class Online:
         places = [n for n, leaf in enumerate(arrays) if n >= first and is_inexact(leaf)]
         inner = x.x if given.unmasked else x
         own = step.split_state(jax.tree.leaves(state))
-        tracker = rule.track(step, arrays, Learned(tuple(places)), own, inner, from_start=False)
+        tracker = rule.track(Sample(step, arrays, Learned(tuple(places)), own, inner, False))
         return given, tracker, arrays, x
 
 

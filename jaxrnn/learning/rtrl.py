@@ -1,13 +1,12 @@
 """Rules that keep influence where the structure of a step tells: RTRL, SnAp, RFLO and e-prop."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxrnn._arguments import check_size
 from jaxrnn._frozen import frozen
-from jaxrnn._typing import PyTree
 from jaxrnn.learning._forward import ForwardRule
 from jaxrnn.learning._influence import Influence
-from jaxrnn.learning._real_step import Learned, RealStep, State
+from jaxrnn.learning._tracker import Sample
 
 
 @frozen
@@ -64,20 +63,9 @@ class RTRL(ForwardRule):
     def __post_init__(self):
         check_size("max_bytes", self.max_bytes)
 
-    def track(
-        self,
-        step: RealStep,
-        arrays: list[Any],
-        learned: Learned,
-        state: State,
-        x: PyTree,
-        *,
-        from_start: bool,
-    ) -> Influence:
+    def track(self, sample: Sample) -> Influence:
         """The influence that the rule carries."""
-        return Influence.of(
-            step, arrays, learned, state, x, from_start=from_start, max_bytes=self.max_bytes
-        )
+        return Influence.of(sample, max_bytes=self.max_bytes)
 
 
 @frozen
@@ -123,27 +111,9 @@ class SnAp(ForwardRule):
         check_size("order", self.order)
         check_size("max_bytes", self.max_bytes)
 
-    def track(
-        self,
-        step: RealStep,
-        arrays: list[Any],
-        learned: Learned,
-        state: State,
-        x: PyTree,
-        *,
-        from_start: bool,
-    ) -> Influence:
+    def track(self, sample: Sample) -> Influence:
         """The influence that the rule carries."""
-        return Influence.of(
-            step,
-            arrays,
-            learned,
-            state,
-            x,
-            from_start=from_start,
-            order=self.order,
-            max_bytes=self.max_bytes,
-        )
+        return Influence.of(sample, order=self.order, max_bytes=self.max_bytes)
 
 
 @frozen
@@ -178,20 +148,9 @@ class RFLO(ForwardRule):
 
     local: ClassVar[bool] = True
 
-    def track(
-        self,
-        step: RealStep,
-        arrays: list[Any],
-        learned: Learned,
-        state: State,
-        x: PyTree,
-        *,
-        from_start: bool,
-    ) -> Influence:
+    def track(self, sample: Sample) -> Influence:
         """The influence that the rule carries."""
-        return Influence.of(
-            step, arrays, learned, state, x, from_start=from_start, order=1, diagonal=True
-        )
+        return Influence.of(sample, order=1, diagonal=True)
 
 
 @frozen
@@ -227,15 +186,6 @@ class EProp(ForwardRule):
 
     local: ClassVar[bool] = True
 
-    def track(
-        self,
-        step: RealStep,
-        arrays: list[Any],
-        learned: Learned,
-        state: State,
-        x: PyTree,
-        *,
-        from_start: bool,
-    ) -> Influence:
+    def track(self, sample: Sample) -> Influence:
         """The influence that the rule carries."""
-        return Influence.of(step, arrays, learned, state, x, from_start=from_start)
+        return Influence.of(sample)

@@ -13,7 +13,7 @@ from jaxrnn._schedule.trace import all_eqns
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.learning._forward import ForwardRule, run
 from jaxrnn.learning._real_step import Learned, Reals, RealStep, State
-from jaxrnn.learning._tracker import Cost, Refused
+from jaxrnn.learning._tracker import Cost, Refused, Sample
 
 
 @frozen
@@ -49,17 +49,9 @@ class UORO(ForwardRule):
 
     stochastic: ClassVar[bool] = True
 
-    def track(
-        self,
-        step: RealStep,
-        arrays: list[Any],
-        learned: Learned,
-        state: State,
-        x: PyTree,
-        *,
-        from_start: bool,
-    ) -> "RankOne":
+    def track(self, sample: Sample) -> "RankOne":
         """The estimate that the rule carries."""
+        step, arrays, learned, *_ = sample
         names = (eqn.primitive.name for eqn in all_eqns(step.step.jaxpr.eqns))
         if any(name.startswith("custom_vjp") for name in names):
             raise Refused(
@@ -68,7 +60,7 @@ class UORO(ForwardRule):
                 "or learning.RTRL()"
             )
         sizes = [leaf.size for leaf in learned.reals(arrays)]
-        return RankOne(step, learned, from_start, sum(sizes))
+        return RankOne(step, learned, sample.from_start, sum(sizes))
 
     def __call__(
         self,
