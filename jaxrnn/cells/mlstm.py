@@ -45,12 +45,69 @@ class MLSTMSpan(NamedTuple):
     written: MLSTMState
 
 
-def _normalized(values: Array, weight: Array, stabilizer: Array) -> Array:
-    """The values / max(|weight|, e^-stabilizer), for values [..., size]."""
+class Read(NamedTuple):
+    """What a query reads, before it is normalized."""
+
+    values: Array  # [..., value]
+    weight: Array  # [...], of the query with the normalizer
+    stabilizer: Array  # [...]
+
+
+def memory_step(
+    state: MLSTMState, q: Array, k: Array, v: Array, log_i: Array, log_f: Array
+) -> tuple[MLSTMState, Read]:
+    """One step of the memory, and what q reads.
+
+    Shapes:
+        q and k ``[*batch, heads, key]``, v ``[*batch, heads, value]``, gates ``[*batch, heads]``.
+    """
+    m = jnp.maximum(log_f + state.stabilizer, log_i)
+    f = jnp.exp(log_f + state.stabilizer - m)[..., None]
+    k = jnp.exp(log_i - m)[..., None] * k
+    memory = f[..., None] * state.memory + k[..., None] * v[..., None, :]
+    n = f * state.normalizer + k
+    values = jnp.einsum("...kv,...k->...v", memory, q)
+    return MLSTMState(memory, n, m), Read(values, jnp.sum(n * q, axis=-1), m)
+
+
+def memory_chunk(
+    state: MLSTMState, q: Array, k: Array, v: Array, log_i: Array, log_f: Array
+) -> tuple[MLSTMState, Read]:
+    """All steps of a chunk at once, and what each q reads.
+
+    Shapes:
+        q and k ``[*batch, heads, time, key]``, v ``[*batch, heads, time, value]``, gates
+        ``[*batch, heads, time]``.
+    """
+    # Logarithms of the decay of the first state until t, and of the weight of step s ≤ t.
+    log_first = jnp.cumsum(log_f, axis=-1) + state.stabilizer[..., None]
+    log_written = segment_sums(log_f) + log_i[..., None, :]
+    log_written = jnp.where(causal(q.shape[-2]), log_written, -jnp.inf)
+    m = jnp.maximum(log_first, jnp.max(log_written, axis=-1))
+    first = jnp.exp(log_first - m)[..., None]
+    written = jnp.exp(log_written - m[..., None])
+
+    weights = (q @ jnp.swapaxes(k, -1, -2)) * written
+    values = weights @ v + first * (q @ state.memory)
+    weight = jnp.sum(weights, axis=-1)
+    weight = weight + jnp.sum(first * q * state.normalizer[..., None, :], axis=-1)
+
+    k = k * written[..., -1, :, None]
+    last = first[..., -1, :]
+    final = MLSTMState(
+        last[..., None] * state.memory + jnp.swapaxes(k, -1, -2) @ v,
+        last * state.normalizer + jnp.sum(k, axis=-2),
+        m[..., -1],
+    )
+    return final, Read(values, weight, m)
+
+
+def normalized(read: Read, epsilon: float = 0.0) -> Array:
+    """The values / (max(|weight|, e^-stabilizer) + epsilon), ``[..., value]``."""
     # Where e^-m would overflow, values / e^-m has vanished; the derivative needs a finite divisor.
-    smallest = -0.9 * math.log(jnp.finfo(values.dtype).max)
-    floor = jnp.exp(-jnp.maximum(stabilizer, smallest))
-    return values / jnp.maximum(jnp.abs(weight), floor)[..., None]
+    smallest = -0.9 * math.log(jnp.finfo(read.values.dtype).max)
+    floor = jnp.exp(-jnp.maximum(read.stabilizer, smallest))
+    return read.values / (jnp.maximum(jnp.abs(read.weight), floor) + epsilon)[..., None]
 
 
 @frozen
@@ -165,44 +222,18 @@ class MLSTM:
         """One step of the equations above."""
         q, k, v, o, log_i, log_f = self._blocks(params, x)
         q, k, v = (split_heads(z, self.num_heads) for z in (q, k, v))
-        m = jnp.maximum(log_f + state.stabilizer, log_i)
-        f = jnp.exp(log_f + state.stabilizer - m)[..., None]
-        k = jnp.exp(log_i - m)[..., None] * k
-        memory = f[..., None] * state.memory + k[..., None] * v[..., None, :]
-        n = f * state.normalizer + k
-        values = jnp.einsum("...kv,...k->...v", memory, q)
-        y = o * join_heads(_normalized(values, jnp.sum(n * q, axis=-1), m))
-        return MLSTMState(memory, n, m), y.astype(params.bias.dtype)
+        state, read = memory_step(state, q, k, v, log_i, log_f)
+        y = o * join_heads(normalized(read))
+        return state, y.astype(params.bias.dtype)
 
     def chunk(self, params: MLSTMParams, state: MLSTMState, xs: Array) -> tuple[MLSTMState, Array]:
         """Runs all steps of ``xs [time, *batch, input]`` at once."""
         q, k, v, o, log_i, log_f = self._blocks(params, xs)
         q, k, v = (chunk_heads(z, self.num_heads) for z in (q, k, v))
         log_i, log_f = (jnp.moveaxis(z, 0, -1) for z in (log_i, log_f))  # [*batch, heads, time]
-
-        # Logarithms of the decay of the first state until t, and of the weight of step s ≤ t.
-        log_first = jnp.cumsum(log_f, axis=-1) + state.stabilizer[..., None]
-        log_written = segment_sums(log_f) + log_i[..., None, :]
-        log_written = jnp.where(causal(xs.shape[0]), log_written, -jnp.inf)
-        m = jnp.maximum(log_first, jnp.max(log_written, axis=-1))
-        first = jnp.exp(log_first - m)[..., None]
-        written = jnp.exp(log_written - m[..., None])
-
-        weights = (q @ jnp.swapaxes(k, -1, -2)) * written
-        values = weights @ v + first * (q @ state.memory)
-        weight = jnp.sum(weights, axis=-1) + jnp.sum(
-            first * q * state.normalizer[..., None, :], axis=-1
-        )
-        ys = o * join_chunk(_normalized(values, weight, m))
-
-        k = k * written[..., -1, :, None]
-        last = first[..., -1, :]
-        final = MLSTMState(
-            last[..., None] * state.memory + jnp.swapaxes(k, -1, -2) @ v,
-            last * state.normalizer + jnp.sum(k, axis=-2),
-            m[..., -1],
-        )
-        return final, ys.astype(params.bias.dtype)
+        state, read = memory_chunk(state, q, k, v, log_i, log_f)
+        ys = o * join_chunk(normalized(read))
+        return state, ys.astype(params.bias.dtype)
 
     def span(self, params: MLSTMParams, xs: Array) -> MLSTMSpan:
         """Returns what all steps of ``xs [time, *batch, input]`` do to any state."""

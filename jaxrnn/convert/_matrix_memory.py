@@ -9,15 +9,13 @@ import jax.numpy as jnp
 from jaxrnn._frozen import frozen
 from jaxrnn._numerics import state_dtype, widen
 from jaxrnn._typing import Array
-from jaxrnn.cells import MLSTMState
 from jaxrnn.cells._heads import (
-    causal,
     chunk_heads,
     join_chunk,
     join_heads,
-    segment_sums,
     split_heads,
 )
+from jaxrnn.cells.mlstm import MLSTMState, memory_chunk, memory_step, normalized
 from jaxrnn.convert._modules import block_dense, normalize
 
 _EPSILON = 1e-5  # of the normalization
@@ -101,15 +99,9 @@ class MatrixMemory:
         """One step of the equations above."""
         q, k, v, log_i, log_f, c, z = self._inputs(params, x)
         q, k, v = (split_heads(block, self.num_heads) for block in (q, k, v))
-        kept = log_f + state.stabilizer
-        m = jnp.maximum(kept, log_i)
-        kept = jnp.exp(kept - m)[..., None]
-        k = jnp.exp(log_i - m)[..., None] * k
-        memory = kept[..., None] * state.memory + k[..., None] * v[..., None, :]
-        n = kept * state.normalizer + k
-        values = jnp.einsum("...kv,...k->...v", memory, q)
-        values = join_heads(values / _divisor(jnp.sum(n * q, axis=-1), m))
-        return MLSTMState(memory, n, m), self._outputs(params, values, c, z)
+        state, read = memory_step(state, q, k, v, log_i, log_f)
+        values = join_heads(normalized(read, _DENOMINATOR))
+        return state, self._outputs(params, values, c, z)
 
     def chunk(
         self, params: MatrixMemoryParams, state: MLSTMState, xs: Array
@@ -118,31 +110,6 @@ class MatrixMemory:
         q, k, v, log_i, log_f, c, z = self._inputs(params, xs)
         q, k, v = (chunk_heads(block, self.num_heads) for block in (q, k, v))
         log_i, log_f = (jnp.moveaxis(gate, 0, -1) for gate in (log_i, log_f))
-
-        # Logarithms of the decay of the first state until t, and of the weight of step s ≤ t.
-        log_first = jnp.cumsum(log_f, axis=-1) + state.stabilizer[..., None]
-        log_written = segment_sums(log_f) + log_i[..., None, :]
-        log_written = jnp.where(causal(xs.shape[0]), log_written, -jnp.inf)
-        m = jnp.maximum(log_first, jnp.max(log_written, axis=-1))
-        first = jnp.exp(log_first - m)[..., None]
-        written = jnp.exp(log_written - m[..., None])
-
-        weights = (q @ jnp.swapaxes(k, -1, -2)) * written
-        total = jnp.sum(weights, axis=-1)
-        total = total + jnp.sum(first * q * state.normalizer[..., None, :], axis=-1)
-        values = weights @ v + first * (q @ state.memory)
-        ys = self._outputs(params, join_chunk(values / _divisor(total, m)), c, z)
-
-        k = k * written[..., -1, :, None]
-        last = first[..., -1, :]
-        memory = last[..., None] * state.memory + jnp.swapaxes(k, -1, -2) @ v
-        n = last * state.normalizer + jnp.sum(k, axis=-2)
-        return MLSTMState(memory, n, m[..., -1]), ys
-
-
-def _divisor(weight: Array, m: Array) -> Array:
-    """max(|weight|, e^-m) + 10⁻⁶, with an axis for the values."""
-    # Where e^-m would overflow, the quotient has vanished; a derivative needs a finite divisor.
-    smallest = -0.9 * math.log(jnp.finfo(m.dtype).max)
-    floor = jnp.exp(-jnp.maximum(m, smallest))
-    return (jnp.maximum(jnp.abs(weight), floor) + _DENOMINATOR)[..., None]
+        state, read = memory_chunk(state, q, k, v, log_i, log_f)
+        values = join_chunk(normalized(read, _DENOMINATOR))
+        return state, self._outputs(params, values, c, z)
