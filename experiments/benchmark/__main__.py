@@ -7,7 +7,7 @@ import tyro
 
 from experiments.benchmark.grids import Config
 from experiments.benchmark.main import main
-from experiments.benchmark.timing import cores
+from experiments.common.processes import cores
 
 # Compile times must not include reads from a cache on disk.
 jax.config.update("jax_enable_compilation_cache", False)

@@ -18,6 +18,7 @@ import tyro
 
 import jaxrnn as rnn
 from experiments.benchmark import timing
+from experiments.common.processes import cores
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def compare(config: Config) -> Iterator[tuple[str, str, timing.Comparison]]:
 def main(config: Config) -> list[str]:
     """Prints the table."""
     shape = f"{config.time}x{config.rows}x{config.inputs}x{config.hidden}"
-    print(f"{shape}, float32, {timing.machine()['processor']}, {timing.cores()} threads")
+    print(f"{shape}, float32, {timing.machine()['processor']}, {cores()} threads")
     print(f"{'cell':<14}{'ONNX':<10}{'jaxrnn ms':>11}{'onnxruntime ms':>16}{'ratio':>8}")
     lines = []
     for name, form, found in compare(config):

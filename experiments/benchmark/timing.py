@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.processes import cores
+
 SETTLE = 0.02
 """Seconds of rest before each turn. The OpenMP threads of the library that ran before keep spinning
 for some milliseconds, on cores that the next one needs."""
@@ -206,13 +208,6 @@ def machine() -> dict[str, Any]:
         "flags": flags,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -12,12 +12,20 @@ from experiments.common.checkpoint import replace_file
 
 @dataclass(frozen=True)
 class Log:
-    """A file of JSON lines, each an object with its `step`."""
+    """A file of JSON lines, each an object with its `step`.
+
+    Args:
+        path: the file.
+        writes: whether this process writes it; of several, one does.
+    """
 
     path: Path
+    writes: bool = True
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a line."""
+        if not self.writes:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
 
@@ -29,6 +37,8 @@ class Log:
 
     def truncate(self, step: int) -> None:
         """Removes the lines after a step, which a resumed run writes again."""
+        if not self.writes:
+            return
         kept = [json.dumps(line) + "\n" for line in self.read() if line["step"] <= step]
         replace_file(self.path, "".join(kept).encode())
 

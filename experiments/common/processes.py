@@ -42,7 +42,7 @@ def start(options: Any) -> None:
     """
     settings: Any = jax.config
     if options.devices != 1 and settings.jax_num_cpu_devices < 0:
-        jax.config.update("jax_num_cpu_devices", options.devices or _cores())
+        jax.config.update("jax_num_cpu_devices", options.devices or cores())
     address, count, own = options.coordinator, options.processes, options.process
     if not options.distributed and (address, count, own) == (None, None, None):
         return
@@ -216,8 +216,8 @@ class Vote:
         return 0 if pending is None else int(pending)
 
 
-def _cores() -> int:
-    """The cores that this process may use."""
+def cores() -> int:
+    """The number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -244,7 +244,7 @@ class _Run:
         self.mesh: Mesh | None = None
         self.layout: sharding.Layout | None = None
         self.identity, self.console = identity, console
-        self.log = Log(folder / "metrics.jsonl")
+        self.log = Log(folder / "metrics.jsonl", writes=processes.is_first())
         self.checkpoints = Checkpoints(folder / "checkpoints", options.keep, fresh=options.fresh)
         self.best: dict[str, float] = {"step": 0, task.monitor: math.inf}
         self.best_params: PyTree = None
@@ -287,7 +287,7 @@ class _Run:
         self.best_params = jax.tree.map(np.array, state.eval_params)
         found = self.checkpoints.load(self._print)
         if found is None:
-            self._truncate_log(-1)
+            self.log.truncate(-1)
             return 0, jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
         step, arrays, header = found
         before = header["identity"]
@@ -302,7 +302,7 @@ class _Run:
         content = unflatten(arrays, {**state._asdict(), "best": self.best_params})
         self.best_params = content.pop("best")
         self._write_best()
-        self._truncate_log(step)
+        self.log.truncate(step)
         self._print(f"resumes from step {step}, {self.checkpoints.latest()}")
         return step, jax.tree.map(jnp.array, State(**content))
 
@@ -376,7 +376,7 @@ class _Run:
                     bar.advance_to(step, f"{losses.mean():.3f}", f"{rate:,.0f}")
                     metrics = {"loss": losses.mean(), "gradient_norm": norms.mean()}
                     metrics |= {f"{task.unit}_per_second": rate, "seconds": self._seconds()}
-                    self._append_log(step, metrics)
+                    self.log.append(step, metrics)
                 if saves:
                     content = {**state._asdict(), "best": self.best_params}
                     header = {"identity": self.identity, "best": self.best}
@@ -410,21 +410,13 @@ class _Run:
         if not math.isfinite(metrics["loss"]):
             raise UserError(f"the validation loss is {metrics['loss']} at step {step}")
         named = {f"validation_{name}": value for name, value in metrics.items()}
-        self._append_log(step, named | {"seconds": self._seconds()})
+        self.log.append(step, named | {"seconds": self._seconds()})
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._print(f"step {step:6d}  {self._seconds():6.1f} s  validation: {shown}")
         if metrics[self.task.monitor] < self.best[self.task.monitor]:
             self.best = {**metrics, "step": step}
             self.best_params = processes.to_host(state.eval_params)
             self._write_best()
-
-    def _append_log(self, step: int, values: Mapping[str, float]) -> None:
-        if processes.is_first():
-            self.log.append(step, values)
-
-    def _truncate_log(self, step: int) -> None:
-        if processes.is_first():
-            self.log.truncate(step)
 
     def _write_best(self) -> None:
         if not processes.is_first():

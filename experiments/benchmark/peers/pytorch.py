@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import torch
 
 from experiments.benchmark.peers.workload import Contender, Pass, Workload, supports
-from experiments.benchmark.timing import Program, cores
+from experiments.benchmark.timing import Program
+from experiments.common.processes import cores
 
 CELLS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "elman": torch.nn.RNN}
 
