@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import safetensors.numpy
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from rich.console import Console
 
 from experiments.common import processes, sharding
@@ -31,10 +30,10 @@ from experiments.common.checkpoint import Checkpoints, flatten, replace_file, un
 from experiments.common.cli import ProgressBar, stop_signals
 from experiments.common.errors import UserError
 from experiments.common.metrics import Log, plot_curves
-from experiments.common.options import Options, make_optimizer
+from experiments.common.options import Options
+from experiments.common.step import Loss, State, make_step
 
 PyTree = Any
-Loss = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]]
 
 
 @dataclass(frozen=True)
@@ -139,93 +138,6 @@ def fit(
         if not isinstance(error, UserError):
             processes.explain(error)
         raise
-
-
-class State(NamedTuple):
-    """All that changes from step to step; `ema` is None without `--average`."""
-
-    params: PyTree
-    opt_state: optax.OptState
-    carry: PyTree
-    ema: PyTree = None
-
-    @property
-    def eval_params(self) -> PyTree:
-        """The parameters to validate and to keep."""
-        return self.params if self.ema is None else self.ema
-
-
-def make_step(
-    loss: Loss, options: Options, seeds: Sequence[int] | None = None, mesh: Mesh | None = None
-) -> tuple[Callable, Callable]:
-    """Returns `init(params, carry) -> state` and `step(state, batch, number) -> (state, results)`.
-
-    The results are the loss and the norm of its gradient. With `seeds`, states and results have a
-    leading axis of seeds. `mesh` is needed for sharded parameters, which a step gathers once.
-    """
-    optimizer = make_optimizer(options)
-    loss = in_precision(loss, options.precision)
-    if mesh is not None and options.shard == "parameters":
-        loss = _gather_params(loss, NamedSharding(mesh, PartitionSpec()))
-    value_and_grad = jax.value_and_grad(loss, has_aux=True)
-
-    def init(params, carry):
-        return State(params, optimizer.init(params), carry, params if options.average else None)
-
-    def step(state, batch, number, key):
-        key = jax.random.fold_in(key, number)
-        (value, carry), gradient = value_and_grad(state.params, state.carry, batch, key)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params, ema = optax.apply_updates(state.params, updates), state.ema
-        if options.average:
-            ema = update_ema(ema, params, options.average, number)
-        return State(params, opt_state, carry, ema), (value, optax.tree.norm(gradient))
-
-    if seeds is None:
-        key = jax.random.key(options.seed)
-    else:
-        key = jnp.stack([jax.random.key(seed) for seed in seeds])
-        init, step = jax.vmap(init), jax.vmap(step, in_axes=(0, None, None, 0))
-    return init, lambda state, batch, number: step(state, batch, number, key)
-
-
-def in_precision(loss: Loss, precision: str) -> Loss:
-    """Casts the parameters and the batch of a loss to a precision.
-
-    The gradient and the loss come back in float32, the carry in its own dtype. The loss should cast
-    the outputs of the model to float32 before it sums over them.
-    """
-    if precision == "float32":
-        return loss
-
-    def cast(leaf):
-        floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        return jnp.asarray(leaf, precision) if floating else leaf
-
-    def low_precision_loss(params, carry, batch, key):
-        value, after = loss(jax.tree.map(cast, params), carry, jax.tree.map(cast, batch), key)
-        return value.astype("float32"), optax.tree.cast_like(after, carry)
-
-    return low_precision_loss
-
-
-def update_ema(ema: PyTree, params: PyTree, decay: float, number: jax.Array) -> PyTree:
-    """Updates the bias-corrected exponential moving average (EMA) after step `number`.
-
-    ema_n = Σ_k decay^(n - k) params_k / Σ_k decay^(n - k),   k = 0, ..., n
-    """
-    # The weight of the newest, 1 / Σ_k decay^(n - k), accurate where decay is close to 1.
-    weight = (1 - decay) / -jnp.expm1((number + 1) * math.log(decay))
-    return optax.incremental_update(params, ema, weight)
-
-
-def _gather_params(loss: Loss, replicated: NamedSharding) -> Loss:
-    """Gathers sharded parameters before the loss; else each step of a recurrence might."""
-
-    def gathered_loss(params, carry, batch, key):
-        return loss(jax.lax.with_sharding_constraint(params, replicated), carry, batch, key)
-
-    return gathered_loss
 
 
 class _Run:

@@ -12,7 +12,7 @@ import pytest
 from experiments.common import sharding
 from experiments.common.errors import UserError
 from experiments.common.options import Options
-from experiments.common.training import State, make_step
+from experiments.common.step import State, make_step
 from tests.experiments.common.test_seeds import side_by_side
 from tests.support import toy
 

@@ -18,7 +18,7 @@ from experiments.common.data.fetch import FetchError
 from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
-from experiments.common.training import in_precision
+from experiments.common.step import in_precision
 
 TEXT = "the cat sat on the mat; the dog sat on the cat. " * 20
 

@@ -7,7 +7,8 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from experiments.common.options import Options
-from experiments.common.training import fit, make_step
+from experiments.common.step import make_step
+from experiments.common.training import fit
 from tests.experiments.common.test_seeds import SEEDS, init, side_by_side
 from tests.support.toy import (
     ROWS,

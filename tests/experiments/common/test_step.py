@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.common.options import Options
-from experiments.common.training import in_precision, make_step
+from experiments.common.step import in_precision, make_step
 from jaxrnn import LSTM
 from jaxrnn.layers import Recurrent
 from tests.support.toy import assert_same_state, batch, final_state, first_params, run
