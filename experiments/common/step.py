@@ -29,22 +29,28 @@ class State(NamedTuple):
         return self.params if self.ema is None else self.ema
 
 
+def init_state(
+    params: PyTree, carry: PyTree, options: Options, seeds: Sequence[int] | None = None
+) -> State:
+    """The state before the first step; with `seeds`, its leaves have a leading axis of seeds."""
+    init = make_optimizer(options).init
+    opt_state = init(params) if seeds is None else jax.vmap(init)(params)
+    return State(params, opt_state, carry, params if options.average else None)
+
+
 def make_step(
     loss: Loss, options: Options, seeds: Sequence[int] | None = None, mesh: Mesh | None = None
-) -> tuple[Callable, Callable]:
-    """Returns `init(params, carry) -> state` and `step(state, batch, number) -> (state, results)`.
+) -> Callable[[State, PyTree, jax.Array], tuple[State, tuple[jax.Array, jax.Array]]]:
+    """Returns `step(state, batch, number) -> (state, (loss, norm of its gradient))`.
 
-    The results are the loss and the norm of its gradient. With `seeds`, states and results have a
-    leading axis of seeds. `mesh` is needed for sharded parameters, which a step gathers once.
+    With `seeds`, states and results have a leading axis of seeds. `mesh` is needed for sharded
+    parameters, which a step gathers once.
     """
     optimizer = make_optimizer(options)
     loss = in_precision(loss, options.precision)
     if mesh is not None and options.shard == "parameters":
         loss = _gather_params(loss, NamedSharding(mesh, PartitionSpec()))
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
-
-    def init(params, carry):
-        return State(params, optimizer.init(params), carry, params if options.average else None)
 
     def step(state, batch, number, key):
         key = jax.random.fold_in(key, number)
@@ -59,8 +65,8 @@ def make_step(
         key = jax.random.key(options.seed)
     else:
         key = jnp.stack([jax.random.key(seed) for seed in seeds])
-        init, step = jax.vmap(init), jax.vmap(step, in_axes=(0, None, None, 0))
-    return init, lambda state, batch, number: step(state, batch, number, key)
+        step = jax.vmap(step, in_axes=(0, None, None, 0))
+    return lambda state, batch, number: step(state, batch, number, key)
 
 
 def in_precision(loss: Loss, precision: str) -> Loss:

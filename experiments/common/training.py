@@ -31,7 +31,7 @@ from experiments.common.cli import ProgressBar, stop_signals
 from experiments.common.errors import UserError
 from experiments.common.metrics import Log, plot_curves
 from experiments.common.options import Options
-from experiments.common.step import Loss, State, make_step
+from experiments.common.step import Loss, State, init_state, make_step
 
 PyTree = Any
 
@@ -131,9 +131,9 @@ def fit(
     processes.check_same({**same, **identity})
     processes.check_shared(folder)
     params, carry = processes.broadcast((params, carry))
-    init, _ = make_step(task.loss, options, seeds)
+    state = init_state(params, carry, options, seeds)
     try:
-        return _Run(task, options, folder, identity, console, seeds).train(init(params, carry))
+        return _Run(task, options, folder, identity, console, seeds).train(state)
     except Exception as error:
         if not isinstance(error, UserError):
             processes.explain(error)
@@ -231,8 +231,8 @@ class _Run:
                 "in_shardings": tuple(layout),
                 "out_shardings": (layout.state, layout.replicated),
             }
-        _, step_function = make_step(task.loss, options, self.seeds, mesh)
-        jitted = jax.jit(step_function, donate_argnums=0, **shardings)
+        train_step = make_step(task.loss, options, self.seeds, mesh)
+        jitted = jax.jit(train_step, donate_argnums=0, **shardings)
         return jitted.lower(state, batch, np.int32(0)).compile(), state
 
     def _batch(self, step: int) -> PyTree:

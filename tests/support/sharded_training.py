@@ -12,7 +12,7 @@ import pytest
 from experiments.common import sharding
 from experiments.common.errors import UserError
 from experiments.common.options import Options
-from experiments.common.step import State, make_step
+from experiments.common.step import State, init_state, make_step
 from tests.experiments.common.test_seeds import side_by_side
 from tests.support import toy
 
@@ -50,8 +50,9 @@ def held_bytes(what, devices):
         return ((batch @ params) ** 2).mean(), carry
 
     mesh = sharding.make_mesh(devices, 4, pytest.fail)
-    init, step = make_step(loss, Options(shard=what), mesh=mesh)
-    state = init(jnp.zeros((SIZE, SIZE)), ())
+    options = Options(shard=what)
+    step = make_step(loss, options, mesh=mesh)
+    state = init_state(jnp.zeros((SIZE, SIZE)), (), options)
     batch, shardings = np.ones((4, SIZE), np.float32), {}
     if mesh is not None:
         layout = sharding.make_layout(mesh, state, 0, 0, what)

@@ -20,8 +20,8 @@ class Size(NamedTuple):
 
 LIMITS = {
     "experiments": Size(120, 13_600),
-    "experiments.char_lm": Size(14, 2_120),
-    "experiments.speech": Size(21, 3_330),
+    "experiments.char_lm": Size(15, 2_120),
+    "experiments.speech": Size(22, 3_330),
 }
 """A reader's patience: what may be read before an experiment is understood."""
 

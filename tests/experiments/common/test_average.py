@@ -7,7 +7,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from experiments.common.options import Options
-from experiments.common.step import make_step
+from experiments.common.step import init_state, make_step
 from experiments.common.training import fit
 from tests.experiments.common.test_seeds import SEEDS, init, side_by_side
 from tests.support.toy import (
@@ -26,8 +26,8 @@ from tests.support.toy import (
 def states(**changes):
     """The state before every step, and after the last."""
     options = Options(**(dict(steps=7, learning_rate=0.1, warmup=2, seed=3) | changes))
-    init, step = make_step(loss, options)
-    seen = [init(first_params(), np.zeros((ROWS, SIZE), "float32"))]
+    step = make_step(loss, options)
+    seen = [init_state(first_params(), np.zeros((ROWS, SIZE), "float32"), options)]
     step = jax.jit(step)
     for number in range(options.steps):
         seen.append(step(seen[-1], batch(number), np.int32(number))[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.common.options import Options
-from experiments.common.step import in_precision, make_step
+from experiments.common.step import in_precision, init_state, make_step
 from jaxrnn import LSTM
 from jaxrnn.layers import Recurrent
 from tests.support.toy import assert_same_state, batch, final_state, first_params, run
@@ -27,8 +27,7 @@ def quarter_of_a_batch(step):
 
 
 def trained(options, batch_of):
-    init, step = make_step(plain_loss, options)
-    state, step = init(first_params(), ()), jax.jit(step)
+    state, step = init_state(first_params(), (), options), jax.jit(make_step(plain_loss, options))
     for number in range(options.steps):
         state, _ = step(state, batch_of(number), number)
     return state.params
@@ -78,8 +77,8 @@ def lstm():
 def test_bfloat16_reaches_the_layers_and_the_state_stays_float32(lstm):
     params, carry, work = lstm
     seen.clear()
-    init, step = make_step(lstm_loss, Options(steps=4, precision="bfloat16"))
-    before = init(params, carry)
+    options = Options(steps=4, precision="bfloat16")
+    before, step = init_state(params, carry, options), make_step(lstm_loss, options)
     after, (value, norm) = jax.jit(step)(before, work, 0)
     assert seen == [(jnp.bfloat16, jnp.bfloat16, np.int32)]
     assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(before)]
