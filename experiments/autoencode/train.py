@@ -17,7 +17,7 @@ holidays by the error of a day.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from rich.console import Console
 
 from experiments.autoencode.data import Weeks, make_weeks, mean_week, reconstruct_pca
 from experiments.autoencode.report import Metrics, evaluate, format_table, plot_weeks
-from experiments.common import options
+from experiments.common import export, options
 from experiments.common.data.series import load_series
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
@@ -59,6 +60,8 @@ class Config:
     """Steps of the test part, at the end."""
     seeds: int = 1
     """Networks to train side by side from different seeds, for error bars."""
+    export: Path | None = None
+    """ONNX file to write the trained model to, for serving."""
     training: options.Options = options.Options(
         steps=1000, learning_rate=4e-3, average=0.99, validate_every=100, checkpoint_every=100
     )
@@ -111,7 +114,7 @@ class Model:
 
     def decode(self, params: Params, codes: jax.Array, calendar: jax.Array) -> jax.Array:
         """Returns the values `[time, weeks]` of codes `[weeks, code]`."""
-        repeated = jnp.broadcast_to(codes, (len(calendar), *codes.shape))
+        repeated = jnp.broadcast_to(codes, (calendar.shape[0], *codes.shape))
         xs = jnp.concatenate([repeated, calendar], -1)
         _, ys = self.decoder.apply(params.decoder, None, xs)
         weights: Any = nn.Dense(1 + self.code).apply(params.readout, ys)
@@ -168,6 +171,29 @@ def make_task(config: Config, weeks: Weeks, model: Model) -> Task:
 # Report -------------------------------------------------------------------------------------------
 
 
+def export_model(config: Config, features: int, params: Params, console: Console) -> None:
+    """Writes the model as `values [time, weeks], calendar -> codes, reconstructed`.
+
+    Values are deviations from the mean week, as in training.
+    """
+    model = make_model(replace(config, engine="hoisted"))  # takes symbolic sizes
+    time, weeks = export.sizes()
+
+    def run(values, calendar):
+        codes, reconstructed = reconstruct(model, params, values, calendar)
+        return {"codes": codes, "reconstructed": reconstructed}
+
+    assert config.export is not None
+    export.write_onnx(
+        config.export,
+        console,
+        run,
+        {},
+        values=jax.ShapeDtypeStruct((time, weeks), np.float32),
+        calendar=jax.ShapeDtypeStruct((time, weeks, features), np.float32),
+    )
+
+
 class Result(NamedTuple):
     """The outcome of training, and the metrics of every method, by seed."""
 
@@ -182,7 +208,7 @@ def main(config: Config) -> Result:
     mean = mean_week(weeks)
     deviations = weeks._replace(values=weeks.values - mean)
     digest = hashlib.sha256(series.values.tobytes()).hexdigest()
-    run = Run("autoencode", config, reporting=("data",), series_digest=digest)
+    run = Run("autoencode", config, reporting=("data", "export"), series_digest=digest)
     run.console.print(
         f"{series.name}: {weeks.train.sum()} weeks for training, {weeks.valid.sum()} for "
         f"validation, {weeks.test.sum()} held out; output folder {run.folder}"
@@ -192,6 +218,9 @@ def main(config: Config) -> Result:
     )
     if not outcome.reports:
         return Result(outcome, {})
+    if config.export is not None:
+        features = weeks.calendar.shape[-1]
+        export_model(config, features, one_seed(outcome.params, 0), run.console)
     inputs = deviations.values, weeks.calendar
     seeds = [reconstruct(model, one_seed(outcome.params, i), *inputs) for i in range(config.seeds)]
     networks = [mean + np.array(values) for _, values in seeds]

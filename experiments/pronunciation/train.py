@@ -27,6 +27,7 @@ from experiments.common.data.splits import digest
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.processes import make_console
 from experiments.common.training import Outcome, fit
+from experiments.seq2seq.export import export_model
 from experiments.seq2seq.model import Params, Seq2Seq
 from experiments.seq2seq.plots import plot_attention
 from experiments.seq2seq.task import Seq2SeqConfig, decode_all, make_seq2seq, make_task
@@ -174,7 +175,7 @@ def main(config: Config) -> Result:
     )
     texts = "\n".join(f"{w} {p}" for part in dictionary[:3] for w, p in zip(*part, strict=True))
     known = hashlib.sha256(texts.encode()).hexdigest()
-    run = identity(config, reporting=("data", "width"), dictionary=known)
+    run = identity(config, reporting=("data", "width", "export"), dictionary=known)
     folder = run_folder(config.training, "pronunciation", run)
     train, valid, test = (f"{len(part.words):,}" for part in dictionary[:3])
     console.print(
@@ -187,6 +188,10 @@ def main(config: Config) -> Result:
     )
     if not outcome.reports:
         return Result(outcome)
+    if config.export is not None:
+        facts = {"source": dictionary.letters.symbols, "target": dictionary.phonemes.symbols}
+        facts = {side: "\n".join(symbols) for side, symbols in facts.items()}
+        export_model(config, model, outcome.params, console, facts)
     return report(config, dictionary, model, outcome, folder, console)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import jax
@@ -42,6 +43,9 @@ class Seq2SeqConfig:
     """Pairs of a batch, of similar lengths."""
     width: int = 5
     """Beam width on the held-out data."""
+    export: Path | None = None
+    """ONNX files to write the trained model to, for serving: with this name and the endings
+    .encoder.onnx and .decoder.onnx."""
 
     def __post_init__(self):
         _options.check_at_least(1, self, "layers", "hidden", "embed", "batch", "width")

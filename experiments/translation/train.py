@@ -13,6 +13,7 @@ translation of IBM Model 1 by BLEU and chrF on held-out sentences.
 """
 
 import dataclasses
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from experiments.common.options import (
 )
 from experiments.common.processes import make_console
 from experiments.common.training import Outcome, Task, fit
+from experiments.seq2seq.export import export_model
 from experiments.seq2seq.model import Params, Seq2Seq
 from experiments.seq2seq.plots import plot_attention
 from experiments.seq2seq.task import Seq2SeqConfig, decode_all, make_seq2seq, make_task
@@ -149,6 +151,20 @@ def translate(
 # Report -------------------------------------------------------------------------------------------
 
 
+def export_translator(
+    config: Config, tokenizer: Tokenizer, model: Seq2Seq, params: Params, console: Console
+) -> None:
+    """Writes the model's two files, and the tokenizer: SentencePiece's file, and the glosses."""
+    facts = {"source": tokenizer.source.symbols, "target": tokenizer.target.symbols}
+    facts = {side: "\n".join(symbols) for side, symbols in facts.items()}
+    path = export_model(config, model, params, console, facts)
+    proto = tokenizer.subwords.processor.serialized_model_proto()
+    Path(f"{path}.subwords.model").write_bytes(proto)
+    if tokenizer.glosses is not None:
+        table = json.dumps(tokenizer.glosses.whole.table, ensure_ascii=False, indent=0)
+        Path(f"{path}.glosses.json").write_text(table, encoding="utf-8")
+
+
 class Result(NamedTuple):
     """How training ended, and BLEU and chrF on the held-out sentences."""
 
@@ -170,7 +186,9 @@ def main(config: Config) -> Result:
     sizes = len(tokenizer.source), len(tokenizer.target)
     model = make_seq2seq(config, *sizes, tokenizer.first_gloss, config.coverage)
     task = make_translation_task(config, parts, tokenizer, model)
-    run = identity(config, reporting=("data", "width", "penalty"), texts=f"{digest(repr(parts)):x}")
+    run = identity(
+        config, reporting=("data", "width", "penalty", "export"), texts=f"{digest(repr(parts)):x}"
+    )
     folder = run_folder(config.training, "translation", run)
     console.print(
         f"{len(parts.train):,} training sentences and {len(parts.phrases):,} phrases, "
@@ -184,6 +202,8 @@ def main(config: Config) -> Result:
     )
     if not outcome.reports:
         return Result(outcome)
+    if config.export is not None:
+        export_translator(config, tokenizer, model, outcome.params, console)
     greedy, beams = (
         translate(config, tokenizer, model, outcome.params, parts.test, width)
         for width in (1, config.width)

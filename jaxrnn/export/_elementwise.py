@@ -100,7 +100,7 @@ def _integer_pow(x, *, y):
     return jnp.ones_like(x) if result is None else result
 
 
-def _running(combine):
+def _running(combine, neutral=None):
     """A cumulative operation as a loop, which becomes a Scan."""
 
     def run(x, *, axis, reverse):
@@ -110,16 +110,27 @@ def _running(combine):
             carry = combine(carry, x)
             return carry, carry
 
-        # Idempotent, so the first element may be combined twice.
-        _, ys = jax.lax.scan(step, moved[-1 if reverse else 0], moved, reverse=reverse)
+        # Without a neutral element it is idempotent, so the first may be combined twice.
+        first = moved[-1 if reverse else 0]
+        first = first if neutral is None else jnp.full_like(first, neutral)
+        _, ys = jax.lax.scan(step, first, moved, reverse=reverse)
         return jnp.moveaxis(ys, 0, axis)
 
     return run
 
 
+def _stack(*xs, axis):
+    return jnp.concatenate([jax.lax.expand_dims(x, (axis,)) for x in xs], axis)
+
+
+def _unstack(x, *, axis):
+    return [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+
+
 _DEFINITIONS = {
     "cummax": _running(jnp.maximum),
     "cummin": _running(jnp.minimum),
+    "cumprod": _running(jnp.multiply, 1),
     "clamp": lambda low, x, high: jnp.minimum(jnp.maximum(x, low), high),
     "cbrt": lambda x, **_: jnp.sign(x) * jnp.abs(x) ** (1 / 3),
     "erfc": lambda x, **_: 1 - jax.lax.erf(x),
@@ -131,6 +142,8 @@ _DEFINITIONS = {
     "ne": lambda x, y: ~(x == y),
     "rsqrt": lambda x, **_: 1 / jnp.sqrt(x),
     "square": lambda x: x * x,
+    "stack": _stack,
+    "unstack": _unstack,
 }
 RULES.update((name, by_definition(function)) for name, function in _DEFINITIONS.items())
 
@@ -225,6 +238,13 @@ def _concatenate(graph: Graph, eqn: Any, *values: Value) -> Value:
     return graph.add("Concat", *values, shape=shape, axis=axis)
 
 
+@rule("tile")
+def _tile(graph: Graph, eqn: Any, value: Value) -> Value:
+    (value,) = _whole(graph, eqn, value)
+    repeats = graph.vector(eqn.params["reps"])
+    return graph.add("Tile", value, repeats, shape=eqn.outvars[0].aval.shape)
+
+
 @rule("split")
 def _split(graph: Graph, eqn: Any, value: Value) -> list[Value]:
     (value,) = _whole(graph, eqn, value)
@@ -306,6 +326,17 @@ def _reduce(graph: Graph, eqn: Any, value: Value) -> Value:
         sums = constant(np.array(axes, np.int64))
         return graph.add(op, value, sums, shape=shape, keepdims=0)
     return graph.cast(graph.add(op, value, shape=shape, axes=axes, keepdims=0), dtype)
+
+
+@rule("top_k")
+def _top_k(graph: Graph, eqn: Any, value: Value) -> list[Value]:
+    (value,) = _whole(graph, eqn, value)
+    shapes, axis = [v.aval.shape for v in eqn.outvars], eqn.params.get("axis", -1)
+    count = constant(np.array([shapes[0][axis]], np.int64))
+    found = Value(np.dtype(np.int64), shapes[1], graph.fresh("places"))
+    largest = Value(value.dtype, shapes[0], graph.fresh("largest"))
+    graph.nodes_of("TopK", [value, count], [largest, found], axis=int(axis))
+    return [largest, graph.cast(found, eqn.outvars[1].aval.dtype)]
 
 
 @rule("argmax", "argmin")

@@ -7,7 +7,13 @@ import jax
 import numpy as np
 
 from jaxrnn._typing import PyTree
-from jaxrnn.export import _complex, _contractions, _control, _elementwise  # noqa: F401, the rules
+from jaxrnn.export import (  # noqa: F401, the rules
+    _complex,
+    _contractions,
+    _control,
+    _elementwise,
+    _indexing,
+)
 from jaxrnn.export._graph import Graph, Value, finish
 from jaxrnn.export._operators import operators_model
 from jaxrnn.export._sequence import path_name, sequence

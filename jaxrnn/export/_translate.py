@@ -24,16 +24,16 @@ COMPLEX_RULES: dict[str, Rule] = {}
 # Calls that are translated as if their equations stood in the caller.
 CALLS = frozenset(
     "jit pjit closed_call core_call remat2 checkpoint custom_jvp_call custom_vjp_call "
-    "custom_vjp_call_jaxpr".split()
+    "custom_vjp_call_jaxpr composite".split()
 )
 # Rules that move elements, whatever they are; and linear ones, which apply to each part of a
 # complex array too.
 MOVES = frozenset(
-    "broadcast_in_dim concatenate convert_element_type copy copy_p dynamic_slice expand_dims "
-    "gather optimization_barrier reshape rev select_n slice split squeeze stop_gradient "
-    "transpose".split()
+    "broadcast_in_dim concatenate convert_element_type copy copy_p dynamic_slice "
+    "dynamic_update_slice expand_dims gather optimization_barrier reshape rev scatter select_n "
+    "slice split squeeze stack stop_gradient tile transpose unstack".split()
 )
-LINEAR = frozenset(["add", "cumsum", "neg", "reduce_sum", "sub"])
+LINEAR = frozenset(["add", "cumsum", "neg", "reduce_sum", "scatter-add", "sub"])
 CONTROL = frozenset(["scan", "cond", "while"])  # whose rules take pairs
 BFLOAT16 = np.dtype(jax.numpy.bfloat16)
 
@@ -68,7 +68,11 @@ def by_definition(function: Callable) -> Rule:
         def traced(*arrays):
             return function(*arrays, **eqn.params)
 
-        return inline(graph, trace(traced, *(v.aval for v in eqn.invars)), values)
+        avals = [
+            jax.ShapeDtypeStruct(v.aval.shape, getattr(value, "dtype", v.aval.dtype))
+            for value, v in zip(values, eqn.invars, strict=True)
+        ]  # a value may be one part of a complex array, or wider than bfloat16
+        return inline(graph, trace(traced, *avals), values)
 
     return apply
 

@@ -1,5 +1,7 @@
 """Models that experiments write with --export, in onnxruntime."""
 
+import pathlib
+import re
 from functools import partial
 from types import SimpleNamespace
 
@@ -121,3 +123,75 @@ def test_forecast(tmp_path):
     wanted = model.apply(params, xs, slice(4, 5)).mean(0)[0]
     assert given.shape == (3, 2, 6)
     np.testing.assert_allclose(given, wanted, atol=1e-5)
+
+
+@pytest.mark.thorough
+def test_autoencode(tmp_path):
+    from experiments.autoencode.train import Config, export_model, make_model, reconstruct
+
+    config = Config(hidden=3, code=2, export=tmp_path / "model.onnx")
+    model = make_model(config)
+    params = noisy(model.init, 4)
+    export_model(config, 4, params, make_console())
+    served, rng = session(tmp_path / "model.onnx"), np.random.default_rng(1)
+    for time, weeks in ((5, 3), (2, 1)):
+        values = rng.normal(size=(time, weeks)).astype("float32")
+        calendar = rng.normal(size=(time, weeks, 4)).astype("float32")
+        feeds = {"values": values, "calendar": calendar}
+        codes, reconstructed = served.run(["codes", "reconstructed"], feeds)
+        wanted = reconstruct(model, params, values, calendar)
+        np.testing.assert_allclose(codes, wanted[0], atol=1e-5)
+        np.testing.assert_allclose(reconstructed, wanted[1], atol=1e-5)
+
+
+def greedy():
+    """The loop of docs/serving.md."""
+    page = (pathlib.Path(__file__).parents[3] / "docs/serving.md").read_text(encoding="utf-8")
+    (code,) = (
+        b for b in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "greedily" in b
+    )
+    names = {"np": np}
+    exec(code, names)
+    return names["decode_greedily"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "attention, first_gloss, cell", [("additive", 9, "lstm"), ("multiplicative", None, "gru")]
+)
+def test_encoder_and_decoder(tmp_path, attention, first_gloss, cell):
+    from experiments.common.data.batching import BEGIN, END, PAD
+    from experiments.seq2seq.export import export_model
+    from experiments.seq2seq.model import beam_decode
+    from experiments.seq2seq.task import Seq2SeqConfig, make_seq2seq
+
+    sizes = dict(layers=2, hidden=5, embed=3, dropout=0.2)
+    config = Seq2SeqConfig(cell, "auto", attention, **sizes, export=tmp_path / "model.onnx")
+    coverage = first_gloss is not None
+    model = make_seq2seq(config, 12, 7, first_gloss, coverage)
+    params = jax.tree.map(lambda leaf: 3 * leaf, noisy(model.init))
+    path = export_model(config, model, params, make_console(), {"source": "a\nb"})
+    files = [f"{path}.{part}.onnx" for part in ("encoder", "decoder")]
+    encoder, decoder = map(session, files)
+    facts = encoder.get_modelmeta().custom_metadata_map
+    assert facts["source"] == "a\nb" and facts["begin"] == str(BEGIN)
+    for lengths in ([6, 3, 1], [2]):
+        rng = np.random.default_rng(len(lengths))
+        source = np.full((max(lengths) + 1, len(lengths)), PAD, np.int32)
+        for row, length in enumerate(lengths):
+            source[: length + 1, row] = [*rng.integers(4, 12, length), END]
+        tokens = greedy()(encoder, decoder, source, 8)
+        wanted = np.asarray(beam_decode(model, params, source, 8, 1).tokens)[..., 0]
+        for row, ours in zip(tokens.T, wanted.T, strict=True):  # after its end, a beam only ends
+            until = np.flatnonzero([*(row == END), True])[0] + 1
+            np.testing.assert_array_equal(row[:until], ours[:until])
+        # One more step, of which every output is compared.
+        memory, state = model.encode(params, source)
+        names = [output.name for output in encoder.get_outputs()]
+        feeds = dict(zip(names, encoder.run(None, {"source": source}), strict=True))
+        token = rng.integers(4, 7, len(lengths), dtype=np.int32)
+        final, scores = model.decoder.search_step(memory, state, token)
+        given = decoder.run(None, feeds | {"token": token})
+        np.testing.assert_allclose(given[0], jax.nn.log_softmax(scores), atol=1e-4)
+        for theirs, ours in zip(given[2:], jax.tree.leaves(final), strict=True):
+            np.testing.assert_allclose(theirs, ours, atol=1e-5)

@@ -51,13 +51,16 @@ def test_pronunciation_runs_two_steps_and_reports(tmp_path, monkeypatch, capsys)
         lambda word: "test" if word in test else "valid" if word in valid else "train",
     )
     options = Options(steps=2, warmup=1, log_every=1, validate_every=1, out=tmp_path / "run")
-    small = pronunciation.Config(**SMALL, data=path, training=options)
+    pytest.importorskip("onnx", reason="onnx comes with the extra: onnx")
+    export = tmp_path / "run" / "served.onnx"
+    small = pronunciation.Config(**SMALL, data=path, export=export, training=options)
     result = pronunciation.main(small)
     out = capsys.readouterr().out
     assert result.outcome.step == 2 and 0 <= result.beam.wer <= 1
     assert "held-out words, beam search, 3: WER" in out and "errors:" in out
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"attention.png", "curves.png", "mistakes.txt", "metrics.jsonl"} <= names
+    assert {"served.encoder.onnx", "served.decoder.onnx"} <= names
     lines = Log(tmp_path / "run/metrics.jsonl").read()
     assert [line["step"] for line in lines if "validation_loss" in line] == [0, 1, 2]
 

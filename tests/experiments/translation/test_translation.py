@@ -1,5 +1,7 @@
 """Translation: the split, glosses, subwords, IBM Model 1, metrics, and a run of two steps."""
 
+import json
+
 import pytest
 import sacrebleu
 from hypothesis import given
@@ -80,9 +82,10 @@ def test_translation_runs_two_steps_and_reports(tmp_path, capsys):
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{de}\t{en}\n" for de, en in PAIRS), encoding="utf-8")
     options = Options(steps=2, warmup=1, log_every=1, validate_every=1, out=tmp_path / "run")
-    small = translation.Config(
-        hidden=4, embed=3, merges=200, batch=8, width=2, data=path, training=options
-    )
+    pytest.importorskip("onnx", reason="onnx comes with the extra: onnx")
+    sizes = dict(hidden=4, embed=3, merges=200, batch=8, width=2)
+    export = tmp_path / "run" / "served.onnx"
+    small = translation.Config(**sizes, data=path, export=export, training=options)
     result = translation.main(small)
     out = capsys.readouterr().out
     assert result.outcome.step == 2
@@ -94,6 +97,10 @@ def test_translation_runs_two_steps_and_reports(tmp_path, capsys):
     )
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"attention.png", "curves.png", "samples.txt", "metrics.jsonl"} <= names
+    served = "encoder.onnx decoder.onnx subwords.model glosses.json".split()
+    assert {f"served.{ending}" for ending in served} <= names
+    glosses = json.loads((tmp_path / "run/served.glosses.json").read_text(encoding="utf-8"))
+    assert glosses["▁hund"] == "▁dog"
 
 
 def test_metrics_are_those_of_sacrebleu():
