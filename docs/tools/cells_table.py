@@ -1,8 +1,6 @@
 """Generates the table of all cells from the code.
 
-    python -m docs.tools.cells_table                prints it
-    python -m docs.tools.cells_table docs/cells.md  puts it between its marks in the file
-
+    python -m docs.tools.cells_table
 
 Equations and papers come from the docstrings, numbers of parameters from ``init``, and engines from
 their ``why_not``.
@@ -13,10 +11,8 @@ import inspect
 import itertools
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -27,7 +23,6 @@ import numpy as np
 from jaxrnn import cells, engines
 from jaxrnn._cell import Cell, input_rank
 
-BEGIN, END = "<!-- cells:begin -->", "<!-- cells:end -->"
 _PICKS = "auto"  # the module of the engine that selects among the others
 
 
@@ -284,15 +279,14 @@ def serving(kind: type) -> list[str]:
 
 
 def table() -> str:
-    """The table of all cells in Markdown, with the command that generates it."""
+    """The table of all cells in Markdown, with its legend."""
     made = all_cells()
     unknown = set(OTHERS) - set(made)
     if unknown:
         raise ValueError(f"there are no cells of the names {sorted(unknown)}")
     lines = [
         f"{len(made)} cells. Of the letters, H is the first argument, I the input's size, and "
-        "others stand for the arguments that the column of parameters names. Made by "
-        "`python -m docs.tools.cells_table docs/cells.md`.",
+        "others stand for the arguments that the column of parameters names.",
         "",
         "| cell | equations | paper | parameters | engines |",
         "|---|---|---|---|---|",
@@ -302,7 +296,7 @@ def table() -> str:
             f"`{name}`",
             "<br>".join(f"`{_escape(line)}`" for line in equations(kind)),
             _escape(paper(kind)),
-            f"{parameters(kind)}{_legend(sizes_of(name))}",
+            f"{parameters(kind)}{legend(sizes_of(name))}",
             ", ".join(serving(kind)),
         )
         lines.append("| " + " | ".join(cells_) + " |")
@@ -313,7 +307,7 @@ def _escape(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _legend(sizes: Sizes) -> str:
+def legend(sizes: Sizes) -> str:
     """The legend of the letters other than H and I."""
     named = [f"{x}: `{name}`" for x, name in sizes.arguments.items() if x != "H"]
     named = [text.replace("`kernel_length`", "points of the kernel") for text in named]
@@ -321,42 +315,5 @@ def _legend(sizes: Sizes) -> str:
     return f" ({', '.join(named)})" if named else ""
 
 
-def write(path: Path, text: str) -> bool:
-    """Writes the table between its markers in a file; returns whether the file changed."""
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    section = f"{BEGIN}\n{text}\n{END}"
-    if BEGIN in old and END in old:
-        head, _, rest = old.partition(BEGIN)
-        new = head + section + rest.partition(END)[2]
-    else:
-        new = f"{old.rstrip()}\n\n{section}\n".lstrip("\n")
-    if new != old:
-        path.write_text(new, encoding="utf-8")
-    return new != old
-
-
-def written(path: Path) -> str | None:
-    """The table in a file, or None."""
-    if not path.exists():
-        return None
-    _, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    inside, end, _ = rest.partition(END)
-    return inside.strip("\n") if begin and end else None
-
-
-def main(arguments: list[str]) -> int:
-    """Returns the exit status of the process."""
-    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        print(__doc__)
-        return 2
-    text = table()
-    if not arguments:
-        print(text)
-        return 0
-    changed = write(Path(arguments[0]), text)
-    print(f"{arguments[0]}: {'updated' if changed else 'up to date'}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    print(table())

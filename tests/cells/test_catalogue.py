@@ -1,28 +1,22 @@
-"""The generated table of all cells, and the copy in docs/cells.md."""
+"""The catalogue of all cells: its table, its families and its equations in LaTeX."""
 
 import math
-import pathlib
+import re
 
 import pytest
 
 import jaxrnn as rnn
 from docs.tools import cells_table as catalogue
+from docs.tools import families
+from docs.tools.equations import aligned
 from tests.support.cases import CELLS
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "cells.md"
 CELL_BY_NAME = catalogue.all_cells()
 
 
 @pytest.fixture(scope="module")
 def table():
     return catalogue.table()
-
-
-def test_the_table_is_not_stale(table):
-    assert catalogue.written(PAGE) == table, (
-        "the table in docs/cells.md is stale; run\n\n"
-        "    python -m docs.tools.cells_table docs/cells.md\n"
-    )
 
 
 def test_every_cell_has_one_row(table):
@@ -86,12 +80,40 @@ def test_equations_and_papers_come_from_the_docstring():
     assert catalogue.paper(rnn.SRU).startswith("Lei et al., “Simple recurrent units")
 
 
-def test_writing_replaces_what_stands_between_the_marks(tmp_path):
-    file = tmp_path / "README.md"
-    assert catalogue.write(file, "one") and catalogue.written(file) == "one"
-    file.write_text("# Head\n\n" + file.read_text() + "\n# Tail\n", encoding="utf-8")
-    assert catalogue.write(file, "two\nlines") and not catalogue.write(file, "two\nlines")
-    text = file.read_text(encoding="utf-8")
-    assert text.startswith("# Head\n") and text.endswith("# Tail\n") and "one" not in text
-    assert catalogue.written(file) == "two\nlines"
-    assert catalogue.written(tmp_path / "none") is None
+def test_every_cell_is_in_one_family():
+    named = [cell for family in families.FAMILIES.values() for cell in family.cells]
+    assert sorted(named) == sorted(CELL_BY_NAME)
+
+
+def test_the_pages_of_the_families_have_every_name_of_the_cells():
+    text = "\n".join(families.page(name) for name in families.FAMILIES)
+    assert sorted(re.findall(r"^::: jaxrnn\.(\w+)$", text, re.M)) == sorted(rnn.cells.__all__)
+
+
+def test_every_equation_has_its_latex():
+    for kind in CELL_BY_NAME.values():
+        rows = aligned(catalogue.equations(kind)).splitlines()[1:-1]
+        assert len(rows) == len(catalogue.equations(kind))
+        assert all(row.count("{") == row.count("}") and " &" in row for row in rows), rows
+        assert all(character.isascii() for row in rows for character in row)
+
+
+@pytest.mark.parametrize(
+    "text, want",
+    [
+        ("h' = (1 - z) n + z h", "h ' &= ( 1 - z ) \\, n + z \\, h"),
+        ("S'ᵀ q", "S ^{\\prime\\top} \\, q"),
+        ("√(1 - a²) (i x)", "\\sqrt{1 - a ^{2}} \\, ( i \\, x )"),
+        ("h'_dn = exp(Δ_d A_dn)", "h ' _{dn} &= \\exp ( \\Delta _{d} \\, A _{dn} )"),
+        ("s_{l-1} R_h,l", "s _{l - 1} \\, R _{h,l}"),
+        ("f̃ = Λ⁻¹", "\\tilde{f} &= \\Lambda ^{-1}"),
+    ],
+)
+def test_plain_text_becomes_latex(text, want):
+    assert aligned([text]).splitlines()[1] == want
+
+
+@pytest.mark.parametrize("text", ["h = ♥ x", "h = foo(x)", "a_(b"])
+def test_unknown_symbols_are_refused(text):
+    with pytest.raises(ValueError, match="equation"):
+        aligned([text])
