@@ -19,8 +19,17 @@ import numpy as np
 
 from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.learning._pattern import Kept, colors, conflicts_of, reach, reduced, structure_of
+from jaxrnn.learning._pattern import (
+    Kept,
+    colors,
+    conflicts_of,
+    first_half,
+    reach,
+    reduced,
+    structure_of,
+)
 from jaxrnn.learning._real_step import Learned, Reals, RealStep, State
+from jaxrnn.learning._rotation import transposed_rotation
 from jaxrnn.learning._tracker import Cost, Refused, Sample
 
 EXACT = jax.lax.Precision.HIGHEST  # not TF32
@@ -116,7 +125,8 @@ class Influence:
     """The influence of the learned arrays on the state.
 
     Its memory is a tuple of arrays ``[*batch, k, *shape]``, one for each learned array, and with
-    ``from_start`` one more for the initial state, ``[*batch, k, n]``.
+    ``from_start`` one more for the initial state, ``[*batch, k, n]``. Of a rotated array it has the
+    first half of the last axis, of which that of the second half is i times.
     """
 
     step: RealStep
@@ -129,6 +139,7 @@ class Influence:
     jacobian_colors: np.ndarray
     step_colors: np.ndarray
     start_colors: np.ndarray
+    rotated: tuple[bool, ...]
 
     @classmethod
     def of(
@@ -161,12 +172,19 @@ class Influence:
         def initial(theta):
             return step.initial(learned.join(theta, arrays)).vector
 
-        found = structure_of(transition, initial, theta, row.vector)
+        found = structure_of(transition, initial, theta, row.vector, step.flat)
         if diagonal:
             only = found.jacobian & np.eye(n, dtype=bool)
             found = dataclasses.replace(found, jacobian=only)
         reached, of_initial = reach(found, order)
-        kept = [Kept.of(r, leaf.shape) for r, leaf in zip(reached, theta, strict=True)]
+        immediate, firsts, kept = list(found.immediate), list(found.initial), []
+        for number, leaf in enumerate(theta):
+            shape = leaf.shape
+            if found.rotated[number]:
+                shape = (*shape[:-1], shape[-1] // 2)
+                for group in (reached, immediate, firsts):
+                    group[number] = first_half(group[number])
+            kept.append(Kept.of(reduced(reached[number]), shape))
         none = (np.zeros((n, 1), bool),) * from_start
         if from_start:
             kept.append(Kept.of(reduced(of_initial), (n,)))
@@ -182,20 +200,21 @@ class Influence:
             )
         groups = [colors(conflicts_of((found.jacobian,)))]
         pushes = []
-        for immediate in (found.immediate, found.initial):
-            groups.append(colors(conflicts_of((*immediate, np.zeros((n, 1), bool)))))
-            pairs = zip(kept, (*immediate, *none), strict=True)
+        for pushed in (immediate, firsts):
+            groups.append(colors(conflicts_of((*pushed, np.zeros((n, 1), bool)))))
+            pairs = zip(kept, (*pushed, *none), strict=True)
             pushes.append(tuple(Push.of(k, b, groups[-1]) for k, b in pairs))
         moves = tuple(Move.of(k, found.jacobian, groups[0]) for k in kept)
-        return cls(step, learned, from_start, tuple(kept), moves, *pushes, *groups)
+        rotated = (*found.rotated, *(False,) * from_start)
+        return cls(step, learned, from_start, tuple(kept), moves, *pushes, *groups, rotated=rotated)
 
     def cost(self, batch: tuple[int, ...]) -> Cost:
         """What is kept and done: J M + B, and s̄ M."""
         rows = math.prod(batch) if self.step.rank else 1
         elements = rows * sum(kept.elements for kept in self.kept)
         operations = rows * sum(
-            (2 * move.neighbors.shape[1] + 3) * kept.elements
-            for kept, move in zip(self.kept, self.moves, strict=True)
+            (2 * move.neighbors.shape[1] + 3 + 2 * rotated) * kept.elements
+            for kept, move, rotated in zip(self.kept, self.moves, self.rotated, strict=True)
         )
         return Cost(elements, elements * self.step.flat.dtype.itemsize, operations)
 
@@ -248,31 +267,43 @@ class Influence:
 
     def contract(self, memory: Memory, cotangent: Array) -> tuple[Reals, Array | None]:
         """``s̄ M``: the gradients of the learned arrays, and that of the initial state."""
-        lead = cotangent.shape[:-1]
-        s = cotangent.reshape(-1, self.step.size)
-        s = jnp.concatenate([s, jnp.zeros_like(s[:, :1])], axis=-1)
+        lead, s = cotangent.shape[:-1], cotangent.reshape(-1, self.step.size)
+        none, turned = jnp.zeros_like(s[:, :1]), s
+        if any(self.rotated):
+            turned = jnp.concatenate([transposed_rotation(self.step.flat, s), none], axis=-1)
+        s = jnp.concatenate([s, none], axis=-1)
         found = []
         for number, (kept, leaf) in enumerate(zip(self.kept, memory, strict=True)):
             per_row = number == len(self.kept) - self.from_start
-            leaf = leaf.reshape(len(s), *kept.stored)
-            axes = list(range(2, leaf.ndim))
-            chosen, varying = _squeezed(s[:, kept.rows], 2)
+            leaf, chosen = leaf.reshape(len(s), *kept.stored), s[:, kept.rows]
+            if self.rotated[number]:  # both halves in one fusion
+                chosen = jnp.stack([chosen, turned[:, kept.rows]], axis=-2)
+                leaf = leaf[..., None, :]
+            few, varying = _squeezed(chosen, 2)
             if varying and not per_row and 0 < len(kept.rows) <= 8:
                 # Fused with the multiplication; a batched product of a few numbers each is slow.
-                weighted = s[:, kept.rows] * leaf
+                weighted = chosen * leaf
                 terms = [weighted[:, place] for place in range(weighted.shape[1])]
                 total = functools.reduce(jnp.add, terms)
-                found.append(total[0] if len(s) == 1 else total.sum(axis=0))
-                continue
-            operands = (chosen, [0, 1, *varying], leaf, [0, 1, *axes])
-            out = [0, *axes] if per_row else axes
-            found.append(jnp.einsum(*operands, out, precision=EXACT))
+                total = total[0] if len(s) == 1 else total.sum(axis=0)
+            else:
+                axes = list(range(2, leaf.ndim))
+                own = list(axes)
+                if self.rotated[number]:
+                    leaf = leaf.squeeze(own.pop(-2))
+                operands = (few, [0, 1, *varying], leaf, [0, 1, *own])
+                total = jnp.einsum(*operands, [0, *axes] if per_row else axes, precision=EXACT)
+            if self.rotated[number]:
+                total = total.reshape(*total.shape[:-2], -1)
+            found.append(total)
         of_start = found.pop().reshape(*lead, self.step.size) if self.from_start else None
         return tuple(found), of_start
 
     def _add(self, moved: Sequence[Array], pushes: Sequence[Push], products: Reals) -> Memory:
         total, dtype = list(moved), self.step.flat.dtype
         for number, product in enumerate(products):  # the initial state has no product
+            if self.rotated[number]:
+                product = product[..., : product.shape[-1] // 2]
             pushed = pushes[number](product, dtype)
             if pushed is not None:
                 total[number] = total[number] + pushed

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import numpy as np
 
 from jaxrnn._schedule.dependence import Labels, dependence
+from jaxrnn._schedule.flat_state import FlatState
+from jaxrnn.learning._rotation import rotated_halves
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,15 +28,17 @@ class Structure:
         immediate: ∂s'/∂θ of each learned array, ``[new, *shape]``, where an axis of size 1 stands
             for one along which all elements are alike.
         initial: the same of the initial state.
+        rotated: which arrays have influence i times as large in the second half of their last axis.
     """
 
     jacobian: np.ndarray
     immediate: tuple[np.ndarray, ...]
     initial: tuple[np.ndarray, ...]
+    rotated: tuple[bool, ...]
 
 
 def structure_of(
-    transition: Callable, initial: Callable, theta: Sequence[Any], vector: Any
+    transition: Callable, initial: Callable, theta: Sequence[Any], vector: Any, flat: FlatState
 ) -> Structure:
     """The structure of ``s' = transition(θ, s)`` and of ``s = initial(θ)``."""
     n = vector.shape[-1]
@@ -44,21 +49,23 @@ def structure_of(
     def pull_initial(theta, cotangent):
         return jax.vjp(initial, theta)[1](cotangent)
 
-    step = _reached(pull_step, n, theta, vector, vector)
-    start = _reached(pull_initial, n, theta, vector)
+    pulled = jax.make_jaxpr(pull_step)(theta, vector, vector).jaxpr
+    step = _reached(pulled, n)
+    start = _reached(jax.make_jaxpr(pull_initial)(theta, vector).jaxpr, n)
     shapes = [leaf.shape for leaf in theta]
     immediate = [_bits(x, n, len(s)) for x, s in zip(step[:-1], shapes, strict=True)]
     first = [_bits(x, n, len(s)) for x, s in zip(start, shapes, strict=True)]
     jacobian = np.broadcast_to(_bits(step[-1], n, 1), (n, n))
-    return Structure(jacobian, tuple(immediate), tuple(first))
+    turned = zip(rotated_halves(pulled, flat), start, strict=True)
+    rotated = tuple(found and labels is None for found, labels in turned)
+    return Structure(jacobian, tuple(immediate), tuple(first), rotated)
 
 
-def _reached(pull: Callable, n: int, *args: Any) -> list[Labels]:
-    """The labels of the results of ``pull``, whose last argument is the cotangent."""
-    closed = jax.make_jaxpr(pull)(*args)
-    labels: list[Labels] = [None] * len(closed.jaxpr.invars)
+def _reached(pull: jex.Jaxpr, n: int) -> list[Labels]:
+    """The labels of the results of a program whose last operand is the cotangent."""
+    labels: list[Labels] = [None] * len(pull.invars)
     labels[-1] = np.packbits(np.eye(n, dtype=bool), axis=-1)
-    return dependence(closed.jaxpr, labels)
+    return dependence(pull, labels)
 
 
 def _bits(labels: Labels, n: int, ndim: int) -> np.ndarray:
@@ -108,6 +115,11 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if (a == np.eye(len(a), dtype=bool)).all():
         return b
     return a.astype(np.float32) @ b.astype(np.float32) > 0
+
+
+def first_half(array: np.ndarray) -> np.ndarray:
+    """The first half of the last axis; an axis of size 1 stands for all elements."""
+    return array[..., : max(1, array.shape[-1] // 2)]
 
 
 def reduced(kept: np.ndarray) -> np.ndarray:

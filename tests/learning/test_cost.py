@@ -7,7 +7,7 @@ import pytest
 import jaxrnn as rnn
 from jaxrnn._schedule.trace import all_eqns
 from jaxrnn.learning import RTRL, TBPTT, UORO, EProp, Online, SnAp
-from tests.support.helpers import optimizing_jit
+from tests.support.helpers import optimizing_jit, thorough_but
 
 DIAGONAL = (rnn.LRU, rnn.MinGRU, rnn.IndRNN)
 
@@ -42,7 +42,7 @@ def test_rtrl_of_diagonal_cells_is_of_the_size_of_the_parameters(kind):
     _, both, work = prepared(kind(24), RTRL(), 24)
     params, carry, _ = work
     complex_state = kind is rnn.LRU
-    assert sum(sizes(carry.memory)) <= (1 + complex_state) * sum(sizes(params))
+    assert sum(sizes(carry.memory)) <= sum(sizes(params))
     assert largest(both, *work) <= (1 + complex_state) * max(sizes(params))
 
 
@@ -107,18 +107,29 @@ def test_memory_of_a_stream_is_flat(rule):
     assert bytes_of(100) == bytes_of(100_000)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("kind", "step", "gradient"), [(rnn.LRU, 3.1, 4.5), (rnn.MinGRU, 3, 3.1), (rnn.IndRNN, 3, 3.1)]
+    ("kind", "step", "gradient"),
+    thorough_but((rnn.LRU, 2.25, 3.55), (rnn.MinGRU, 2.55, 3.05), (rnn.IndRNN, 2.55, 3.05)),
 )
-def test_rtrl_of_diagonal_cells_takes_a_few_steps_of_the_cell(kind, step, gradient):
+def test_rtrl_of_diagonal_cells_takes_less_than_three_forward_steps(kind, step, gradient):
+    """Operations of `Online.step`, which has the cell's own step in it, relative to the latter.
+
+    For each weight, of a real diagonal cell: two in the forward step, three in M' = J M + x g, and
+    one in s̄ M, so that 2.5 and 3 are the least. LRU's output layer adds its own backward product.
+    """
     cell = kind(256)
     learner, both, work = prepared(cell, RTRL(), 256)
     params, carry, x = work
 
-    def operations(function, *arguments):
-        return optimizing_jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+    def compiled(function, *arguments):
+        return optimizing_jit(function).lower(*arguments).compile()
 
-    own = operations(cell.step, params, carry.state, x)
-    assert operations(learner.step, *work) / own < step
-    assert operations(both, *work) / own < gradient
+    def operations(program):
+        return program.cost_analysis()["flops"]
+
+    own = operations(compiled(cell.step, params, carry.state, x))
+    assert operations(compiled(learner.step, *work)) / own < step
+    program = compiled(both, *work)
+    assert operations(program) / own < gradient
+    # The influence goes from operand to result, and nothing of its size is made in between.
+    assert program.memory_analysis().temp_size_in_bytes < 0.1 * 4 * sum(sizes(params))
