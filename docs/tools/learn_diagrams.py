@@ -1,0 +1,230 @@
+"""The diagrams of docs/learn/: networks unrolled in time, cells, and the sequence autoencoder.
+
+python -m docs.tools.learn_diagrams    writes docs/images/learn/*.svg
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+
+PICTURES = Path(__file__).parents[1] / "images" / "learn"
+INK, STATE, INPUT, GATE, BACK = "#30363d", "#0072b2", "#4d4d4d", "#b5651d", "#c1272d"
+Point = tuple[float, float]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes an SVG that is the same for the same drawing, with text as paths."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "jaxrnn"}):
+        figure.savefig(path, metadata={"Date": None}, facecolor="white")
+
+
+class Sheet:
+    """A sheet of paper in inches, with boxes, circles, labels and arrows."""
+
+    def __init__(self, width: float, height: float):
+        self.figure = Figure(figsize=(width, height))
+        self.axes: Any = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+        self.axes.set_axis_off()
+
+    def box(self, at: Point, text: str, color: str = INK, size: Point = (0.9, 0.55), **text_style):
+        """A rounded box with a text in it."""
+        left, bottom = at[0] - size[0] / 2, at[1] - size[1] / 2
+        style = "round,pad=0,rounding_size=0.09"
+        self.axes.add_patch(
+            FancyBboxPatch(
+                (left, bottom), *size, boxstyle=style, fc=color + "18", ec=color, lw=1.3, zorder=2
+            )
+        )
+        self.text(at, text, color, **text_style)
+
+    def node(self, at: Point, text: str, color: str = INK, radius: float = 0.16):
+        """A circle with an operation in it."""
+        self.axes.add_patch(Circle(at, radius, fc="white", ec=color, lw=1.3, zorder=3))
+        self.text(at, text, color, fontsize=12)
+
+    def text(self, at: Point, text: str, color: str = INK, **style: Any):
+        """A label."""
+        style = dict(ha="center", va="center", fontsize=11, zorder=4) | style
+        self.axes.text(*at, text, color=color, **style)
+
+    def arrow(self, start: Point, end: Point, color: str = INK, bend: float = 0, **style: Any):
+        """An arrow between two points."""
+        style = dict(arrowstyle="-|>", mutation_scale=11, lw=1.4, shrinkA=0, shrinkB=0) | style
+        curve = f"arc3,rad={bend}"
+        self.axes.add_patch(
+            FancyArrowPatch(start, end, color=color, connectionstyle=curve, zorder=1, **style)
+        )
+
+    def path(self, *points: Point, color: str = INK):
+        """A line through points, with a head at the last one."""
+        *line, before, last = points
+        xs, ys = zip(*line, before, strict=True)
+        self.axes.plot(xs, ys, color=color, lw=1.4, zorder=1, solid_joinstyle="round")
+        self.arrow(before, last, color)
+
+
+def _steps(sheet: Sheet, first: float, names: tuple[str, ...], y: float) -> list[float]:
+    """Cells in a row, joined by their states; returns where they are."""
+    places = [first + 1.75 * i for i in range(len(names))]
+    for x, name in zip(places, names, strict=True):
+        sheet.box((x, y), "step", STATE)
+        sheet.text((x, y - 1.1), f"$x_{{{name}}}$", INPUT, fontsize=13)
+        sheet.text((x, y + 1.1), f"$y_{{{name}}}$", INPUT, fontsize=13)
+        sheet.arrow((x, y - 0.9), (x, y - 0.28), INPUT)
+        sheet.arrow((x, y + 0.28), (x, y + 0.9), INPUT)
+    return places
+
+
+def draw_unrolled() -> Sheet:
+    """The loop on the left, the same network unrolled in time on the right."""
+    sheet, y = Sheet(9.6, 3.2), 1.7
+    _steps(sheet, 1.0, ("t",), y)
+    sheet.path((1.45, y), (1.85, y), (1.85, y + 0.62), (0.2, y + 0.62), (0.2, y), (0.55, y), color=STATE)
+    sheet.text((2.07, y + 0.3), "$s$", STATE, fontsize=13)
+    sheet.text((2.65, y), "=", fontsize=18)
+    places = _steps(sheet, 4.35, ("1", "2", "3"), y)
+    sheet.text((3.3, y), "$s_0$", STATE, fontsize=13)
+    sheet.arrow((3.5, y), (3.9, y), STATE)
+    for i, x in enumerate(places):
+        sheet.arrow((x + 0.45, y), (x + 1.3, y), STATE)
+        sheet.text((x + 0.87, y + 0.22), f"$s_{i + 1}$", STATE, fontsize=13)
+    sheet.text((9.3, y), "…", STATE, fontsize=16)
+    note = "every step has the same parameters"
+    sheet.text(((places[0] + places[-1]) / 2, 0.17), note, INPUT, fontsize=9.5, style="italic")
+    return sheet
+
+
+def draw_backward() -> Sheet:
+    """Back-propagation through time: the adjoint of the state runs from right to left."""
+    sheet, y = Sheet(8.6, 3.7), 2.1
+    places = _steps(sheet, 1.7, ("t-1", "t", "t+1"), y)
+    for x in (places[0] - 1.3, *(x + 0.45 for x in places)):
+        sheet.arrow((x, y + 0.1), (x + 0.85, y + 0.1), STATE)
+        sheet.arrow((x + 0.85, y - 0.1), (x, y - 0.1), BACK)
+    for x, name in zip(places, ("t-1", "t"), strict=False):
+        sheet.text((x + 0.87, y + 0.3), f"$h_{{{name}}}$", STATE)
+        sheet.text((x + 0.87, y - 0.32), f"$\\partial L/\\partial h_{{{name}}}$", BACK, fontsize=10)
+    for x in places:
+        sheet.arrow((x + 0.12, y + 0.9), (x + 0.12, y + 0.28), BACK)
+        sheet.path((x + 0.34, y - 0.28), (x + 0.34, 0.42), color=BACK)
+    sheet.text((places[1] + 0.34, 0.2), "$\\partial L/\\partial W$, $\\partial L/\\partial U$, "
+               "$\\partial L/\\partial b$: the sum over all steps", BACK, fontsize=10.5)
+    sheet.text((places[2] + 1.32, y + 0.42), "forward", STATE, fontsize=9.5, ha="left")
+    sheet.text((places[2] + 1.32, y - 0.42), "backward", BACK, fontsize=9.5, ha="left")
+    return sheet
+
+
+def draw_lstm() -> Sheet:
+    """The LSTM: its cell state runs along the top, the constant error carousel."""
+    sheet, top, gates = Sheet(8.2, 4.1), 3.3, 1.6
+    sheet.text((0.55, top), "$c_{t-1}$", STATE, fontsize=13)
+    sheet.text((7.75, top), "$c_t$", STATE, fontsize=13)
+    places = {"f": 1.9, "i": 3.0, "g": 4.1, "o": 5.5}
+    bottom = 0.55
+    for name, x in places.items():
+        label = "tanh" if name == "g" else "$\\sigma$"
+        sheet.box((x, gates), label, GATE, (0.62, 0.42))
+        sheet.arrow((x, bottom), (x, gates - 0.21), INPUT)
+        sheet.text((x - 0.2, gates + 0.4), f"${name}$", GATE, fontsize=13)
+    sheet.axes.plot([1.2, places["o"]], [bottom, bottom], color=INPUT, lw=1.4, zorder=1)
+    sheet.text((0.7, bottom), "$x_t,\\ h_{t-1}$", INPUT, fontsize=13)
+    times_f, plus, times_i, times_o = (1.9, top), (3.55, top), (3.55, 2.5), (6.6, 1.6)
+    for at, sign in ((times_f, "×"), (plus, "+"), (times_i, "×"), (times_o, "×")):
+        sheet.node(at, sign, STATE)
+    sheet.arrow((0.85, top), (1.74, top), STATE, lw=2.6)
+    sheet.arrow((2.06, top), (3.39, top), STATE, lw=2.6)
+    sheet.arrow((3.71, top), (7.5, top), STATE, lw=2.6)
+    sheet.arrow((1.9, gates + 0.21), (1.9, top - 0.16), GATE)
+    sheet.path((3.0, gates + 0.21), (3.0, 2.5), (3.39, 2.5), color=GATE)
+    sheet.path((4.1, gates + 0.21), (4.1, 2.5), (3.71, 2.5), color=GATE)
+    sheet.arrow((3.55, 2.66), (3.55, top - 0.16), STATE)
+    sheet.arrow((5.81, gates), (6.44, gates), GATE)
+    sheet.box((6.6, 2.45), "tanh", STATE, (0.62, 0.42))
+    sheet.arrow((6.6, top), (6.6, 2.66), STATE)
+    sheet.arrow((6.6, 2.24), (6.6, 1.76), STATE)
+    sheet.arrow((6.76, gates), (7.5, gates), STATE)
+    sheet.text((7.75, gates), "$h_t$", STATE, fontsize=13)
+    note = "constant error carousel: no matrix and no squashing on this line, only a factor f"
+    sheet.text((4.1, 3.8), note, STATE, fontsize=9.5, style="italic")
+    return sheet
+
+
+def draw_gru() -> Sheet:
+    """The GRU in both forms: where the reset gate multiplies."""
+    sheet = Sheet(9.7, 2.9)
+    for left, title, first, second in (
+        (0.0, "reset before (2014)", "×", "$U_n$"),
+        (4.8, "reset after (cuDNN, PyTorch)", "$U_n$", "×"),
+    ):
+        y, x = 1.55, [left + 0.4 + 1.0 * i for i in range(5)]
+        sheet.text((left + 2.3, 2.65), title, fontsize=11, weight="bold")
+        sheet.text((x[0], y), "$h_{t-1}$", STATE, fontsize=13)
+        for place, name in ((x[1], first), (x[2], second)):
+            if name == "×":
+                sheet.node((place, y), "×", STATE)
+                sheet.text((place, y - 0.85), "$r$", GATE, fontsize=13)
+                sheet.arrow((place, y - 0.65), (place, y - 0.16), GATE)
+            else:
+                sheet.box((place, y), name, INK, (0.55, 0.45))
+        sheet.node((x[3], y), "+", STATE)
+        sheet.text((x[3], y - 0.85), "$x_t W_n + b_n$", INPUT, fontsize=12)
+        sheet.arrow((x[3], y - 0.65), (x[3], y - 0.16), INPUT)
+        sheet.arrow((x[0] + 0.3, y), (x[1] - (0.16 if first == "×" else 0.275), y), STATE)
+        sheet.arrow(
+            (x[1] + (0.16 if first == "×" else 0.275), y),
+            (x[2] - (0.16 if second == "×" else 0.275), y),
+            STATE,
+        )
+        sheet.arrow((x[2] + (0.16 if second == "×" else 0.275), y), (x[3] - 0.16, y), STATE)
+        sheet.arrow((x[3] + 0.16, y), (x[4] - 0.31, y), STATE)
+        sheet.box((x[4], y), "tanh", GATE, (0.62, 0.42))
+        sheet.arrow((x[4], y + 0.21), (x[4], y + 0.55), STATE)
+        sheet.text((x[4], y + 0.7), "$n$", STATE, fontsize=13)
+    note = "one product for r, z and n only in the second form: $h\\,[U_r, U_z, U_n]$"
+    sheet.text((4.7, 0.2), note, INPUT, fontsize=9.5, style="italic")
+    return sheet
+
+
+def draw_autoencoder() -> Sheet:
+    """The sequence autoencoder: an encoder, a code, a decoder."""
+    sheet, y = Sheet(9.6, 3.0), 1.5
+    for first, color, over, under in ((0.8, STATE, "", "x"), (6.2, GATE, "\\hat{x}", "")):
+        for i in range(3):
+            x = first + 1.3 * i
+            sheet.box((x, y), "step", color, (0.8, 0.5))
+            if i < 2:
+                sheet.arrow((x + 0.4, y), (x + 0.9, y), color)
+            if under:
+                sheet.text((x, y - 0.95), f"${under}_{i + 1}$", INPUT, fontsize=13)
+                sheet.arrow((x, y - 0.75), (x, y - 0.25), INPUT)
+            if over:
+                sheet.text((x, y + 0.95), f"${over}_{i + 1}$", INPUT, fontsize=13)
+                sheet.arrow((x, y + 0.25), (x, y + 0.75), INPUT)
+    sheet.box((4.8, y), "code", BACK, (0.85, 0.9))
+    sheet.arrow((3.8, y), (4.37, y), STATE)
+    for i in range(3):
+        x = 6.2 + 1.3 * i
+        sheet.path((4.8, y - 0.45), (4.8, y - 0.75), (x, y - 0.75), (x, y - 0.25), color=BACK)
+    sheet.text((2.1, 2.75), "encoder", STATE)
+    sheet.text((7.5, 2.75), "decoder", GATE)
+    note = "the code is much shorter than the sequence"
+    sheet.text((4.8, 0.2), note, INPUT, fontsize=9.5, style="italic")
+    return sheet
+
+
+DIAGRAMS: dict[str, Callable[[], Sheet]] = {
+    "unrolled": draw_unrolled,
+    "backward": draw_backward,
+    "lstm": draw_lstm,
+    "gru": draw_gru,
+    "autoencoder": draw_autoencoder,
+}
+
+if __name__ == "__main__":
+    for name, draw in DIAGRAMS.items():
+        save(draw().figure, PICTURES / f"{name}.svg")
