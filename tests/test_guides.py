@@ -11,6 +11,7 @@ from tests.support.pages import DOCS, blocks, pages, run
 ELSEWHERE = {
     "devices.md": "tests/test_site.py",
     "fixed_points.md": "tests/test_analysis_guides.py",
+    "learn/backpropagation.md": "tests/test_learn.py",
     "online_learning.md": "tests/test_online_guide.py",
     "parallel_in_time.md": "tests/test_site.py",
     "quickstart.md": "tests/test_guides.py",

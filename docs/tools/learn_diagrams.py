@@ -84,7 +84,9 @@ def draw_unrolled() -> Sheet:
     """The loop on the left, the same network unrolled in time on the right."""
     sheet, y = Sheet(9.6, 3.2), 1.7
     _steps(sheet, 1.0, ("t",), y)
-    sheet.path((1.45, y), (1.85, y), (1.85, y + 0.62), (0.2, y + 0.62), (0.2, y), (0.55, y), color=STATE)
+    sheet.path(
+        (1.45, y), (1.85, y), (1.85, y + 0.62), (0.2, y + 0.62), (0.2, y), (0.55, y), color=STATE
+    )
     sheet.text((2.07, y + 0.3), "$s$", STATE, fontsize=13)
     sheet.text((2.65, y), "=", fontsize=18)
     places = _steps(sheet, 4.35, ("1", "2", "3"), y)
@@ -112,8 +114,13 @@ def draw_backward() -> Sheet:
     for x in places:
         sheet.arrow((x + 0.12, y + 0.9), (x + 0.12, y + 0.28), BACK)
         sheet.path((x + 0.34, y - 0.28), (x + 0.34, 0.42), color=BACK)
-    sheet.text((places[1] + 0.34, 0.2), "$\\partial L/\\partial W$, $\\partial L/\\partial U$, "
-               "$\\partial L/\\partial b$: the sum over all steps", BACK, fontsize=10.5)
+    sheet.text(
+        (places[1] + 0.34, 0.2),
+        "$\\partial L/\\partial W$, $\\partial L/\\partial U$, "
+        "$\\partial L/\\partial b$: the sum over all steps",
+        BACK,
+        fontsize=10.5,
+    )
     sheet.text((places[2] + 1.32, y + 0.42), "forward", STATE, fontsize=9.5, ha="left")
     sheet.text((places[2] + 1.32, y - 0.42), "backward", BACK, fontsize=9.5, ha="left")
     return sheet
