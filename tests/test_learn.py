@@ -73,7 +73,8 @@ def test_the_pictures_are_those_of_the_code_and_the_data(name, tmp_path):
     committed = (learn_diagrams.PICTURES / f"{name}.svg").read_text("utf-8")
     version = re.compile(r"Matplotlib v[\d.]+")
     if version.findall(drawn) == version.findall(committed):  # else curves may be written otherwise
-        assert drawn == committed
+        same = drawn == committed  # a difference of two pictures would be long
+        assert same, f"run the docs.tools.learn_* that writes {name}.svg again"
     assert drawn.count("<g id=") == committed.count("<g id=")
 
 
