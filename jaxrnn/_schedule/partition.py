@@ -31,8 +31,8 @@ from jaxrnn._schedule.trace import (
     canonical_step,
     evaluate,
     is_literal,
-    nbytes,
     separates_gates,
+    var_bytes,
 )
 from jaxrnn._typing import PyTree
 
@@ -205,8 +205,8 @@ def _move_cheap_into_loop(eqns, place, jaxpr) -> None:
                 continue
             if shared.intersection(eqn.outvars):
                 continue
-            kept = sum(nbytes(v) for v in eqn.outvars if v in read)
-            moved = sum(nbytes(v) for v in set(read_by([eqn])) if v not in read)
+            kept = sum(var_bytes(v) for v in eqn.outvars if v in read)
+            moved = sum(var_bytes(v) for v in set(read_by([eqn])) if v not in read)
             if kept > moved and not (place[number] == PARAMS and _broadcasts_floats(eqn)):
                 place[number] = STATE
                 changed = True
@@ -239,8 +239,8 @@ def _split_off_after(eqns, state_out) -> tuple[list, list]:
         if eqn.primitive.name not in CHEAP or reads & made or not sources:
             continue
         others = set(read_by(other for other in after if other is not eqn))
-        saved = sum(nbytes(v) for v in sources - others)
-        if sum(nbytes(v) for v in eqn.outvars) <= saved:
+        saved = sum(var_bytes(v) for v in sources - others)
+        if sum(var_bytes(v) for v in eqn.outvars) <= saved:
             after.remove(eqn)
             made -= set(eqn.outvars)
             looped |= set(eqn.outvars)

@@ -15,7 +15,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 
 from jaxrnn._schedule.tangents import nonzero_tangent
-from jaxrnn._schedule.trace import PARAMS, STATE, evaluate, is_literal, nbytes
+from jaxrnn._schedule.trace import PARAMS, STATE, evaluate, is_literal, var_bytes
 from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array
 
@@ -139,7 +139,7 @@ def _is_outer(eqn) -> bool:
         return False
     if not all(x.dtype.itemsize >= 4 for x in operands):
         return False
-    return nbytes(eqn.outvars[0]) > sum(map(nbytes, eqn.invars))
+    return var_bytes(eqn.outvars[0]) > sum(map(var_bytes, eqn.invars))
 
 
 # Arithmetic --------------------------------------------------------------------------------------

@@ -287,10 +287,15 @@ def canonical_step(step, params: PyTree, state: PyTree, x: PyTree, *, separate: 
     return Step(jaxpr, kinds, constants, jax.tree.structure(shape))
 
 
-def nbytes(var: Any) -> int:
-    """The size of a variable in bytes; a random key is two words, a symbolic axis 32 elements."""
-    itemsize = getattr(var.aval.dtype, "itemsize", 8)
-    return math.prod(n if isinstance(n, int) else 32 for n in var.aval.shape) * itemsize
+def var_bytes(var: Any) -> int:
+    """The size of a variable in bytes."""
+    return nbytes(var.aval.shape, var.aval.dtype)
+
+
+def nbytes(shape: tuple, dtype: Any) -> int:
+    """The size of an array in bytes; a random key is two words, a symbolic axis 32 elements."""
+    itemsize = getattr(dtype, "itemsize", 8)
+    return math.prod(n if isinstance(n, int) else 32 for n in shape) * itemsize
 
 
 def separates_gates() -> bool:

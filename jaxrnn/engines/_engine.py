@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import jax
+
 from jaxrnn._arguments import brief
 from jaxrnn._cell import Cell
 from jaxrnn._typing import PyTree
@@ -24,6 +26,32 @@ class Engine(Protocol):
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """The reason why this engine cannot run the work, or None if it can."""
         ...
+
+
+def why_not_symbolic(xs: PyTree, what: str, *, batch: bool = False) -> str | None:
+    """The reason not to run where time, or the batch too, has a symbolic size, in `jax.export`."""
+    shapes = (leaf.shape for leaf in jax.tree.leaves(xs))
+    sizes = (size for shape in shapes for size in (shape if batch else shape[:1]))
+    symbolic = next((size for size in sizes if not isinstance(size, int)), None)
+    if symbolic is None:
+        return None
+    axes = "time and batch of known sizes" if batch else "time of a known size"
+    return f"{what} needs {axes}, got the symbolic size {symbolic}; use engines.Hoisted()"
+
+
+def check_symbolic(engine: Engine, xs: PyTree, *options: str) -> None:
+    """Raises where an engine has one of these options, and time has a symbolic size."""
+    reason = why_not_options(engine, xs, *options)
+    if reason is not None:
+        raise ValueError(f"engine={engine!r} cannot run this: {reason}")
+
+
+def why_not_options(engine: Engine, xs: PyTree, *options: str) -> str | None:
+    """The reason not to run with options that depend on the number of steps."""
+    for name in options:
+        if getattr(engine, name) not in (None, 1):
+            return why_not_symbolic(xs, f"{name}={getattr(engine, name)}")
+    return None
 
 
 def check_engine(engine: Any) -> None:

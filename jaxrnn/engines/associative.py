@@ -13,8 +13,10 @@ from jax.sharding import PartitionSpec as P
 from jaxrnn._arguments import check_size
 from jaxrnn._cell import Cell, is_affine, is_chunked, is_spanned
 from jaxrnn._frozen import frozen
+from jaxrnn._schedule.trace import nbytes
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._chunks import chunks_over_devices, in_chunks, masked_chunks
+from jaxrnn.engines._engine import why_not_symbolic
 from jaxrnn.engines._linear import linear_recurrence
 from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.wrappers.masked import Masked
@@ -96,6 +98,9 @@ class Associative:
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """The reason why this engine cannot run the work, or None if it can."""
+        symbolic = why_not_symbolic(xs, "a parallel recurrence")
+        if symbolic is not None:
+            return symbolic
         if self._runs_chunked(cell, xs):
             return None if self.axis_name is None else self._why_not_on_the_mesh(cell, xs)
         if not is_affine(cell):
@@ -179,7 +184,7 @@ class Associative:
             return MATRIX_CHUNK
         if self.axis_name is not None or jax.default_backend() != "cpu":
             return jax.tree.leaves(xs)[0].shape[0]
-        step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+        step_bytes = sum(nbytes(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
         return max(1, CPU_CHUNK_BYTES // max(1, step_bytes))
 
     def _chunked_over_devices(

@@ -10,6 +10,7 @@ from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells.lstm import LSTM, LSTMState
+from jaxrnn.engines._engine import why_not_symbolic
 from jaxrnn.wrappers.masked import Masked
 
 
@@ -47,6 +48,9 @@ class CuDNN:
                 f"cuDNN's binding takes xs [time, batch, features], got shape {xs.shape}; reshape "
                 "the batch axes into one, or use engines.Hoisted()"
             )
+        symbolic = why_not_symbolic(xs, "cuDNN's binding", batch=True)
+        if symbolic is not None:
+            return symbolic
         if jax.default_backend() != "gpu":
             return f"cuDNN needs an NVIDIA GPU, and the backend is {jax.default_backend()}"
         return None

@@ -13,6 +13,7 @@ from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Piece, Schedule, schedule
 from jaxrnn._schedule.trace import canonical_step
 from jaxrnn._typing import PyTree
+from jaxrnn.engines._engine import why_not_symbolic
 from jaxrnn.engines._fused import hopper, tpu
 from jaxrnn.engines._fused.loop import FusedLoop
 from jaxrnn.engines._fused.tiles import NotLocal, Shape, check_local, pullback
@@ -70,7 +71,7 @@ class Fused:
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """The reason why this engine cannot run the work, or None if it can."""
-        reason = _too_old()
+        reason = _too_old() or why_not_symbolic(xs, "a fused kernel", batch=True)
         if reason is None:
             _, machines, reason = self._machines(_plan(cell, params, state, xs))
             platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
@@ -89,7 +90,7 @@ class Fused:
 
     def _run(self, cell, params, state, xs, reverse, mode: str = "", interpret: Any = None):
         """Runs the work; for ``mode`` and ``interpret`` see `_machines`."""
-        reason = _too_old()
+        reason = _too_old() or why_not_symbolic(xs, "a fused kernel", batch=True)
         if reason is not None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
         plan = _plan(cell, params, state, xs)

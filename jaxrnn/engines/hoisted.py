@@ -12,9 +12,10 @@ from jaxrnn._frozen import frozen
 from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Schedule, schedule_cell
 from jaxrnn._schedule.products import is_plain_product
-from jaxrnn._schedule.trace import nbytes
+from jaxrnn._schedule.trace import var_bytes
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._chunks import in_chunks
+from jaxrnn.engines._engine import check_symbolic, why_not_options
 from jaxrnn.engines._loop import Loop
 from jaxrnn.engines._values import (
     only_plain_products_are_hoisted,
@@ -69,13 +70,14 @@ class Hoisted:
             check_size("checkpoint_every", self.checkpoint_every)
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
-        """Always None: every cell is accepted."""
-        return None
+        """The reason why an option cannot be had, or None: every cell is accepted."""
+        return why_not_options(self, xs, "unroll", "checkpoint_every")
 
     def __call__(
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
+        check_symbolic(self, xs, "unroll", "checkpoint_every")
         plan = schedule_cell(cell, params, state, xs)
         once = run_before(plan, params)
 
@@ -177,12 +179,12 @@ def _steps_per_chunk(plan: Schedule, time: int) -> int:
     products: list[Any] = [eqn for eqn in plan.inputs.eqns if is_plain_product(eqn)]
     products += [product.eqn for product in plan.products]
     rows = max(map(_rows, products), default=0)
-    weights = sum(nbytes(eqn.invars[1]) for eqn in products)
+    weights = sum(var_bytes(eqn.invars[1]) for eqn in products)
     sums = [v for product in plan.products for v in product.outvars]
     addends = {v for product in plan.products for v in product.addends}
-    kept = sum(nbytes(v) for v in dict.fromkeys([*sums, *plan.state_in, *plan.emitted]))
-    kept += sum(nbytes(v) for v in plan.stacked if v not in addends)
-    step = sum(nbytes(v) for v in [*plan.stacked, *sums, *plan.state_in])
+    kept = sum(var_bytes(v) for v in dict.fromkeys([*sums, *plan.state_in, *plan.emitted]))
+    kept += sum(var_bytes(v) for v in plan.stacked if v not in addends)
+    step = sum(var_bytes(v) for v in [*plan.stacked, *sums, *plan.state_in])
     if time * step <= SMALL or weights > HEAVY:
         return time
     chunks = SPREAD if _may_be_spread() else 1

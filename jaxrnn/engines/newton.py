@@ -15,6 +15,7 @@ from jaxrnn._schedule.jacobian import Blocks, rows_are_independent, state_blocks
 from jaxrnn._schedule.partition import Schedule, schedule_cell
 from jaxrnn._schedule.trace import all_eqns, is_literal
 from jaxrnn._typing import Array, PyTree
+from jaxrnn.engines._engine import why_not_symbolic
 from jaxrnn.engines._trajectory import NewtonInfo, Trajectory
 from jaxrnn.engines._transition import Transition
 from jaxrnn.engines.sequential import Sequential
@@ -195,6 +196,9 @@ def _analyze(
 ) -> _Analysis | str:
     """The analysis of a cell, or the reason why the engine cannot run it."""
     leaves = jax.tree.leaves(state)
+    symbolic = why_not_symbolic(xs, "Newton's method", batch=True)
+    if symbolic is not None:
+        return symbolic
     if sum(leaf.size for leaf in leaves) == 0:
         return "the state has no elements to solve for; use engines.Hoisted()"
     for leaf in leaves:

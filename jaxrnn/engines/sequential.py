@@ -6,6 +6,7 @@ from jaxrnn._arguments import check_size
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
 from jaxrnn._typing import PyTree
+from jaxrnn.engines._engine import check_symbolic, why_not_options
 
 
 @frozen
@@ -36,13 +37,14 @@ class Sequential:
         check_size("unroll", self.unroll)
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
-        """Always None: every cell is accepted."""
-        return None
+        """The reason why an option cannot be had, or None: every cell is accepted."""
+        return why_not_options(self, xs, "unroll")
 
     def __call__(
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
+        check_symbolic(self, xs, "unroll")
 
         def body(state: PyTree, x: PyTree):
             return cell.step(params, state, x)
