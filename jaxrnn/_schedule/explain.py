@@ -9,7 +9,7 @@ from jaxrnn._arguments import brief
 from jaxrnn._cell import Cell
 from jaxrnn._schedule.partition import Schedule, schedule_cell
 from jaxrnn._schedule.products import PRODUCTS, Product
-from jaxrnn._schedule.trace import is_literal, nbytes
+from jaxrnn._schedule.trace import is_literal, var_bytes
 from jaxrnn._typing import PyTree
 from jaxrnn._validation import prepare
 
@@ -133,8 +133,8 @@ def _describe(name: str, plan: Schedule) -> Explanation:
         loop=_count(plan.loop_eqns),
         after=_count(plan.after.eqns),
         products=tuple(_shapes(product) for product in plan.products),
-        stacked_bytes=sum(map(nbytes, plan.stacked)),
-        kept_bytes=sum(map(nbytes, [*plan.state_in, *sums, *replayed])),
+        stacked_bytes=sum(map(var_bytes, plan.stacked)),
+        kept_bytes=sum(map(var_bytes, [*plan.state_in, *sums, *replayed])),
         operations=sum(map(_operations, plan.loop_eqns)),
         hoisted_operations=sum(map(_operations, (*plan.inputs.eqns, *plan.after.eqns))),
     )

@@ -1,5 +1,6 @@
 """StableHLO programs of steps and sequences."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
+from tests.support import stablehlo_files
 from tests.support.networks import network, random_params
 
 XS = np.random.default_rng(0).normal(size=(5, 3, 2))
@@ -125,3 +127,17 @@ def test_what_cannot_be_exported_is_refused():
         rnn.export.to_stablehlo(net, params, xs=XS, lengths=True, mask=True)
     with pytest.raises(ValueError, match=r"time and batch before 1 of features, got shape \(5, 2"):
         rnn.export.to_stablehlo(net, params, xs=XS[:, :2, 0])
+
+
+@pytest.mark.thorough
+def test_other_interpreters_read_todays_programs(tmp_path: pathlib.Path):
+    """``JAXRNN_OTHER_PYTHONS`` names interpreters with other versions of JAX, without jaxrnn."""
+    others = os.environ.get("JAXRNN_OTHER_PYTHONS", "").split()
+    if not others:
+        pytest.skip("JAXRNN_OTHER_PYTHONS names no other interpreter")
+    count = stablehlo_files.write(tmp_path)
+    reader = pathlib.Path(stablehlo_files.__file__).with_name("read_stablehlo.py")
+    for python in others:
+        command = [python, reader, tmp_path]
+        told = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+        assert told.stdout.startswith(f"{count} programs, read by jax "), told.stdout
