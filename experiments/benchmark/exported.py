@@ -2,13 +2,17 @@
 
     python -m experiments.benchmark.exported
     python -m experiments.benchmark.exported --time 512 --rows 8
+    python -m experiments.benchmark.exported --out docs/data/exported_cpu.json
 
 LSTM and GRU as ONNX's operators and as a Scan, and a user's cell as a Scan, of one and the same
-parameters. The times are medians of interleaved rounds; ratios are paired.
+parameters. The times are medians of interleaved rounds, with as many threads for each; ratios are
+paired. docs.tools.serving_table writes the results of --out into docs/serving.md.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +22,7 @@ import tyro
 
 import jaxrnn as rnn
 from experiments.benchmark import timing
+from experiments.benchmark.report import write_json
 from experiments.common.processes import cores
 
 
@@ -39,6 +44,8 @@ class Config:
     """Seconds of each comparison, after which no round starts."""
     tolerance: float = 1e-4
     """Difference of results above which nothing is timed."""
+    out: Path | None = None
+    """JSON file to write the results to."""
 
 
 def coupled(params: Any, hidden: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -71,8 +78,10 @@ def served(model: Any, xs: np.ndarray) -> timing.Program:
     """A model in onnxruntime."""
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores()
     session: Any = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
 
     def run() -> Any:
@@ -106,13 +115,17 @@ def main(config: Config) -> list[str]:
     shape = f"{config.time}x{config.rows}x{config.inputs}x{config.hidden}"
     print(f"{shape}, float32, {timing.machine()['processor']}, {cores()} threads")
     print(f"{'cell':<14}{'ONNX':<10}{'jaxrnn ms':>11}{'onnxruntime ms':>16}{'ratio':>8}")
-    lines = []
+    lines, rows = [], []
     for name, form, found in compare(config):
+        rows.append({"cell": name, "form": form} | found._asdict())
         lines.append(
             f"{name:<14}{form:<10}{1e3 * found.first:>11.2f}{1e3 * found.second:>16.2f}"
             f"{found.ratio:>8.2f}"
         )
         print(lines[-1])
+    if config.out is not None:
+        machine = timing.machine() | {"date": str(date.today())}
+        write_json(config.out, machine=machine, config=asdict(config), rows=rows)
     return lines
 
 

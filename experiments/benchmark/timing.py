@@ -30,7 +30,10 @@ LONG = 0.25
 """Calls that take at least this many seconds are not warmed up before they are timed."""
 FEWEST = 5
 """Rounds that are completed even after the time limit."""
-PACKAGES = ("jax", "jaxlib", "numpy", "torch", "flax", "dm-haiku", "equinox", "keras")
+PACKAGES = (
+    *("jax", "jaxlib", "numpy", "torch", "flax", "dm-haiku", "equinox", "keras"),
+    "onnxruntime",
+)
 """The packages whose versions are recorded."""
 
 

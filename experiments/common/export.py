@@ -1,7 +1,11 @@
 """Trained models as ONNX files, for serving without JAX; see docs/serving.md."""
 
+import json
+import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from rich.console import Console
 
 import jaxrnn as rnn
 from experiments.common.cli import UserError
+from experiments.common.processes import cores
 
 PyTree = Any
 
@@ -57,6 +62,8 @@ def write_onnx(
 def compare_quantized(path: Path, console: Console, unit: str, loss: Callable[[Any], float]) -> str:
     """Writes a model with 8-bit weights too, and compares size, time and loss of both.
 
+    The results also go to a file with the ending `.json`.
+
     Args:
         path: a model of `write_onnx`; the other has the ending `.int8.onnx`.
         console: where to print the table.
@@ -76,14 +83,22 @@ def compare_quantized(path: Path, console: Console, unit: str, loss: Callable[[A
         raise UserError("quantize: onnxruntime is missing: pip install onnxruntime") from error
     small = path.with_suffix(".int8.onnx")
     quantize_dynamic(path, small, extra_options={"EnableSubgraph": True})  # and bodies of loops
-    lines = [f"{'file':<24}{'bytes':>12}{'seconds':>10}  {unit}"]
+    lines, rows = [f"{'file':<24}{'bytes':>12}{'seconds':>10}  {unit}"], []
     for file in (path, small):
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         loss(session)  # the first run allocates
-        began = time.perf_counter()
-        value = loss(session)
-        seconds = time.perf_counter() - began
-        lines.append(f"{file.name:<24}{file.stat().st_size:>12,}{seconds:>10.2f}  {value:.4f}")
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            value = loss(session)
+            times.append(time.perf_counter() - began)
+        size, seconds = file.stat().st_size, statistics.median(times)
+        lines.append(f"{file.name:<24}{size:>12,}{seconds:>10.2f}  {value:.4f}")
+        rows.append({"file": file.name, "bytes": size, "seconds": seconds, "loss": value})
+    versions = {"jax": jax.__version__, "onnxruntime": onnxruntime.__version__}
+    content = {"unit": unit, "rows": rows, "threads": cores(), "versions": versions}
+    content |= {"date": str(date.today()), "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
+    path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     table = "\n".join(lines)
     console.print(table)
     return table

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from docs.tools import serving_table
+
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
@@ -60,6 +62,12 @@ def test_quantization_reaches_the_body_of_a_scan(served):
 def test_the_program_gives_equal_outputs(served):
     names, _ = served
     np.testing.assert_allclose(names["outputs"]["ys"], names["ours"], atol=1e-5)
+
+
+def test_the_tables_are_those_of_the_measurements():
+    made = serving_table.tables()
+    assert serving_table.written(TEXT, made) == TEXT, "run python -m docs.tools.serving_table"
+    assert all(f"<!-- {mark} -->\n" in TEXT for mark in ("exported", "quantized"))
 
 
 def node_script(folder, number):

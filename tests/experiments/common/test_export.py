@@ -1,5 +1,6 @@
 """Models that experiments write with --export, in onnxruntime."""
 
+import json
 import pathlib
 import re
 from functools import partial
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from docs.tools import serving_table
 from experiments.common.processes import make_console
 
 onnx = pytest.importorskip("onnx", reason="onnx comes with the extra: onnx")
@@ -68,6 +70,10 @@ def test_char_lm(tmp_path):
     ours = float(evaluate(model, params, rows))
     np.testing.assert_allclose(loss(served), ours, rtol=1e-5)
     table = compare_quantized(tmp_path / "model.onnx", make_console(), "nats", loss)
+    found = json.loads((tmp_path / "model.json").read_text())
+    rows = serving_table.quantized_table({"char_lm": found}).splitlines()[2:4]
+    assert [row.split(" | ")[1] for row in rows] == ["32 bits", "8 bits"]
+    assert [row["loss"] for row in found["rows"]] == pytest.approx([ours, ours], abs=5e-2)
     first, second = (float(line.split()[-1]) for line in table.splitlines()[1:])
     np.testing.assert_allclose([first, second], ours, atol=5e-2)
     assert first != second
