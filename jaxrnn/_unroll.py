@@ -16,6 +16,7 @@ from jaxrnn._masking import MaskedInput, effective_starts, safe_inputs, valid_st
 from jaxrnn._sharding import equally_varying, reshard_like
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._engine import check_engine
+from jaxrnn.engines._levels import Level, NotLevels
 from jaxrnn.wrappers.masked import Masked
 
 
@@ -128,7 +129,8 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     if mask is not None:
         xs = safe_inputs(xs, mask)
     if mask is not None or starts is not None:
-        cell, xs = Masked(cell), MaskedInput(xs, mask, starts)
+        from_lengths = lengths is not None and starts is None
+        cell, xs = Masked(cell, from_lengths), MaskedInput(xs, mask, starts)
     if key is not None and is_stochastic(cell):
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(time))
         cell, xs = Keyed(cell), (xs, keys)
@@ -172,6 +174,14 @@ class Keyed:
     @property
     def output_size(self) -> int | None:
         return self.cell.output_size
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        raise NotLevels(
+            "cannot draw the random numbers of jaxrnn: dropout between layers, and all that a key "
+            "is for, is applied outside of the engine; call the stack's apply, with the engine in "
+            "each of its layers"
+        )
 
     def init(self, key: Array, input_size: int, dtype: Any = None) -> PyTree:
         return self.cell.init(key, input_size, dtype)

@@ -37,6 +37,7 @@ class Explanation:
             [k, n] counts 2 m k n, a pointwise operation 1 per element).
         hoisted_operations: floating-point operations of one step that are hoisted.
         influence: what a learning rule keeps and does at each step, or None without a rule.
+        engine: what an engine does, or why it refuses, or None without an engine.
     """
 
     cell: str
@@ -50,6 +51,7 @@ class Explanation:
     operations: int
     hoisted_operations: int
     influence: str | None = None
+    engine: str | None = None
 
     def __str__(self) -> str:
         """The explanation as a table."""
@@ -74,11 +76,19 @@ class Explanation:
         ]
         if self.influence is not None:
             lines.append(f"  {'learning rule':<34}{self.influence}")
+        if self.engine is not None:
+            lines.append(f"  {'engine':<34}{self.engine}")
         return "\n".join(lines)
 
 
 def explain(
-    cell: Cell, params: PyTree, xs: PyTree, state: PyTree = None, *, rule: Any = None
+    cell: Cell,
+    params: PyTree,
+    xs: PyTree,
+    state: PyTree = None,
+    *,
+    rule: Any = None,
+    engine: Any = None,
 ) -> Explanation:
     """Describes the schedule that `engines.Hoisted` uses for a cell on this backend.
 
@@ -88,6 +98,7 @@ def explain(
         xs: inputs ``[time, *batch, ...]``; only their shapes matter.
         state: the initial state; None is ``cell.init_state``.
         rule: a rule from `jaxrnn.learning`, whose influence is described too.
+        engine: an engine, of which is said what it does, or why it cannot run the cell.
 
     Returns:
         An `Explanation`, whose ``str`` is a table.
@@ -110,6 +121,8 @@ def explain(
     if time == 0:
         raise ValueError("xs must have at least one time step to explain, got 0")
     found = _describe(repr(cell), schedule_cell(cell, params, state, xs))
+    if engine is not None:
+        found = dataclasses.replace(found, engine=_engine(engine, cell, params, state, xs))
     if rule is None:
         return found
     if not callable(getattr(rule, "cost", None)):
@@ -120,6 +133,12 @@ def explain(
     elements, size, operations = rule.cost(cell, params, state, xs)
     text = f"{rule!r}: {elements:,} numbers ({size:,} bytes), {operations:,} operations a step"
     return dataclasses.replace(found, influence=text)
+
+
+def _engine(engine: Any, *work: Any) -> str:
+    reason = engine.why_not(*work)
+    does = "" if not hasattr(engine, "describe") else engine.describe(*work)
+    return ": ".join(filter(None, (repr(engine), does, reason)))
 
 
 def _describe(name: str, plan: Schedule) -> Explanation:

@@ -1,95 +1,218 @@
-"""The cuDNN kernel for LSTM."""
+"""The engine that calls the LSTM of cuDNN."""
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
+from jaxrnn._masking import zero_skipped
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.cells.lstm import LSTM, LSTMState
-from jaxrnn.engines._engine import why_not_symbolic
+from jaxrnn.activations import tanh
+from jaxrnn.cells.lstm import LSTM, LSTMParams
+from jaxrnn.engines._levels import NotLevels, levels_of
+from jaxrnn.engines._lstm_call import Sizes, flat_weights, lstm
 from jaxrnn.wrappers.masked import Masked
+
+TANH = (tanh, jnp.tanh, jax.nn.tanh)
 
 
 @frozen
 class CuDNN:
-    """cuDNN's LSTM kernel, through JAX's binding `jax.experimental.rnn`.
+    """The LSTM of NVIDIA's cuDNN, through JAX's binding `jax.experimental.rnn`.
 
-    Accepts `LSTM` in float32 on a GPU, with one batch axis, forward in time, without mask or
-    starts. The binding supports gradients with respect to parameters, inputs and initial state, in
-    reverse mode and to first order only.
+    Accepts `LSTM` in float32, in both directions of time, with lengths, and networks of it: a
+    `layers.Stack` whose layers have one size, and `layers.Bidirectional` layers that concatenate
+    their outputs, run in one call. In a layer, every cell is given the engine:
+
+        one = Recurrent(LSTM(512), engine=CuDNN())
+        network = Stack((Bidirectional(one, one), Bidirectional(one, one)))
+
+    A stack with dropout (and a key), residual connections or normalization between its layers
+    makes one call for each of them.
+
+    The platform of the program decides. Lowered for CUDA, the program contains the call, and
+    first-order gradients are cuDNN's as well; elsewhere the same call is the loop of `Hoisted`,
+    which recomputes the forward pass for gradients. Supports every JAX transformation: forward
+    mode, higher derivatives and `jax.vmap` run without cuDNN. A program for CUDA is lowered where
+    there is a GPU, since cuDNN tells how much memory it needs.
+
+    Args:
+        tf32: whether products may be computed in TF32, with 10 bits of mantissa in place of 23.
+            This is inexact, by about 1e-3 relative, and faster; all other engines, and this one by
+            default, are exact up to rounding in float32.
 
     Raises:
+        TypeError: ``tf32`` is not a bool.
         ValueError: when called, this engine cannot run the cell, with the reason.
 
     Example:
-        >>> import jaxrnn as rnn
+        >>> import jax, jaxrnn as rnn
+        >>> one = rnn.layers.Recurrent(rnn.LSTM(4), engine=rnn.engines.CuDNN())
+        >>> network = rnn.layers.Stack((rnn.layers.Bidirectional(one, one),) * 2)
+        >>> params = network.init(jax.random.key(0), input_size=3)
+        >>> final, ys = network.apply(params, None, jax.numpy.ones((7, 2, 3)))
+        >>> ys.shape
+        (7, 2, 8)
         >>> print(rnn.engines.CuDNN().why_not(rnn.GRU(4), None, None, None))
-        cuDNN's binding runs LSTM only, and this cell is GRU; use engines.Hoisted()
+        JAX's binding of cuDNN has LSTM only, and this cell is GRU; use engines.Hoisted()
 
     References:
         S. Chetlur et al., "cuDNN: efficient primitives for deep learning", 2014.
     """
 
+    tf32: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.tf32, bool):
+            raise TypeError(f"tf32 must be True or False, got {self.tf32!r}")
+
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """The reason why this engine cannot run the work, or None if it can."""
-        if isinstance(cell, Masked):
-            return "cuDNN's binding has no mask or starts; use engines.Hoisted()"
-        if type(cell) is not LSTM:
-            kind = type(cell).__name__
-            return f"cuDNN's binding runs LSTM only, and this cell is {kind}; use engines.Hoisted()"
-        if xs.dtype != jnp.float32:
-            return f"cuDNN's binding takes float32, got xs of {xs.dtype}; use engines.Hoisted()"
-        if xs.ndim != 3:
-            return (
-                f"cuDNN's binding takes xs [time, batch, features], got shape {xs.shape}; reshape "
-                "the batch axes into one, or use engines.Hoisted()"
+        reason = self._why_not(cell, xs)
+        if reason is None and jax.default_backend() != "gpu":
+            reason = (
+                f"cuDNN needs an NVIDIA GPU, and the backend is {jax.default_backend()}, where the "
+                "call is the loop of engines.Hoisted(); a program that is lowered for CUDA calls "
+                "cuDNN"
             )
-        symbolic = why_not_symbolic(xs, "cuDNN's binding", batch=True)
-        if symbolic is not None:
-            return symbolic
-        if jax.default_backend() != "gpu":
-            return f"cuDNN needs an NVIDIA GPU, and the backend is {jax.default_backend()}"
+        return reason
+
+    def why_not_levels(self, network: Any) -> str | None:
+        """The reason why one call cannot run a network of cells, or None; see `Level`."""
+        try:
+            levels = levels_of(network)
+        except NotLevels as reason:
+            return f"cuDNN {reason}; use engines.Hoisted()"
+        cells: list[Any] = [one for level in levels for one in level.cells]
+        for one in cells:
+            if type(one) is not LSTM:
+                kind = type(one).__name__
+                return (
+                    f"JAX's binding of cuDNN has LSTM only, and this cell is {kind}; use "
+                    "engines.Hoisted()"
+                )
+            if one.candidate_activation not in TANH:
+                return (
+                    f"cuDNN's LSTM has tanh, and this cell has candidate_activation="
+                    f"{one.candidate_activation!r}; use engines.Hoisted()"
+                )
+        sizes = sorted({one.hidden_size for one in cells})
+        if len(sizes) > 1:
+            return f"cuDNN's layers have one size, got {sizes}; use engines.Hoisted()"
+        if len({(len(level.cells), level.reverse) for level in levels}) > 1:
+            return (
+                "cuDNN's layers all run in one direction, or all in both, got layers of several "
+                "kinds; use engines.Hoisted()"
+            )
         return None
+
+    def _why_not(self, cell: Any, xs: PyTree) -> str | None:
+        """The reason why cuDNN cannot run the work on any machine, or None if it can."""
+        if isinstance(cell, Masked):
+            if xs is not None and xs.start is not None:
+                return "cuDNN has no starts; use engines.Hoisted()"
+            if not cell.from_lengths:
+                return (
+                    "cuDNN has lengths, not masks; pass lengths if the valid steps of every row "
+                    "come first, or use engines.Hoisted()"
+                )
+            cell, xs = cell.cell, None if xs is None else xs.x
+        reason = self.why_not_levels(cell)
+        if reason is not None or xs is None:
+            return reason
+        if any(not isinstance(n, int) for n in xs.shape):
+            return f"cuDNN needs sizes that are numbers, got xs {xs.shape}; use engines.Hoisted()"
+        if xs.dtype != jnp.float32:
+            return (
+                f"JAX's binding of cuDNN takes float32, got xs of {xs.dtype}; use engines.Hoisted()"
+            )
+        if 0 in xs.shape:
+            return (
+                f"cuDNN needs arrays that are not empty, got xs {xs.shape}; use engines.Hoisted()"
+            )
+        return None
+
+    def describe(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str:
+        """What the engine does for work that it accepts, for `jaxrnn.explain`."""
+        levels = levels_of(cell.cell if isinstance(cell, Masked) else cell)
+        count, directions = len(levels), len(levels[0].cells)
+        calls = f"one call of cuDNN for {count} × {directions} layers × directions"
+        exact = "products in float32, exact up to rounding"
+        inexact = "products in TF32, inexact: 10 bits of mantissa, about 1e-3 relative"
+        return f"{calls}; {inexact if self.tf32 else exact}"
 
     def __call__(
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
-        reason = self.why_not(cell, params, state, xs)
-        if reason is None and reverse:
-            reason = "cuDNN's binding runs forward in time; use engines.Hoisted() for reverse=True"
+        reason = self._why_not(cell, xs)
         if reason is not None:
-            raise ValueError(f"engine=CuDNN() cannot run this: {reason}")
-        from jax.experimental import rnn as binding
+            raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        return self._run(cell, params, state, xs, reverse)
 
-        time, batch, features = xs.shape
-        lstm: Any = binding.lstm  # jax.custom_vjp loses the type of its result
-        ys, hidden, cell_state = lstm(
-            jnp.swapaxes(xs, 0, 1),
-            state.hidden[None],
-            state.cell[None],
-            flat_weights([params]),
-            jnp.full((batch,), time, jnp.int32),
-            features,
-            cast(LSTM, cell).hidden_size,
-            num_layers=1,
-            dropout=0.0,
-            bidirectional=False,
-            precision=jax.lax.Precision.HIGHEST,  # no TF32: exact up to rounding, as all engines
+    def _run(self, cell: Any, params, state, xs, reverse: bool):
+        lengths, leaves = None, jax.tree.leaves(state)
+        if isinstance(cell, Masked):
+            cell, xs, valid = cell.cell, xs.x, xs.valid
+            lengths = valid.sum(axis=0, dtype=jnp.int32).ravel()
+        levels = levels_of(cell)
+        directions = len(levels[0].cells)
+        time, *batch, features = xs.shape
+        sizes = Sizes(
+            inputs=features,
+            hidden=leaves[0].shape[-1],
+            layers=len(levels),
+            directions=directions,
+            ragged=lengths is not None,
+            tf32=self.tf32,
         )
-        return LSTMState(hidden[0], cell_state[0]), jnp.swapaxes(ys, 0, 1)
+        hidden, memory = (_join(leaves[i::2]) for i in (0, 1))
+        weights = flat_weights(_params(params))
+        backward = reverse != levels[0].reverse
+        xs = jnp.swapaxes(xs.reshape(time, -1, features), 0, 1)
+        final, ys = _rows(sizes, xs, (hidden, memory), weights, lengths, backward)
+        ys = jnp.swapaxes(ys, 0, 1).reshape(time, *batch, directions * sizes.hidden)
+        states = [
+            x.reshape(*batch, sizes.hidden) for pair in zip(*final, strict=True) for x in pair
+        ]
+        return jax.tree.unflatten(jax.tree.structure(state), states), ys
 
 
-def flat_weights(layers: Sequence[Any]) -> Array:
-    """Packs the parameters of `LSTM` layers into the weight vector of cuDNN.
+def _rows(sizes: Sizes, xs, initial, weights, lengths, backward: bool):
+    """All rows in one call, each of its own length, forward or backward in time."""
+    rows, time = xs.shape[:2]
+    steps = jnp.full((rows,), time, jnp.int32) if lengths is None else jnp.maximum(lengths, 1)
+    if backward:
+        xs = _flip(xs, lengths)
+    ys, *final = lstm(sizes, xs, *initial, weights, steps)
+    if backward:
+        ys = _flip(ys, lengths)
+    if lengths is None:
+        return final, ys
+    # cuDNN is undefined for rows of length 0. They ran one step, of which nothing is kept.
+    kept = (lengths > 0)[:, None]
+    final = [jnp.where(kept, new, old) for new, old in zip(final, initial, strict=True)]
+    return final, zero_skipped(ys, jnp.arange(time, dtype=jnp.int32) < lengths[:, None])
 
-    The vector holds the kernels W and U of all layers, then two biases of each; the second is zero.
-    The gates have the same order, i, f, g, o, and a matrix has shape ``[4 * hidden, features]``.
-    """
-    kernels = [k.T.ravel() for p in layers for k in (p.input_kernel, p.recurrent_kernel)]
-    biases = [b for p in layers for b in (p.bias, jnp.zeros_like(p.bias))]
-    return jnp.concatenate(kernels + biases)
+
+def _flip(xs: Array, lengths: Array | None) -> Array:
+    """Reverses the time of every row within its length; ``[batch, time, features]``."""
+    if lengths is None:
+        return jnp.flip(xs, axis=1)
+    steps = jnp.arange(xs.shape[1], dtype=jnp.int32)
+    mirrored = lengths[:, None] - 1 - steps
+    index = jnp.where(mirrored < 0, steps, mirrored)
+    rows = jnp.arange(xs.shape[0], dtype=jnp.int32)[:, None]
+    return xs.at[rows, index].get(unique_indices=True, mode="promise_in_bounds")
+
+
+def _join(leaves: list[Array]) -> Array:
+    """States ``[*batch, hidden]`` of all layers and directions as ``[n, batch, hidden]``."""
+    return jnp.stack([leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves])
+
+
+def _params(params: PyTree) -> list[LSTMParams]:
+    leaves = jax.tree.leaves(params)
+    return [LSTMParams(*leaves[i : i + 3]) for i in range(0, len(leaves), 3)]

@@ -12,6 +12,9 @@ from jaxrnn._cell import Cell, can_step, input_rank
 from jaxrnn._frozen import frozen
 from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
 from jaxrnn._typing import Array, PyTree
+from jaxrnn._unroll import unroll
+from jaxrnn.engines._levels import Level, NotLevels, levels_of
+from jaxrnn.layers._at_once import Whole, engine_at_once
 from jaxrnn.layers._layer import Layer, check_parts
 from jaxrnn.layers.recurrent import Recurrent, as_layer
 from jaxrnn.layers.stack import Stack
@@ -110,6 +113,20 @@ class Bidirectional:
         """That of the forward layer."""
         return input_rank(self.forward)
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The cells by level and direction, for engines that run a network in one call."""
+        pair = [*levels_of(self.forward), *levels_of(self.backward)]
+        if len(pair) != 2:
+            raise NotLevels(
+                "has both directions in each layer, not a stack in each direction: make a stack of "
+                "bidirectional layers, or call the two stacks separately"
+            )
+        if self.merge is not concatenate:
+            raise NotLevels(f"concatenates the two directions, and this merge is {self.merge!r}")
+        forward, backward = pair
+        return (Level(forward.cells + backward.cells, forward.engines + backward.engines),)
+
     def init(self, key: Array, input_size: int, dtype: Any = None) -> BidirectionalParams:
         """Draws the parameters of both layers."""
         dtype = check_init(key, input_size, dtype)
@@ -146,6 +163,15 @@ class Bidirectional:
             check_parts("state", state, 2, "make it with init_state, or pass None")
         if key is not None:
             check_key(key)
+        engine = engine_at_once(self, key, mask, starts)
+        if engine is not None:
+            return unroll(Whole(self), params, xs, state, lengths=lengths, engine=engine)
+        return self.one_by_one(params, state, xs, lengths, mask, starts, key)
+
+    def one_by_one(
+        self, params, state, xs, lengths=None, mask=None, starts=None, key=None
+    ) -> tuple[BidirectionalState, PyTree]:
+        """`apply` with a call for each direction."""
         finals, outputs = [], []
         forward: Any = self.forward  # a layer: __post_init__ converts bare cells
         for i, layer in enumerate((forward, reverse_layer(self.backward))):

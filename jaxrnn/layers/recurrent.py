@@ -8,6 +8,7 @@ from jaxrnn._typing import Array, PyTree
 from jaxrnn._unroll import unroll
 from jaxrnn.engines import Engine
 from jaxrnn.engines._engine import check_engine
+from jaxrnn.engines._levels import Level, levels_of
 from jaxrnn.layers._layer import Layer
 from jaxrnn.wrappers._wrapper import Wrapper
 
@@ -54,6 +55,14 @@ class Recurrent(Wrapper):
     def can_step(self) -> bool:
         """Whether the layer runs forward in time."""
         return not self.reverse
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The cells by level and direction, for engines that run a network in one call."""
+        return tuple(
+            level._replace(engines=(self.engine,) * len(level.cells), reverse=self.reverse)
+            for level in levels_of(self.cell)
+        )
 
     def step(
         self, params: PyTree, state: PyTree, x: PyTree, *, key: Array | None = None

@@ -11,6 +11,9 @@ from jaxrnn._frozen import frozen
 from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
 from jaxrnn._numerics import dropout
 from jaxrnn._typing import Array, PyTree
+from jaxrnn._unroll import unroll
+from jaxrnn.engines._levels import Level, NotLevels, levels_of
+from jaxrnn.layers._at_once import Whole, engine_at_once
 from jaxrnn.layers._layer import Layer, check_parts
 from jaxrnn.layers.recurrent import as_layer
 
@@ -123,6 +126,13 @@ class Stack:
         """Whether all layers run one step at a time."""
         return all(map(can_step, self.layers))
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The cells by level and direction, for engines that run a network in one call."""
+        if self.residual is not False or self.normalization is not None:
+            raise NotLevels("has no residual connections and no normalization between layers")
+        return tuple(level for layer in self.layers for level in levels_of(layer))
+
     def init(self, key: Array, input_size: int, dtype: Any = None) -> tuple[PyTree, ...]:
         """Draws the parameters of all layers and normalizations."""
         dtype = check_init(key, input_size, dtype)
@@ -188,6 +198,15 @@ class Stack:
         """Runs the layers over a sequence, one after another; arguments as in `jaxrnn.unroll`."""
         if key is not None:
             check_key(key)
+        engine = engine_at_once(self, key, mask, starts)
+        if engine is not None:
+            return unroll(Whole(self), params, xs, state, lengths=lengths, engine=engine)
+        return self.one_by_one(params, state, xs, lengths, mask, starts, key)
+
+    def one_by_one(
+        self, params, state, xs, lengths=None, mask=None, starts=None, key=None
+    ) -> tuple[tuple, PyTree]:
+        """`apply` with a call for each layer."""
         if state is None:
             state = (None,) * len(self.layers)
 

@@ -23,6 +23,8 @@ class Masked(Wrapper):
 
     Args:
         cell: the cell to run.
+        from_lengths: whether the mask is that of lengths, i.e. the valid steps of every row come
+            first, and there are no starts; some engines run lengths only.
 
     Shapes:
         The input of a step is ``MaskedInput(x, valid, start)``, both bool ``[*batch]`` or None.
@@ -37,6 +39,8 @@ class Masked(Wrapper):
         >>> print((y != 0).any(axis=-1), (state.hidden != 0).any(axis=-1))
         [ True False] [ True False]
     """
+
+    from_lengths: bool = False
 
     def step(
         self, params: PyTree, state: PyTree, inputs: MaskedInput, *, key: Array | None = None
