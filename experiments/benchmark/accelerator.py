@@ -6,6 +6,7 @@ hangs:
     agreement     Fused in every mode against Sequential, forward and backward, in bfloat16
     repeats       whether the same call gives the same bits every time
     speed         Fused, Hoisted, Sequential and CuDNN, forward and with gradients
+    cudnn         CuDNN on whole networks with lengths, agreement and time, with TF32 and without
     parallel      Associative and Newton against the loop, for long sequences
 
 Prints a table and writes JSON. On a CPU the sizes are small and Fused is its reference.
@@ -32,7 +33,7 @@ import tyro
 import jaxrnn as rnn
 from experiments.benchmark.timing import machine
 
-Part = Literal["agreement", "repeats", "speed", "parallel"]
+Part = Literal["agreement", "repeats", "speed", "cudnn", "parallel"]
 Row = dict[str, Any]
 
 
@@ -183,6 +184,43 @@ def speed(config: Config) -> Iterator[Row]:
                 yield row | {"pass": name} | timed(function, work, config.rounds)
 
 
+def networks(engine: Any, hidden: int) -> dict[str, Any]:
+    """Networks that CuDNN runs in one call."""
+    one = rnn.layers.Recurrent(rnn.LSTM(hidden), engine=engine)
+    both = rnn.layers.Bidirectional(one, one)
+    return {
+        "reverse": dataclasses.replace(one, reverse=True),
+        "3 bidirectional layers": rnn.layers.Stack((both,) * 3),
+    }
+
+
+def cudnn(config: Config) -> Iterator[Row]:
+    """CuDNN on whole networks against Sequential, with rows of lengths from 0 to all of time."""
+    lengths = jnp.linspace(0, config.time, config.batch).astype(jnp.int32)
+    for name in networks(None, config.hidden):
+        wanted = None
+        for engine in (
+            rnn.engines.Sequential(),
+            rnn.engines.Hoisted(),
+            rnn.engines.CuDNN(),
+            rnn.engines.CuDNN(tf32=True),
+        ):
+            network = networks(engine, config.hidden)[name]
+            work = work_of(network, config, jnp.float32)
+
+            def run(params, state, xs, network=network):
+                return network.apply(params, state, xs, lengths=lengths)
+
+            with jax.default_matmul_precision("highest"):
+                functions = dict(zip(("forward", "gradients"), passes(run), strict=True))
+                got = {which: function(*work) for which, function in functions.items()}
+                wanted = wanted or got
+                for which, function in functions.items():
+                    row: Row = {"network": name, "engine": repr(engine), "pass": which}
+                    row["error"] = error(got[which], wanted[which])
+                    yield row | timed(function, work, config.rounds)
+
+
 def parallel(config: Config) -> Iterator[Row]:
     """Engines that are parallel in time against the loop, with gradients, in float32."""
     for make, engine in (
@@ -201,6 +239,7 @@ PARTS: dict[str, Callable[[Config], Iterator[Row]]] = {
     "agreement": agreement,
     "repeats": repeats,
     "speed": speed,
+    "cudnn": cudnn,
     "parallel": parallel,
 }
 

@@ -24,8 +24,6 @@ from jaxrnn.engines._fused.platforms import Function
 from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.wrappers.masked import Masked
 
-PLATFORM = "cuda"
-
 
 class Sizes(NamedTuple):
     """What a call is compiled for."""
@@ -84,8 +82,8 @@ def unflatten_weights(sizes: Sizes, weights: Array) -> list[LSTMParams]:
     ]
 
 
-def lstm(sizes: Sizes, *arrays: Array) -> tuple[Array, Array, Array]:
-    """Calls cuDNN: ``(xs, hidden, cell, weights, lengths) -> (ys, hidden, cell)``.
+def lstm(sizes: Sizes, platform: str, *arrays: Array) -> tuple[Array, Array, Array]:
+    """Calls cuDNN on a platform: ``(xs, hidden, cell, weights, lengths) -> (ys, hidden, cell)``.
 
     Shapes:
         xs ``[batch, time, features]``, states ``[layers * directions, batch, hidden]``, lengths
@@ -94,11 +92,11 @@ def lstm(sizes: Sizes, *arrays: Array) -> tuple[Array, Array, Array]:
 
     @jax.custom_jvp
     def run(*primals):
-        return tuple(Function(reference, {PLATFORM: forward})(*primals))
+        return tuple(Function(reference, {platform: forward})(*primals))
 
     @run.defjvp
     def rule(primals, tangents):
-        *results, kept = Function(reference_and_kept, {PLATFORM: forward_and_kept})(*primals)
+        *results, kept = Function(reference_and_kept, {platform: forward_and_kept})(*primals)
         tangent = Function(reference_tangent, {}, len(tangents) - 1, transpose)
         return tuple(results), tuple(tangent(*tangents[:-1], *primals, *results, kept))
 
@@ -121,7 +119,7 @@ def lstm(sizes: Sizes, *arrays: Array) -> tuple[Array, Array, Array]:
         return jax.jvp(run_floats, tuple(floats), tangents)[1]
 
     def transpose(others, cotangents):
-        return Function(pull_reference, {PLATFORM: backward})(*others, *cotangents)
+        return Function(pull_reference, {platform: backward})(*others, *cotangents)
 
     def pull_reference(*args):
         (*floats, lengths), cotangents = args[:5], args[-3:]

@@ -63,6 +63,7 @@ class CuDNN:
     """
 
     tf32: bool = False
+    _platform = "cuda"  # not a field; tests name another
 
     def __post_init__(self):
         if not isinstance(self.tf32, bool):
@@ -172,29 +173,28 @@ class CuDNN:
         weights = flat_weights(_params(params))
         backward = reverse != levels[0].reverse
         xs = jnp.swapaxes(xs.reshape(time, -1, features), 0, 1)
-        final, ys = _rows(sizes, xs, (hidden, memory), weights, lengths, backward)
+        final, ys = self._rows(sizes, xs, (hidden, memory), weights, lengths, backward)
         ys = jnp.swapaxes(ys, 0, 1).reshape(time, *batch, directions * sizes.hidden)
         states = [
             x.reshape(*batch, sizes.hidden) for pair in zip(*final, strict=True) for x in pair
         ]
         return jax.tree.unflatten(jax.tree.structure(state), states), ys
 
-
-def _rows(sizes: Sizes, xs, initial, weights, lengths, backward: bool):
-    """All rows in one call, each of its own length, forward or backward in time."""
-    rows, time = xs.shape[:2]
-    steps = jnp.full((rows,), time, jnp.int32) if lengths is None else jnp.maximum(lengths, 1)
-    if backward:
-        xs = _flip(xs, lengths)
-    ys, *final = lstm(sizes, xs, *initial, weights, steps)
-    if backward:
-        ys = _flip(ys, lengths)
-    if lengths is None:
-        return final, ys
-    # cuDNN is undefined for rows of length 0. They ran one step, of which nothing is kept.
-    kept = (lengths > 0)[:, None]
-    final = [jnp.where(kept, new, old) for new, old in zip(final, initial, strict=True)]
-    return final, zero_skipped(ys, jnp.arange(time, dtype=jnp.int32) < lengths[:, None])
+    def _rows(self, sizes: Sizes, xs, initial, weights, lengths, backward: bool):
+        """All rows in one call, each of its own length, forward or backward in time."""
+        rows, time = xs.shape[:2]
+        steps = jnp.full((rows,), time, jnp.int32) if lengths is None else jnp.maximum(lengths, 1)
+        if backward:
+            xs = _flip(xs, lengths)
+        ys, *final = lstm(sizes, self._platform, xs, *initial, weights, steps)
+        if backward:
+            ys = _flip(ys, lengths)
+        if lengths is None:
+            return final, ys
+        # cuDNN is undefined for rows of length 0. They ran one step, of which nothing is kept.
+        kept = (lengths > 0)[:, None]
+        final = [jnp.where(kept, new, old) for new, old in zip(final, initial, strict=True)]
+        return final, zero_skipped(ys, jnp.arange(time, dtype=jnp.int32) < lengths[:, None])
 
 
 def _flip(xs: Array, lengths: Array | None) -> Array:

@@ -31,6 +31,12 @@ def test_speed_of_every_engine_is_timed_or_refused(monkeypatch):
 
 
 @pytest.mark.thorough
+def test_networks_of_cudnn_agree():
+    rows = list(accelerator.cudnn(TINY))
+    assert len(rows) == 2 * 4 * 2 and all(row["error"] < 1e-5 and row["ms"] > 0 for row in rows)
+
+
+@pytest.mark.thorough
 def test_a_part_that_takes_too_long_is_stopped(tmp_path):
     out = tmp_path / "results.json"
     accelerator.main(accelerator.Config(parts=("parallel",), limit=1.0, out=out))
