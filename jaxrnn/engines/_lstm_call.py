@@ -76,10 +76,7 @@ def unflatten_weights(sizes: Sizes, weights: Array) -> list[LSTMParams]:
         kernels.append(weights[start:stop].reshape(columns, features).T)
         start = stop
     biases = weights[start:].reshape(-1, 2, 4 * sizes.hidden).sum(axis=1)
-    return [
-        LSTMParams(*pair, bias)
-        for *pair, bias in zip(kernels[::2], kernels[1::2], biases, strict=True)
-    ]
+    return list(map(LSTMParams, kernels[::2], kernels[1::2], biases))
 
 
 def lstm(sizes: Sizes, platform: str, *arrays: Array) -> tuple[Array, Array, Array]:

@@ -197,7 +197,7 @@ def test_tf32_is_asked_for(monkeypatch):
 @without_gpu
 def test_no_program_for_cuda_without_a_gpu():
     with pytest.raises(ValueError, match="cannot be lowered for CUDA on this machine.*Hoisted"):
-        lowered(forward, CuDNN())
+        lowered(lambda engine: Recurrent(rnn.LSTM(7), engine=engine), CuDNN())
 
 
 @without_gpu
