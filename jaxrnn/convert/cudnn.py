@@ -7,7 +7,7 @@ from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import LSTM
 from jaxrnn.convert._arrays import as_array, warn_not_finite
 from jaxrnn.convert._network import Part, assemble, lstm_part, parts, refuse
-from jaxrnn.engines.cudnn import flat_weights
+from jaxrnn.engines._lstm_call import Sizes, flat_weights, unflatten_weights
 
 
 def from_cudnn(
@@ -52,26 +52,16 @@ def from_cudnn(
         check_size(name, value)
     flat = as_array("weights", weights)
     warn_not_finite("cuDNN", {"weights": flat})
-    directions, rows = 1 + bool(bidirectional), 4 * hidden_size
-    widths = [
-        input_size if layer == 0 else directions * hidden_size
-        for layer in range(num_layers)
-        for _ in range(directions)
-    ]
-    wanted = rows * (sum(widths) + len(widths) * (hidden_size + 2))
+    directions = 1 + bool(bidirectional)
+    sizes = Sizes(input_size, hidden_size, num_layers, directions)
+    wanted = sizes.weights
     if flat.shape != (wanted,):
         raise ValueError(
             f"weights must be a vector of {wanted} numbers for input_size={input_size}, "
             f"hidden_size={hidden_size}, num_layers={num_layers}, bidirectional={bidirectional}, "
             f"got shape {list(flat.shape)}"
         )
-    biases = flat[wanted - len(widths) * 2 * rows :].reshape(len(widths), 2, rows).sum(axis=1)
-    cells, start = [], 0
-    for width, bias in zip(widths, biases, strict=True):
-        stop = start + rows * width
-        kernel = flat[start:stop].reshape(rows, width).T
-        start = stop + rows * hidden_size
-        cells.append(lstm_part(kernel, flat[stop:start].reshape(rows, hidden_size).T, bias))
+    cells = [lstm_part(*params) for params in unflatten_weights(sizes, flat)]
     return assemble([cells[i : i + directions] for i in range(0, len(cells), directions)])
 
 

@@ -56,6 +56,11 @@ class Sizes(NamedTuple):
         rows = (rows for width in widths for rows in (width, self.hidden) * self.directions)
         return [(n, 4 * self.hidden) for n in rows]
 
+    @property
+    def weights(self) -> int:
+        """The length of the vector; there are as many biases as kernels."""
+        return sum((features + 1) * columns for features, columns in self.kernels)
+
 
 def flat_weights(layers: Sequence[Any]) -> Array:
     """Packs the parameters of `LSTM` layers into the weight vector of cuDNN.

@@ -1,5 +1,6 @@
 """The engine that calls the LSTM of cuDNN."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jaxrnn._masking import zero_skipped
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.activations import tanh
 from jaxrnn.cells.lstm import LSTM, LSTMParams
-from jaxrnn.engines._levels import NotLevels, levels_of
+from jaxrnn.engines._levels import Level, NotLevels, levels_of
 from jaxrnn.engines._lstm_call import Sizes, flat_weights, lstm
 from jaxrnn.wrappers.masked import Masked
 
@@ -51,11 +52,12 @@ class CuDNN:
         >>> import jax, jaxrnn as rnn
         >>> one = rnn.layers.Recurrent(rnn.LSTM(4), engine=rnn.engines.CuDNN())
         >>> network = rnn.layers.Stack((rnn.layers.Bidirectional(one, one),) * 2)
-        >>> params = network.init(jax.random.key(0), input_size=3)
-        >>> final, ys = network.apply(params, None, jax.numpy.ones((7, 2, 3)))
+        >>> params = network.init(jax.random.key(0), 3, "float32")
+        >>> xs = jax.numpy.ones((7, 2, 3), "float32")
+        >>> final, ys = network.apply(params, None, xs)
         >>> ys.shape
         (7, 2, 8)
-        >>> print(rnn.engines.CuDNN().why_not(rnn.GRU(4), None, None, None))
+        >>> print(rnn.engines.CuDNN().why_not(rnn.GRU(4), params, final, ys))
         JAX's binding of cuDNN has LSTM only, and this cell is GRU; use engines.Hoisted()
 
     References:
@@ -63,7 +65,9 @@ class CuDNN:
     """
 
     tf32: bool = False
-    _platform = "cuda"  # not a field; tests name another
+    # Not fields; tests name others.
+    _platform = "cuda"
+    _dtypes = (jnp.float32,)
 
     def __post_init__(self):
         if not isinstance(self.tf32, bool):
@@ -80,60 +84,33 @@ class CuDNN:
             )
         return reason
 
-    def why_not_levels(self, network: Any) -> str | None:
+    def why_not_levels(self, network: Any, xs: Any) -> str | None:
         """The reason why one call cannot run a network of cells, or None; see `Level`."""
         try:
-            levels = levels_of(network)
-        except NotLevels as reason:
-            return f"cuDNN {reason}; use engines.Hoisted()"
-        cells: list[Any] = [one for level in levels for one in level.cells]
-        for one in cells:
-            if type(one) is not LSTM:
-                kind = type(one).__name__
-                return (
-                    f"JAX's binding of cuDNN has LSTM only, and this cell is {kind}; use "
-                    "engines.Hoisted()"
-                )
-            if one.candidate_activation not in TANH:
-                return (
-                    f"cuDNN's LSTM has tanh, and this cell has candidate_activation="
-                    f"{one.candidate_activation!r}; use engines.Hoisted()"
-                )
-        sizes = sorted({one.hidden_size for one in cells})
-        if len(sizes) > 1:
-            return f"cuDNN's layers have one size, got {sizes}; use engines.Hoisted()"
-        if len({(len(level.cells), level.reverse) for level in levels}) > 1:
-            return (
-                "cuDNN's layers all run in one direction, or all in both, got layers of several "
-                "kinds; use engines.Hoisted()"
-            )
+            reason = _why_not_cells(levels_of(network)) or self._why_not_inputs(xs)
+        except NotLevels as refusal:
+            reason = f"cuDNN {refusal}"
+        return reason and f"{reason}; use engines.Hoisted()"
+
+    def _why_not_inputs(self, xs: Any) -> str | None:
+        if not all(isinstance(n, int) and n > 0 for n in xs.shape):
+            return f"cuDNN needs positive numbers for sizes, got xs {xs.shape}"
+        if xs.dtype not in self._dtypes:
+            return f"JAX's binding of cuDNN takes float32, got xs of {xs.dtype}"
         return None
 
-    def _why_not(self, cell: Any, xs: PyTree) -> str | None:
+    def _why_not(self, cell: Any, xs: Any) -> str | None:
         """The reason why cuDNN cannot run the work on any machine, or None if it can."""
         if isinstance(cell, Masked):
-            if xs is not None and xs.start is not None:
+            if xs.start is not None:
                 return "cuDNN has no starts; use engines.Hoisted()"
             if not cell.from_lengths:
                 return (
                     "cuDNN has lengths, not masks; pass lengths if the valid steps of every row "
                     "come first, or use engines.Hoisted()"
                 )
-            cell, xs = cell.cell, None if xs is None else xs.x
-        reason = self.why_not_levels(cell)
-        if reason is not None or xs is None:
-            return reason
-        if any(not isinstance(n, int) for n in xs.shape):
-            return f"cuDNN needs sizes that are numbers, got xs {xs.shape}; use engines.Hoisted()"
-        if xs.dtype != jnp.float32:
-            return (
-                f"JAX's binding of cuDNN takes float32, got xs of {xs.dtype}; use engines.Hoisted()"
-            )
-        if 0 in xs.shape:
-            return (
-                f"cuDNN needs arrays that are not empty, got xs {xs.shape}; use engines.Hoisted()"
-            )
-        return None
+            cell, xs = cell.cell, xs.x
+        return self.why_not_levels(cell, xs)
 
     def describe(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str:
         """What the engine does for work that it accepts, for `jaxrnn.explain`."""
@@ -195,6 +172,22 @@ class CuDNN:
         kept = (lengths > 0)[:, None]
         final = [jnp.where(kept, new, old) for new, old in zip(final, initial, strict=True)]
         return final, zero_skipped(ys, jnp.arange(time, dtype=jnp.int32) < lengths[:, None])
+
+
+def _why_not_cells(levels: Sequence[Level]) -> str | None:
+    cells: list[Any] = [one for level in levels for one in level.cells]
+    for one in cells:
+        if type(one) is not LSTM:
+            kind = type(one).__name__
+            return f"JAX's binding of cuDNN has LSTM only, and this cell is {kind}"
+        if one.candidate_activation not in TANH:
+            return f"cuDNN's LSTM has tanh, got {one}"
+    sizes = sorted({one.hidden_size for one in cells})
+    if len(sizes) > 1:
+        return f"cuDNN's layers have one size, got {sizes}"
+    if len({(len(level.cells), level.reverse) for level in levels}) > 1:
+        return "cuDNN's layers all run in one direction, or all in both, got several kinds of them"
+    return None
 
 
 def _flip(xs: Array, lengths: Array | None) -> Array:

@@ -41,8 +41,10 @@ class Whole:
         return state, jax.tree.map(lambda leaf: leaf[0], ys)
 
 
-def engine_at_once(layer: Any, key: Any, mask: Any, starts: Any) -> Engine | None:
+def engine_at_once(layer: Any, xs: Any, key: Any, mask: Any, starts: Any) -> Engine | None:
     """The engine that every cell of a layer has, if one call of it is the whole layer."""
+    if not hasattr(xs, "dtype"):
+        return None
     if mask is not None or starts is not None or (key is not None and is_stochastic(layer)):
         return None
     try:
@@ -51,6 +53,6 @@ def engine_at_once(layer: Any, key: Any, mask: Any, starts: Any) -> Engine | Non
         return None
     engine, *others = {engine for level in levels for engine in level.engines}
     why_not = getattr(engine, "why_not_levels", None)
-    if others or why_not is None or why_not(layer) is not None:
+    if others or why_not is None or why_not(layer, xs) is not None:
         return None
     return engine

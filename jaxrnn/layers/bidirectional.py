@@ -163,7 +163,7 @@ class Bidirectional:
             check_parts("state", state, 2, "make it with init_state, or pass None")
         if key is not None:
             check_key(key)
-        engine = engine_at_once(self, key, mask, starts)
+        engine = engine_at_once(self, xs, key, mask, starts)
         if engine is not None:
             return unroll(Whole(self), params, xs, state, lengths=lengths, engine=engine)
         return self.one_by_one(params, state, xs, lengths, mask, starts, key)

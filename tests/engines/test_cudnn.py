@@ -153,7 +153,7 @@ def calls(text):
 
 
 @without_gpu
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "lengths"])
+@pytest.mark.parametrize("lengths", thorough_but(LENGTHS, None))
 @pytest.mark.parametrize(
     "name", thorough_but("bidirectional-stack", *sorted(NETWORKS.keys() - {"bidirectional-stack"}))
 )
@@ -218,19 +218,26 @@ def test_other_networks_make_a_call_a_layer(make, count, monkeypatch):
     assert len(calls(lowered(make, cudnn.Lowered()))) == count
 
 
+def dropping(engine):
+    return Stack((forward(engine),) * 2, dropout=0.5)
+
+
+@pytest.mark.thorough
 def test_dropout_is_applied_between_calls():
     """With a key; without one, dropout does nothing."""
-
-    def make(engine):
-        return Stack((forward(engine),) * 2, dropout=0.5)
-
-    params, state, xs = work_of(make(None), dtype="float32")
-    for key in (None, jax.random.key(3)):
-        got, want = (make(e).apply(params, state, xs, key=key) for e in (CuDNN(), Sequential()))
+    work, key = work_of(dropping(None), dtype="float32"), jax.random.key(3)
+    for key in (None, key):
+        got, want = (dropping(e).apply(*work, key=key) for e in (CuDNN(), Sequential()))
         assert_near(got, want, 1e-5)
+    params, state, xs = work
+    rnn.unroll(dropping(None), params, xs, state, engine=CuDNN())
+
+
+def test_dropout_is_refused_within_a_call():
+    stack = dropping(None)
+    params, state, xs = work_of(stack, dtype="float32")
     with pytest.raises(ValueError, match="dropout between layers.*call the stack's apply"):
-        rnn.unroll(make(None), params, xs, state, key=jax.random.key(3), engine=CuDNN())
-    rnn.unroll(make(None), params, xs, state, engine=CuDNN())
+        rnn.unroll(stack, params, xs, state, key=jax.random.key(3), engine=CuDNN())
 
 
 # Reasons -----------------------------------------------------------------------------------------
@@ -272,7 +279,7 @@ def test_refuses_with_the_reason(name):
     ],
 )
 def test_reasons_of_layers(layer, reason):
-    found = CuDNN().why_not_levels(layer)
+    found = CuDNN().why_not_levels(layer, jnp.ones((TIME, 4, INPUT), jnp.float32))
     assert found is None if reason is None else reason in found
 
 
@@ -282,10 +289,24 @@ def test_a_backend_without_cudnn_is_a_reason_not_to_choose_it():
         assert "needs an NVIDIA GPU" in reason
 
 
+def test_a_network_of_another_dtype_is_refused_by_its_first_layer():
+    network = NETWORKS["bidirectional-stack"](CuDNN())
+    with pytest.raises(ValueError, match=r"^engine=CuDNN\(\) cannot run this: .* float64; use"):
+        network.apply(*work_of(network))
+
+
+def test_no_steps():
+    network = both(CuDNN())
+    params, state, xs = work_of(network, dtype="float32")
+    final, ys = network.apply(params, state, xs[:0], lengths=jnp.zeros(4, "int32"))
+    assert ys.shape == (0, 4, 2 * HIDDEN)
+    assert_near(final, state, 0)
+
+
 def test_symbolic_sizes_are_refused():
     (batch,) = jax.export.symbolic_shape("batch")
     xs = jax.ShapeDtypeStruct((TIME, batch, INPUT), "float32")
-    assert "sizes that are numbers" in CuDNN().why_not(LSTM, None, None, xs)
+    assert "positive numbers for sizes" in CuDNN().why_not(LSTM, None, None, xs)
 
 
 @pytest.mark.parametrize("value", [1, None, "yes"])
