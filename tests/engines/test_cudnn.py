@@ -225,8 +225,8 @@ def dropping(engine):
 @pytest.mark.thorough
 def test_dropout_is_applied_between_calls():
     """With a key; without one, dropout does nothing."""
-    work, key = work_of(dropping(None), dtype="float32"), jax.random.key(3)
-    for key in (None, key):
+    work = work_of(dropping(None), dtype="float32")
+    for key in (None, jax.random.key(3)):
         got, want = (dropping(e).apply(*work, key=key) for e in (CuDNN(), Sequential()))
         assert_near(got, want, 1e-5)
     params, state, xs = work
