@@ -12,6 +12,7 @@ from jaxrnn._masking import zero_skipped
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.activations import tanh
 from jaxrnn.cells.lstm import LSTM, LSTMParams
+from jaxrnn.engines._engine import why_not_symbolic
 from jaxrnn.engines._levels import Level, NotLevels, levels_of
 from jaxrnn.engines._lstm_call import Sizes, flat_weights, lstm
 from jaxrnn.wrappers.masked import Masked
@@ -86,6 +87,9 @@ class CuDNN:
 
     def why_not_levels(self, network: Any, xs: Any) -> str | None:
         """The reason why one call cannot run a network of cells, or None; see `Level`."""
+        symbolic = why_not_symbolic(xs, "JAX's binding of cuDNN", batch=True)
+        if symbolic is not None:
+            return symbolic
         try:
             reason = _why_not_cells(levels_of(network)) or self._why_not_inputs(xs)
         except NotLevels as refusal:
@@ -93,8 +97,8 @@ class CuDNN:
         return reason and f"{reason}; use engines.Hoisted()"
 
     def _why_not_inputs(self, xs: Any) -> str | None:
-        if not all(isinstance(n, int) and n > 0 for n in xs.shape):
-            return f"cuDNN needs positive numbers for sizes, got xs {xs.shape}"
+        if 0 in xs.shape:
+            return f"cuDNN needs arrays that are not empty, got xs {xs.shape}"
         if xs.dtype not in self._dtypes:
             return f"JAX's binding of cuDNN takes float32, got xs of {xs.dtype}"
         return None

@@ -303,12 +303,6 @@ def test_no_steps():
     assert_near(final, state, 0)
 
 
-def test_symbolic_sizes_are_refused():
-    (batch,) = jax.export.symbolic_shape("batch")
-    xs = jax.ShapeDtypeStruct((TIME, batch, INPUT), "float32")
-    assert "positive numbers for sizes" in CuDNN().why_not(LSTM, None, None, xs)
-
-
 @pytest.mark.parametrize("value", [1, None, "yes"])
 def test_tf32_is_a_bool(value):
     with pytest.raises(TypeError, match="tf32 must be True or False"):
