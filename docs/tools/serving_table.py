@@ -48,8 +48,8 @@ def quantized_table(found: dict[str, dict[str, Any]]) -> str:
             loss = f"{row['loss']:.4f} {content['unit']}"
             size, seconds = f"{row['bytes'] / 1e6:.2f}", f"{row['seconds']:.2f}"
             rows.append([name, f"{bits} bits", size, seconds, loss])
-        command = " ".join(content["command"][1:])
-        notes.append(f"{name}: `{command}`, {content['date']}, {content['threads']} threads")
+        command = " ".join(["python -m", f"experiments.{name}", *content["command"][1:]])
+        notes.append(f"`{command}`, {content['date']}, {content['threads']} threads")
     return table(rows) + f"\n{'; '.join(notes)}.\n"
 
 

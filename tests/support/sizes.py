@@ -20,8 +20,8 @@ class Size(NamedTuple):
 
 LIMITS = {
     "experiments": Size(120, 13_650),
-    "experiments.char_lm": Size(15, 2_120),
-    "experiments.speech": Size(22, 3_330),
+    "experiments.char_lm": Size(15, 2_140),
+    "experiments.speech": Size(22, 3_345),
 }
 """A reader's patience: what may be read before an experiment is understood."""
 
