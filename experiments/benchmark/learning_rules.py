@@ -13,14 +13,19 @@ diagonal Jacobian takes a few operations for each parameter.
     python -m experiments.benchmark.learning_rules --lengths 100 1000 --hidden 32
     python -m experiments.benchmark.learning_rules --quick
 
+``results.json`` is what ``python -m docs.tools.learning_rules_table`` writes the page on online
+learning from.
+
 References:
     Williams and Zipser, "A learning algorithm for continually running fully recurrent neural
     networks", 1989. Zucchet et al., "Online learning of long-range dependencies", 2023.
 """
 
 import dataclasses
+import datetime
+import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,11 +33,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import tyro
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
 import jaxrnn as rnn
-from experiments.benchmark.report import make_figure, write_json
+from experiments.benchmark.report import digits, make_figure, make_markdown, write_json
 from experiments.benchmark.timing import compile_program, interleave, machine
 from experiments.common.options import check_at_least
 from experiments.common.plots import COLORS, End, label_curves, style_axes
@@ -53,10 +59,8 @@ class Config:
     """Window of truncated back-propagation."""
     diagonal: int = 256
     """Hidden and input size of the cells with a diagonal Jacobian."""
-    rounds: int = 5
-    """Rounds; every rule has one turn in each."""
-    seconds: float = 60.0
-    """Time limit for one length, after which no round starts; at least five are completed."""
+    rounds: int = 3
+    """Rounds; every rule has one turn in each, of which the median counts."""
     quick: bool = False
     """Seconds instead of minutes: two short streams of small cells."""
     seed: int = 0
@@ -74,7 +78,7 @@ class Config:
         if not self.quick:
             return self
         small = dict(lengths=(10, 40), hidden=4, inputs=3, window=5, diagonal=8)
-        return dataclasses.replace(self, **small, rounds=1, seconds=0.0)
+        return dataclasses.replace(self, **small, rounds=1)
 
 
 class Row(NamedTuple):
@@ -87,7 +91,7 @@ class Row(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """RTRL of a cell with a diagonal Jacobian; ratios are to one step of the cell."""
+    """RTRL of a cell with a diagonal Jacobian; ratios are to the operations of ``cell.step``."""
 
     cell: str
     parameters: int
@@ -159,7 +163,7 @@ def measure(config: Config, steps: int) -> list[Row]:
         for name, function in functions.items()
     }
     runs = {name: program.run for name, program in programs.items()}
-    samples = interleave(runs, rounds=config.rounds, seconds=config.seconds)
+    samples = interleave(runs, rounds=config.rounds, seconds=math.inf)
     return [
         Row(name, steps, statistics.median(samples[name]) / steps, program.temporary_bytes)
         for name, program in programs.items()
@@ -199,21 +203,35 @@ def costs(size: int, seed: int) -> list[Cost]:
 # Report -------------------------------------------------------------------------------------------
 
 
-def markdown(rows: list[Row], costs: list[Cost]) -> str:
-    """Both tables."""
-    lines = ["| rule | steps | µs a step | temporary MiB |", "| --- | --- | --- | --- |"]
-    for row in rows:
-        memory = "-" if row.temporary_bytes is None else f"{row.temporary_bytes / 2**20:.2f}"
-        lines.append(f"| `{row.rule}` | {row.steps:,} | {1e6 * row.seconds:,.1f} | {memory} |")
-    lines += ["", "| cell | parameters | influence | step | step and gradient |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for c in costs:
-        ratios = f"{c.operations:.1f} | {c.with_gradient:.1f}"
-        lines.append(f"| `{c.cell}` | {c.parameters:,} | {c.influence:,} | {ratios} |")
-    return "\n".join(lines) + "\n"
+def markdown(rows: Sequence[Row], costs: Sequence[Cost]) -> str:
+    """Both tables: the rules by the length of the stream, and the diagonal cells."""
+    lengths = list(dict.fromkeys(row.steps for row in rows))
+    found = {(row.rule, row.steps): row for row in rows}
+
+    def memory(row: Row) -> str:
+        return "–" if row.temporary_bytes is None else f"{row.temporary_bytes / 2**20:,.2f}"
+
+    headings = [f"µs a step, T = {steps:,}" for steps in lengths]
+    headings += [f"MiB, T = {steps:,}" for steps in lengths]
+    by_rule = []
+    for rule in dict.fromkeys(row.rule for row in rows):
+        own = [found[rule, steps] for steps in lengths]
+        by_rule.append(
+            [f"`{rule}`", *(digits(1e6 * row.seconds) for row in own), *map(memory, own)]
+        )
+    by_cell = [
+        [
+            f"`{cost.cell}`",
+            *(f"{count:,}" for count in (cost.parameters, cost.influence)),
+            *(f"{ratio:.2f}" for ratio in (cost.operations, cost.with_gradient)),
+        ]
+        for cost in costs
+    ]
+    columns = ["cell", "parameters", "numbers of influence", "step", "step and gradient"]
+    return make_markdown(["rule", *headings], by_rule) + "\n" + make_markdown(columns, by_cell)
 
 
-def plot(path: Path, rows: list[Row], described: dict[str, Any]) -> None:
+def plot(rows: Sequence[Row], described: dict[str, Any]) -> Figure:
     """Time of a step and memory of the program against the length of the stream."""
     figure = make_figure(described, 11, 4.2)
     panels: Any = figure.subplots(1, 2)
@@ -230,7 +248,7 @@ def plot(path: Path, rows: list[Row], described: dict[str, Any]) -> None:
             axes.plot([row.steps for row in own], list(map(value, own)), "o-", color=color)
             ends.append(End(value(own[-1]), name, color))
         label_curves(axes, ends)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def main(config: Config, console: Console | None = None) -> Result:
@@ -239,25 +257,22 @@ def main(config: Config, console: Console | None = None) -> Result:
     config = config.shortened()
     config.out.mkdir(parents=True, exist_ok=True)
     described, rows = machine(), []
-    table = Table("rule", "steps", "µs a step", "temporary bytes")
     for steps in config.lengths:
         rows += measure(config, steps)
-        for row in rows[-7:]:
-            memory = "-" if row.temporary_bytes is None else f"{row.temporary_bytes:,}"
-            table.add_row(row.rule, f"{steps:,}", f"{1e6 * row.seconds:,.1f}", memory)
-    console.print(table)
+        console.print(f"{steps:,} steps: done")
     found = costs(config.diagonal, config.seed)
     text = markdown(rows, found)
-    console.print(text[text.index("\n\n") :].strip())
+    console.print(Markdown(text))
     (config.out / "table.md").write_text(text, encoding="utf-8")
     write_json(
         config.out / "results.json",
         machine=described,
+        date=datetime.date.today().isoformat(),
         config=dataclasses.asdict(config),
         rows=[row._asdict() for row in rows],
         costs=[cost._asdict() for cost in found],
     )
-    plot(config.out / "memory.png", rows, described)
+    plot(rows, described).savefig(config.out / "memory.png", dpi=150)
     console.print(f"Results: {config.out}")
     return Result(tuple(rows), tuple(found))
 
