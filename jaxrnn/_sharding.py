@@ -4,9 +4,11 @@ Varying axes are those of `jax.shard_map`, shardings those of meshes with explic
 automatic sharding the types say nothing.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import PartitionSpec as P
 
 from jaxrnn._typing import Array, PyTree
 
@@ -43,6 +45,26 @@ def reshard_like(tree: PyTree, wanted: PyTree) -> PyTree:
 
     placed = jax.tree.map(reshard, tree, before, wanted)
     return placed if changed else tree
+
+
+def is_explicit(tree: PyTree) -> bool:
+    """Whether an array of a tree is sharded explicitly, by its type."""
+    return any(_is_sharded(jax.typeof(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def with_automatic_axes(function: Callable, wanted: PyTree) -> Callable:
+    """A function computed under automatic sharding; its results are sharded as ``wanted``.
+
+    Args:
+        function: arrays with explicit shardings come to it without.
+        wanted: types like the function's results.
+    """
+    specs = jax.tree.map(lambda leaf: leaf.sharding.spec if leaf.sharding else P(), wanted)
+    return jax.sharding.auto_axes(function, out_sharding=specs)
+
+
+def _is_sharded(kind: Any) -> bool:
+    return any(kind.sharding.spec)
 
 
 def _varying_axes(x: Any) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """The gradient of a rule that accumulates influence forward in time."""
 
 import abc
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jaxrnn._cell import Cell
 from jaxrnn._masking import select, zero_skipped
 from jaxrnn._schedule.flat_state import batch_rank, is_inexact
-from jaxrnn._sharding import equally_varying
+from jaxrnn._sharding import equally_varying, is_explicit, with_automatic_axes
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Hoisted
 from jaxrnn.learning._custom import Wanted, Work, explicit, with_gradient
@@ -119,6 +120,13 @@ def run(
     key: Array | None = None,
 ) -> tuple[PyTree, PyTree]:
     """`Hoisted`, with the gradient of a rule."""
+    if is_explicit((params, state, xs)):  # the rows of a sharded batch cannot be taken one by one
+        wanted = jax.eval_shape(functools.partial(Hoisted(), cell), params, state, xs)
+
+        def automatic(*operands):
+            return run(rule, cell, *operands[:3], reverse, *operands[3:])
+
+        return with_automatic_axes(automatic, wanted)(params, state, xs, key)
     params, state, xs, key = equally_varying((params, state, xs, key))
     given = separate(cell, params, state, xs, local=rule.local)
     refusal = _refusal(given.step)
@@ -323,6 +331,8 @@ def select_state(where: Array, on_true: State, on_false: State) -> State:
 
 def restart(where: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     """Selects rows of a memory; one without batch axes is broadcast."""
-    return jax.tree.map(
-        lambda a, b: select(where, jnp.broadcast_to(a, b.shape), b), on_true, on_false
-    )
+
+    def choose(a: Array, b: Array) -> Array:
+        return select(where, jnp.broadcast_to(a, b.shape), b) if b.size else b
+
+    return jax.tree.map(choose, on_true, on_false)

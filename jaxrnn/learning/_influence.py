@@ -81,7 +81,7 @@ class Move:
             out = [0, *axes]
             return jnp.einsum(factors, [0, 1, *varying], memory, [1, *axes], out, precision=EXACT)
         if width == 0:
-            return jnp.zeros_like(memory)
+            return equally_varying((jnp.zeros_like(memory), memory))[0]
         terms = []
         for place in range(width):
             chosen = self.neighbors[:, place]

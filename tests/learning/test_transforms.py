@@ -135,7 +135,36 @@ def test_shard_map_over_the_batch():
     assert done.returncode == 0, done.stderr
 
 
-def test_flax_layers_train_by_a_rule():
+def layers_of(engine):
+    """Layers whose parameters a rule gives exact gradients: nothing below them is recurrent."""
+    one = rnn.layers.Recurrent(GRU.cell, engine=engine)
+    return {
+        "Recurrent": one,
+        "Stack": rnn.layers.Stack((one,)),
+        "Bidirectional": rnn.layers.Bidirectional(one, one),
+    }
+
+
+@pytest.mark.parametrize("name", thorough_but("Bidirectional", "Recurrent", "Stack"))
+def test_layers_train_by_a_rule(name):
+    xs = random_inputs(GRU, (TIME, BATCH))
+    lengths = jnp.array([2, TIME])
+    params = layers_of(None)[name].init(jax.random.key(0), xs.shape[-1], "float64")
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params
+    )
+
+    def loss(params, layer):
+        return weighted_sum(layer.apply(params, None, xs, lengths=lengths))
+
+    got, want = (
+        jax.jit(jax.grad(functools.partial(loss, layer=layers_of(engine)[name])))(params)
+        for engine in (RTRL(), rnn.engines.Hoisted())
+    )
+    assert_near(got, want, 1e-10)
+
+
+def test_linen_layers_train_by_a_rule():
     linen = pytest.importorskip("jaxrnn.linen")
     xs = random_inputs(GRU, (BATCH, TIME))  # Flax puts the batch first
     layers = [
@@ -148,3 +177,20 @@ def test_flax_layers_train_by_a_rule():
         for layer in layers
     )
     assert_near(got, want, 1e-10)
+
+
+def test_nnx_layers_train_by_a_rule():
+    nnx = pytest.importorskip("jaxrnn.nnx")
+    flax = pytest.importorskip("flax.nnx")
+    xs = random_inputs(GRU, (BATCH, TIME))
+
+    def gradient(engine):
+        cell = nnx.Cell(GRU.cell, xs.shape[-1], rngs=flax.Rngs(0), param_dtype=jnp.float64)
+        graph, params, rest = flax.split(nnx.RNN(cell, engine=engine), flax.Param, ...)
+
+        def loss(params):
+            return weighted_sum(flax.merge(graph, params, rest)(xs))
+
+        return jax.tree.leaves(jax.jit(jax.grad(loss))(params))
+
+    assert_near(gradient(RTRL()), gradient(rnn.engines.Hoisted()), 1e-10)

@@ -21,6 +21,7 @@ import jaxrnn as rnn
 import jaxrnn.linen
 import jaxrnn.nnx
 from jaxrnn.engines import Associative, Hoisted, Newton, Sequential
+from jaxrnn.learning import RTRL, TBPTT, EProp
 from tests.support.compiled import Program, read_program
 from tests.support.helpers import assert_near, weighted_sum
 
@@ -51,6 +52,10 @@ ENGINES = {
     "closed_form": EngineCase(Associative(), rnn.MLSTM(SIZE, num_heads=2)),
     # Both branches of a choice count: in parallel, and the loop.
     "newton_dense": EngineCase(Newton(), rnn.GRU(SIZE), sums=2),
+    "rtrl": EngineCase(RTRL(), rnn.GRU(SIZE), sums=TIME + 1),
+    "rtrl_diagonal": EngineCase(RTRL(), rnn.LRU(SIZE), sums=TIME + 1),
+    "eprop": EngineCase(EProp(), rnn.LSTM(SIZE), sums=TIME + 1),
+    "tbptt": EngineCase(TBPTT(4), rnn.GRU(SIZE), sums=5),
 }
 WHAT = ("plain", "lengths", "starts", "stack", "bidirectional", "linen", "nnx")
 MODES = ("auto", "explicit", "shard_map")
