@@ -13,9 +13,6 @@ diagonal Jacobian takes a few operations for each parameter.
     python -m experiments.benchmark.learning_rules --lengths 100 1000 --hidden 32
     python -m experiments.benchmark.learning_rules --quick
 
-``results.json`` is what ``python -m docs.tools.learning_rules_table`` writes the page on online
-learning from.
-
 References:
     Williams and Zipser, "A learning algorithm for continually running fully recurrent neural
     networks", 1989. Zucchet et al., "Online learning of long-range dependencies", 2023.
@@ -66,7 +63,7 @@ class Config:
     seed: int = 0
     """Seed of parameters and inputs."""
     out: Path = Path("runs/learning_rules")
-    """Folder for results.json, table.md and memory.png."""
+    """Folder for results.json (read by docs.tools.learning_rules_table), table.md and memory.png."""
 
     def __post_init__(self):
         check_at_least(1, self, "hidden", "inputs", "window", "diagonal", "rounds")
@@ -206,29 +203,20 @@ def costs(size: int, seed: int) -> list[Cost]:
 def markdown(rows: Sequence[Row], costs: Sequence[Cost]) -> str:
     """Both tables: the rules by the length of the stream, and the diagonal cells."""
     lengths = list(dict.fromkeys(row.steps for row in rows))
-    found = {(row.rule, row.steps): row for row in rows}
-
-    def memory(row: Row) -> str:
-        return "–" if row.temporary_bytes is None else f"{row.temporary_bytes / 2**20:,.2f}"
-
-    headings = [f"µs a step, T = {steps:,}" for steps in lengths]
-    headings += [f"MiB, T = {steps:,}" for steps in lengths]
-    by_rule = []
-    for rule in dict.fromkeys(row.rule for row in rows):
-        own = [found[rule, steps] for steps in lengths]
-        by_rule.append(
-            [f"`{rule}`", *(digits(1e6 * row.seconds) for row in own), *map(memory, own)]
-        )
+    by_rule: dict[str, list[str]] = {row.rule: [f"`{row.rule}`"] for row in rows}
+    for row in rows:
+        by_rule[row.rule].append(digits(1e6 * row.seconds))
+    for row in rows:
+        memory = None if row.temporary_bytes is None else row.temporary_bytes / 2**20
+        by_rule[row.rule].append(digits(memory))
+    headings = [f"{unit}, T = {n:,}" for unit in ("µs a step", "MiB") for n in lengths]
     by_cell = [
-        [
-            f"`{cost.cell}`",
-            *(f"{count:,}" for count in (cost.parameters, cost.influence)),
-            *(f"{ratio:.2f}" for ratio in (cost.operations, cost.with_gradient)),
-        ]
-        for cost in costs
+        [f"`{c.cell}`", *(f"{n:,}" for n in c[1:3]), *(f"{ratio:.2f}" for ratio in c[3:])]
+        for c in costs
     ]
     columns = ["cell", "parameters", "numbers of influence", "step", "step and gradient"]
-    return make_markdown(["rule", *headings], by_rule) + "\n" + make_markdown(columns, by_cell)
+    first = make_markdown(["rule", *headings], list(by_rule.values()))
+    return f"{first}\n{make_markdown(columns, by_cell)}"
 
 
 def plot(rows: Sequence[Row], described: dict[str, Any]) -> Figure:
@@ -259,7 +247,6 @@ def main(config: Config, console: Console | None = None) -> Result:
     described, rows = machine(), []
     for steps in config.lengths:
         rows += measure(config, steps)
-        console.print(f"{steps:,} steps: done")
     found = costs(config.diagonal, config.seed)
     text = markdown(rows, found)
     console.print(Markdown(text))

@@ -123,8 +123,8 @@ def run(
     if is_explicit((params, state, xs)):  # the rows of a sharded batch cannot be taken one by one
         wanted = jax.eval_shape(functools.partial(Hoisted(), cell), params, state, xs)
 
-        def automatic(*operands):
-            return run(rule, cell, *operands[:3], reverse, *operands[3:])
+        def automatic(params, state, xs, key):
+            return run(rule, cell, params, state, xs, reverse, key)
 
         return with_automatic_axes(automatic, wanted)(params, state, xs, key)
     params, state, xs, key = equally_varying((params, state, xs, key))
