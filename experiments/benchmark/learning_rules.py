@@ -63,7 +63,7 @@ class Config:
     seed: int = 0
     """Seed of parameters and inputs."""
     out: Path = Path("runs/learning_rules")
-    """Folder for results.json (read by docs.tools.learning_rules_table), table.md and memory.png."""
+    """Folder for results.json (for docs.tools.learning_rules_table), table.md and memory.png."""
 
     def __post_init__(self):
         check_at_least(1, self, "hidden", "inputs", "window", "diagonal", "rounds")
