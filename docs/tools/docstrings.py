@@ -80,6 +80,7 @@ def of_any(text: str, own: str) -> str:
     text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
 
     text = re.sub(r"^References:\n((?:    .*\n?)+)", _references, text, flags=re.MULTILINE)
+    text = re.sub(r"^Returns:\n((?:    .*\n?)+)", _returns, text, flags=re.MULTILINE)
 
     def link(match: re.Match[str]) -> str:
         name = match[1]
@@ -98,3 +99,8 @@ def _references(match: re.Match[str]) -> str:
     entries = re.split(r"(?<=\.)\n(?=    \S)", match[1].rstrip())
     items = "\n".join(f"    - {' '.join(entry.split())}" for entry in entries)
     return f"References:\n{items}\n"
+
+
+def _returns(match: re.Match[str]) -> str:
+    # Prose, in which Griffe would take what stands before a colon for a type.
+    return f"**Returns:** {' '.join(match[1].split())}\n"

@@ -45,8 +45,12 @@ def aligned(lines: Sequence[str]) -> str:
         row = latex(parts[0])
         if len(parts) > 1:
             row += f" &{latex(parts[1])} {latex(parts[2])}"
-        rows.append(row + (rf" && \text{{{note}}}" if note else ""))
+        rows.append(row + (rf" && \text{{{_escaped(note)}}}" if note else ""))
     return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
+
+
+def _escaped(note: str) -> str:
+    return re.sub(r"[_{}%#&]", r"\\\g<0>", note)
 
 
 def split_note(line: str) -> tuple[str, str]:

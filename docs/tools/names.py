@@ -40,7 +40,8 @@ def exported(file: Path) -> list[str]:
 def public_names() -> dict[str, str]:
     """Each public object's path, such as ``jaxrnn.engines.Auto``, by its name in backticks.
 
-    Names that two modules share, such as ``RNN``, are written with their modules.
+    A name that several modules share is that of the package itself (``Cell``), or has to be written
+    with its module (``linen.RNN``).
     """
     modules = public_modules()
     cells = exported(modules.pop("jaxrnn.cells"))
@@ -53,4 +54,8 @@ def public_names() -> dict[str, str]:
         parts = path.split(".")
         for start in range(len(parts)):
             short.setdefault(".".join(parts[start:]), []).append(path)
-    return {name: found[0] for name, found in short.items() if len(found) == 1}
+    return {
+        name: next((path for path in found if path == f"jaxrnn.{name}"), found[0])
+        for name, found in short.items()
+        if len(found) == 1 or f"jaxrnn.{name}" in found
+    }

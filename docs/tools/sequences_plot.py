@@ -48,7 +48,7 @@ def draw(path: Path = PICTURE) -> None:
     from matplotlib import pyplot
     from matplotlib.patches import Rectangle
 
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 3.4), layout="constrained")
+    figure, axes = pyplot.subplots(2, 2, figsize=(7, 3.4), layout="constrained")
     for axis, (title, arguments) in zip(axes.flat, ROWS.items(), strict=True):
         starts = np.asarray(arguments.get("starts", np.zeros((8, 2), bool)))
         for (t, row), value in np.ndenumerate(counts(arguments)):

@@ -106,6 +106,7 @@ def test_every_equation_has_its_latex():
         ("√(1 - a²) (i x)", "\\sqrt{1 - a ^{2}} \\, ( i \\, x )"),
         ("h'_dn = exp(Δ_d A_dn)", "h ' _{dn} &= \\exp ( \\Delta _{d} \\, A _{dn} )"),
         ("s_{l-1} R_h,l", "s _{l - 1} \\, R _{h,l}"),
+        ("z = x      (`x_k` of step k)", "z &= x && \\text{(x\\_k of step k)}"),
         ("f̃ = Λ⁻¹", "\\tilde{f} &= \\Lambda ^{-1}"),
     ],
 )
