@@ -4,6 +4,7 @@ The blocks of a page are one program. Where a page shows output, in a block of t
 the program prints it. Pages with assertions of their own have a test of their own.
 """
 
+import jax
 import pytest
 
 from tests.support.pages import DOCS, blocks, pages, run
@@ -18,6 +19,8 @@ ELSEWHERE = {
     "recurrent_policies.md": "tests/test_analysis_guides.py",
     "serving.md": "tests/export/test_serving.py",
 }
+NEEDS = {"accelerators.md": (0, 11)}
+"""The JAX release that a page needs."""
 GUIDES = [
     name
     for name in pages()
@@ -35,6 +38,8 @@ def test_pages_with_tests_of_their_own_are_named_there():
 @pytest.mark.thorough
 @pytest.mark.parametrize("page", GUIDES)
 def test_the_code_runs_and_prints_what_the_page_shows(page, capsys, tmp_path, monkeypatch):
+    if jax.__version_info__ < NEEDS.get(page, ()):
+        pytest.skip(f"{page} needs JAX {NEEDS[page]}")
     monkeypatch.chdir(tmp_path)
     run(page)
     printed = capsys.readouterr().out
