@@ -1,6 +1,7 @@
 """Compiles the kernels of `Fused` for an H200 without a device, and prints what they use.
 
     python docs/tools/fused_table.py --cells LSTM GRU --hidden 128 768
+    python docs/tools/fused_table.py --cells SLSTM --heads 4 --hidden 768
 
 Needs, next to JAX, the wheels jax-cuda13-plugin and jax-cuda13-pjrt of the same version and
 nvidia-cuda-nvcc. Every program is the forward and the backward pass of one layer, compiled in a
@@ -23,7 +24,7 @@ REPORT = re.compile(
 )
 
 
-def compile_one(name: str, hidden: int, batch: int, mode: str) -> str:
+def compile_one(name: str, hidden: int, heads: int, batch: int, mode: str) -> str:
     """Compiles both passes; returns ``mode units blocks bytes-of-shared-memory``."""
     import jax
     import jax.numpy as jnp
@@ -38,15 +39,17 @@ def compile_one(name: str, hidden: int, batch: int, mode: str) -> str:
     )
     mesh = topologies.make_mesh(topology, (1,), ("x",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    cell, engine = getattr(rnn, name)(hidden), rnn.engines.Fused()
+    options = {"num_heads": heads} if heads else {}
+    cell, engine = getattr(rnn, name)(hidden, **options), rnn.engines.Fused()
     params = jax.eval_shape(lambda key: cell.init(key, hidden, jnp.bfloat16), jax.random.key(0))
     state = jax.eval_shape(lambda params: cell.init_state(params, (batch,)), params)
     xs = jax.ShapeDtypeStruct((1024, batch, hidden), jnp.bfloat16)
     found = []
 
     def forward(params, state, xs):
-        machines = engine._machines(fused._plan(cell, params, state, xs), mode)[1]
-        found.append(machines["cuda"].keywords["geometry"])
+        plan = fused._plan(cell, params, state, xs)
+        geometry = engine._machines(plan, mode)[1]["cuda"].keywords["geometry"]
+        found.append((geometry, [len(product.outvars) for product in plan.products]))
         return engine._run(cell, params, state, xs, False, mode=mode)
 
     def both(params, state, xs, cotangents):
@@ -55,8 +58,7 @@ def compile_one(name: str, hidden: int, batch: int, mode: str) -> str:
     work = params, state, xs, jax.eval_shape(forward, params, state, xs)
     work = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), work)
     jax.jit(both).lower(*work).compile()
-    geometry = found[0]
-    gates = {"LSTM": [4], "GRU": [3], "Elman": [1], "ResetBeforeGRU": [2, 1]}[name]
+    geometry, gates = found[0]
     shared = hopper.shared_bytes(gates, geometry.units, geometry.hidden)
     return f"{geometry.mode} {geometry.units} {geometry.blocks} {shared}"
 
@@ -68,12 +70,14 @@ def main() -> int:
     )
     parser.add_argument("--cells", nargs="+", default=CELLS)
     parser.add_argument("--hidden", nargs="+", type=int, default=HIDDEN)
+    parser.add_argument("--heads", type=int, default=0, help="heads of a cell that has them")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--mode", default="", choices=("", "cluster", "grid"))
     parser.add_argument("--one", action="store_true", help="compile in this process")
     options = parser.parse_args()
     if options.one:
-        print(compile_one(options.cells[0], options.hidden[0], options.batch, options.mode))
+        hidden, heads = options.hidden[0], options.heads
+        print(compile_one(options.cells[0], hidden, heads, options.batch, options.mode))
         return 0
     print(
         "| cell | H | blocks | shared memory | forward: registers, spilled | backward | seconds |"
@@ -84,7 +88,7 @@ def main() -> int:
     for name in options.cells:
         for hidden in options.hidden:
             command = [sys.executable, __file__, "--one", "--cells", name, "--hidden", str(hidden)]
-            command += ["--batch", str(options.batch)]
+            command += ["--batch", str(options.batch), "--heads", str(options.heads)]
             command += ["--mode", options.mode] if options.mode else []
             began = time.perf_counter()
             done = subprocess.run(

@@ -5,17 +5,20 @@ hangs:
 
     agreement     Fused in every mode against Sequential, forward and backward, in bfloat16
     repeats       whether the same call gives the same bits every time
+    split         the time of a step of Fused: exchange only, product only, neither, all
     speed         Fused, Hoisted, Sequential and CuDNN, forward and with gradients
     cudnn         CuDNN on whole networks with lengths, agreement and time, with TF32 and without
     parallel      Associative and Newton against the loop, for long sequences
 
-Prints a table and writes JSON. On a CPU the sizes are small and Fused is its reference.
+Prints a table and writes JSON. On a CPU the sizes are small, Fused is its reference, and its
+kernels are lowered but not run.
 
     python -m experiments.benchmark.accelerator
     python -m experiments.benchmark.accelerator --parts speed --out runs/accelerator.json
 """
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -33,7 +36,7 @@ import tyro
 import jaxrnn as rnn
 from experiments.benchmark.timing import machine
 
-Part = Literal["agreement", "repeats", "speed", "cudnn", "parallel"]
+Part = Literal["agreement", "repeats", "split", "speed", "cudnn", "parallel"]
 Row = dict[str, Any]
 
 
@@ -57,6 +60,8 @@ class Config:
     """Lengths of long sequences; 100 on a CPU."""
     limit: float = 150.0
     """Seconds that a part may take."""
+    total: float = 580.0
+    """Seconds that all parts together may take."""
     out: Path = Path("runs/accelerator.json")
     """Where to write the results."""
     inside: bool = False
@@ -72,7 +77,15 @@ def on_this_machine(config: Config) -> Config:
     )
 
 
-CELLS = (rnn.LSTM, rnn.GRU, rnn.Elman, rnn.ResetBeforeGRU, rnn.PeepholeLSTM)
+CELLS: dict[str, Callable] = {
+    "LSTM": rnn.LSTM,
+    "GRU": rnn.GRU,
+    "Elman": rnn.Elman,
+    "ResetBeforeGRU": rnn.ResetBeforeGRU,
+    "PeepholeLSTM": rnn.PeepholeLSTM,
+    "SLSTM, 4 heads": functools.partial(rnn.SLSTM, num_heads=4),
+}
+TIMED = ("LSTM", "GRU", "Elman")
 
 
 def work_of(cell: Any, config: Config, dtype: Any = jnp.bfloat16) -> tuple[Any, Any, Any]:
@@ -102,7 +115,7 @@ def error(got: Any, want: Any) -> float:
 
 def agreement(config: Config) -> Iterator[Row]:
     """Fused against Sequential, in every mode that has room for the cell."""
-    for make in CELLS:
+    for name, make in CELLS.items():
         for hidden in sorted({min(256, config.hidden), config.hidden}):
             cell = make(hidden)
             work = work_of(cell, dataclasses.replace(config, hidden=hidden))
@@ -112,7 +125,7 @@ def agreement(config: Config) -> Iterator[Row]:
                 def run(params, state, xs, cell=cell, mode=mode):
                     return rnn.engines.Fused()._run(cell, params, state, xs, False, mode)
 
-                row: Row = {"cell": make.__name__, "hidden": hidden, "mode": mode}
+                row: Row = {"cell": name, "hidden": hidden, "mode": mode}
                 try:
                     got = [f(*work) for f in passes(run)]
                     row |= {
@@ -160,8 +173,8 @@ def timed(function: Callable, work: tuple, rounds: int) -> Row:
 
 def speed(config: Config) -> Iterator[Row]:
     """Forward, and forward with gradients, of each engine that accepts the work."""
-    for make in CELLS[:3]:
-        cell = make(config.hidden)
+    for cell_name in TIMED:
+        cell = CELLS[cell_name](config.hidden)
         for engine, dtype in (
             (rnn.engines.Fused(), jnp.bfloat16),
             (rnn.engines.Hoisted(), jnp.bfloat16),
@@ -170,7 +183,7 @@ def speed(config: Config) -> Iterator[Row]:
         ):
             work = work_of(cell, config, dtype)
             row: Row = {
-                "cell": make.__name__,
+                "cell": cell_name,
                 "engine": repr(engine),
                 "dtype": jnp.dtype(dtype).name,
             }
@@ -182,6 +195,34 @@ def speed(config: Config) -> Iterator[Row]:
                 ("forward", "gradients"), passes(loop(cell, engine)), strict=True
             ):
                 yield row | {"pass": name} | timed(function, work, config.rounds)
+
+
+SPLIT = {
+    "all": (),
+    "exchange only": ("product",),
+    "product only": ("exchange",),
+    "neither": ("exchange", "product"),
+}
+
+
+def split(config: Config) -> Iterator[Row]:
+    """The time of a step by what is left out of the kernel, whose results are then wrong."""
+    for cell_name in TIMED[:2]:
+        cell = CELLS[cell_name](config.hidden)
+        work = work_of(cell, config)
+        for kept, skip in SPLIT.items():
+
+            def run(params, state, xs, cell=cell, skip=skip):
+                return rnn.engines.Fused()._run(cell, params, state, xs, False, skip=skip)
+
+            for name, function in zip(("forward", "gradients"), passes(run), strict=True):
+                row: Row = {"cell": cell_name, "kept": kept, "pass": name}
+                if jax.default_backend() == "cpu":
+                    lowered = function.trace(*work).lower(lowering_platforms=("cuda",))
+                    yield row | {"kernels": lowered.as_text().count("@mosaic_gpu_v2(")}
+                    continue
+                row |= timed(function, work, config.rounds)
+                yield row | {"us_per_step": 1e3 * row["ms"] / config.time}
 
 
 def networks(engine: Any, hidden: int) -> dict[str, Any]:
@@ -238,13 +279,14 @@ def parallel(config: Config) -> Iterator[Row]:
 PARTS: dict[str, Callable[[Config], Iterator[Row]]] = {
     "agreement": agreement,
     "repeats": repeats,
+    "split": split,
     "speed": speed,
     "cudnn": cudnn,
     "parallel": parallel,
 }
 
 
-def run_part(part: str, config: Config) -> list[Row]:
+def run_part(part: str, config: Config, limit: float) -> list[Row]:
     """Runs a part in a process of its own; what it printed before the limit is kept."""
     command = [sys.executable, "-m", "experiments.benchmark.accelerator", "--inside"]
     for field in dataclasses.fields(config):
@@ -257,12 +299,12 @@ def run_part(part: str, config: Config) -> list[Row]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     note = ""
     try:
-        output, errors = process.communicate(timeout=config.limit)
+        output, errors = process.communicate(timeout=limit)
         note = "" if process.returncode == 0 else errors.strip()[-500:]
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()
-        note = f"stopped after {config.limit:.0f} s"
+        note = f"stopped after {limit:.0f} s"
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return [*rows, {"failed": note}] if note else rows
 
@@ -273,7 +315,9 @@ def main(config: Config) -> dict[str, list[Row]]:
         for row in PARTS[config.parts[0]](on_this_machine(config)):
             print(json.dumps(row), flush=True)
         return {}
-    results = {part: run_part(part, config) for part in config.parts}
+    end, results = time.monotonic() + config.total, {}
+    for part in config.parts:
+        results[part] = run_part(part, config, min(config.limit, end - time.monotonic()))
     for part, rows in results.items():
         print(f"\n{part}")
         for row in rows:

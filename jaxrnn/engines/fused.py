@@ -15,6 +15,7 @@ from jaxrnn._schedule.trace import canonical_step
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._engine import why_not_symbolic
 from jaxrnn.engines._fused import hopper, tpu
+from jaxrnn.engines._fused.heads import heads_of, with_dense_kernels
 from jaxrnn.engines._fused.loop import FusedLoop
 from jaxrnn.engines._fused.tiles import NotLocal, Shape, check_local, pullback
 
@@ -33,10 +34,11 @@ class Fused:
     stays with XLA.
 
     Accepts cells of any author in bfloat16 or float16 (products accumulate in float32) whose loop
-    consists of products ``[H] -> k·H`` and operations that are local to a hidden unit, masks and
-    starts included. The platform of the program decides: lowered for a platform without a kernel,
-    the same call is the loop of `Hoisted`. Supports every JAX transformation; `jax.vmap`, forward
-    mode and higher derivatives run without the kernel.
+    consists of products ``[H] -> k·H``, or that for each head, and operations that are local to a
+    hidden unit, masks and starts included. The platform of the program decides: lowered for a
+    platform without a kernel, the same call is the loop of `Hoisted`. Supports every JAX
+    transformation. Examples of `jax.vmap` are rows of one kernel, unless each has weights of its
+    own; such examples, forward mode and higher derivatives run without the kernel.
 
     Two such kernels must not run on a GPU at the same time if they use more than 16 blocks each:
     both would wait for blocks that cannot start. XLA runs kernels one after another unless it is
@@ -88,13 +90,13 @@ class Fused:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
         return self._run(cell, params, state, xs, reverse)
 
-    def _run(self, cell, params, state, xs, reverse, mode: str = "", interpret: Any = None):
-        """Runs the work; for ``mode`` and ``interpret`` see `_machines`."""
+    def _run(self, cell, params, state, xs, reverse, mode="", interpret: Any = None, skip=()):
+        """Runs the work; for ``mode``, ``interpret`` and ``skip`` see `_machines`."""
         reason = _too_old() or why_not_symbolic(xs, "a fused kernel", batch=True)
         if reason is not None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
         plan = _plan(cell, params, state, xs)
-        shape, machines, reason = self._machines(plan, mode, interpret)
+        shape, machines, reason = self._machines(plan, mode, interpret, skip)
         if reason is not None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
         once = run_before(plan, params)
@@ -107,11 +109,11 @@ class Fused:
         ys = run_after(plan, once, stacked, time)
         return jax.tree.unflatten(plan.step.out_tree, [*final, *ys])
 
-    def _machines(self, plan: Schedule, mode: str = "", interpret: Any = None):
+    def _machines(self, plan: Schedule, mode: str = "", interpret: Any = None, skip=()):
         """The shape of the values, the machine of each platform, and the reason for refusing.
 
         Tests and tools choose the ``mode``, "cluster", "grid" or "tpu", and ``interpret`` it with
-        the parameters of Pallas' interpreter.
+        the parameters of Pallas' interpreter, or ``skip`` a part of the kernel; see `hopper.run`.
         """
         shape = Shape((), 0)
         try:
@@ -119,18 +121,19 @@ class Fused:
         except NotLocal as reason:
             return shape, {}, f"{reason}; use engines.Hoisted()"
         gates, machines = [len(product.outvars) for product in plan.products], {}
-        for geometry in hopper.geometries(gates, shape.hidden):
+        head = shape.hidden // shape.heads
+        for geometry in hopper.geometries(gates, head):
             if self.units in (None, geometry.units) and mode in ("", geometry.mode):
                 machines["cuda"] = functools.partial(
-                    hopper.run, geometry=geometry, interpret=interpret
+                    hopper.run, geometry=geometry, interpret=interpret, skip=skip
                 )
                 break
-        if mode in ("", "tpu") and tpu.fits(gates, shape.hidden):
+        if mode in ("", "tpu") and tpu.fits(gates, head):
             machines["tpu"] = functools.partial(tpu.run, interpret=interpret or False)
         if not machines or (self.units is not None and mode == "" and "cuda" not in machines):
             wanted = "" if self.units is None else f" with {self.units} units a block"
             reason = (
-                f"the recurrent kernels of {shape.hidden} hidden units with {gates} gates do not "
+                f"the recurrent kernels of {head} hidden units with {gates} gates do not "
                 f"fit into the memory of the chip{wanted}; use engines.Hoisted()"
             )
             return shape, {}, reason
@@ -146,7 +149,7 @@ def check_plan(plan: Schedule) -> Shape:
     if not plan.products:
         raise NotLocal("the loop has no matrix product, so there is no kernel to keep on the chip")
     first = plan.products[0]
-    shape = Shape(first.operand.aval.shape[:-1], first.kernel.aval.shape[0])
+    shape = Shape(first.operand.aval.shape[:-1], first.kernel.aval.shape[0], heads_of(plan))
     for product in plan.products:
         _check_product(product, first.kernel.aval, shape)
     for name, variables in (("state", plan.state_in), ("emitted value", plan.emitted)):
@@ -195,7 +198,8 @@ def is_float(aval) -> bool:
 def _plan(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> Schedule:
     # Gates are separate on every platform: the pieces of a block's units are then local.
     x = jax.tree.map(lambda leaf: leaf[0], xs)
-    return schedule(canonical_step(cell.step, params, state, x, separate=True))
+    step = with_dense_kernels(cell.step)
+    return schedule(canonical_step(step, params, state, x, separate=True))
 
 
 def _too_old() -> str | None:

@@ -57,13 +57,17 @@ def largest_error(got, want):
 
 
 def check(case, batch=(3,), units=None, reverse=False, flags=(), mode="cluster"):
-    """Values and gradients in bfloat16 against `Sequential`, and no race."""
+    """Values and gradients in bfloat16 against `Sequential`, and no race.
+
+    The mode "reference" is what runs on a platform without a kernel.
+    """
     rng = np.random.default_rng(2)
     options = {"reverse": reverse}
     options |= {name: rng.random((TIME, *batch)) < 0.6 for name in flags}
     work = work_of(case, batch)
-    got = differentiated(case, Interpreted(units, mode=mode), work, options)
-    assert not races_found(mode)
+    engine = Fused() if mode == "reference" else Interpreted(units, mode=mode)
+    got = differentiated(case, engine, work, options)
+    assert mode == "reference" or not races_found(mode)
     want = differentiated(case, rnn.engines.Sequential(), work, options)
     exact = jax.tree.map(lambda x: x.astype("float64") if is_inexact(x) else x, work)
     exact = differentiated(case, rnn.engines.Sequential(), exact, options)
@@ -170,7 +174,7 @@ def user_case(step):
 ACCEPTED = (
     "Elman LSTM PeepholeLSTM GRU ResetBeforeGRU IRNN FastRNN FastGRNN CoupledLSTM "
     "MultiplicativeLSTM LightGRU MinimalGatedUnit UpdateGateRNN JANET STAR NBRC RecurrentHighway "
-    "AntisymmetricRNN AntisymmetricRNN(gated) LEM LTC EmitState(LSTM) RecurrentDropout(GRU) "
+    "AntisymmetricRNN AntisymmetricRNN(gated) LEM LTC SLSTM EmitState(LSTM) RecurrentDropout(GRU) "
     "Residual(GRU) VariationalDropout(GRU) WeightDrop(LSTM) Zoneout(LSTM)".split()
 )
 TABLE = [case for case in CELLS + WRAPPERS if str(case) in ACCEPTED]
@@ -192,7 +196,7 @@ EVERY = TABLE + [user_case(step) for step in USER_STEPS]
 
 @needs_kernels
 @pytest.mark.thorough
-@pytest.mark.parametrize("mode", ["cluster", "tpu"])
+@pytest.mark.parametrize("mode", ["cluster", "tpu", "reference"])
 @pytest.mark.parametrize("case", EVERY, ids=str)
 def test_every_accepted_cell_agrees_with_sequential(case, mode):
     check(case, **WAYS[EVERY.index(case) % 3], mode=mode)
@@ -201,10 +205,21 @@ def test_every_accepted_cell_agrees_with_sequential(case, mode):
 @needs_kernels
 @pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["cluster", "tpu"])
-@pytest.mark.parametrize("batch", [(), (65,), (HIDDEN,)], ids=str)
-def test_batches_of_every_size(batch, mode):
-    """No batch axis, two batch tiles, and as many rows as units."""
-    check(Case(rnn.GRU(HIDDEN)), batch=batch, flags=("mask", "starts"), units=32, mode=mode)
+@pytest.mark.parametrize(
+    ("cell", "batch"),
+    [
+        (rnn.GRU(HIDDEN), ()),
+        (rnn.GRU(HIDDEN), (65,)),  # two tiles of rows
+        (rnn.GRU(HIDDEN), (HIDDEN,)),  # as many rows as units
+        (rnn.LSTM(HIDDEN), (30,)),  # two of four operands are rows of one
+        (rnn.ResetBeforeGRU(96), (3, 3)),  # padded units, some of them in a block with others
+        (rnn.SLSTM(2 * HIDDEN, num_heads=2), (3,)),
+        (rnn.SLSTM(48, num_heads=2), (65,)),  # padded units and two tiles of each head
+    ],
+    ids=str,
+)
+def test_batches_and_sizes(cell, batch, mode):
+    check(Case(cell), batch=batch, flags=("mask", "starts"), units=32, mode=mode)
 
 
 @needs_kernels
@@ -219,15 +234,15 @@ def test_accepts_the_cells_of_the_table():
 
 
 @needs_kernels
-@pytest.mark.parametrize("fault", ["index", "race"])
+@pytest.mark.parametrize("fault", ["race", "block", "head"])
 def test_planted_faults_are_found(fault, monkeypatch):
-    """Without the barrier before a product, and with the weights of another block."""
+    """Without the barrier before a product, and with the weights of another block or head."""
     if fault == "race":
         monkeypatch.setattr(hopper, "_meet_in_cluster", lambda *args: None)
     else:
-        pack = hopper._pack
-        monkeypatch.setattr(hopper, "_pack", lambda *args: jnp.roll(pack(*args), 1, axis=0))
-    case = Case(rnn.Elman(HIDDEN))
+        pack, axis = hopper._pack, 0 if fault == "head" else 1
+        monkeypatch.setattr(hopper, "_pack", lambda *args: jnp.roll(pack(*args), 1, axis=axis))
+    case = Case(rnn.SLSTM(HIDDEN, num_heads=2) if fault == "head" else rnn.Elman(HIDDEN))
     params, state, xs = work_of(case, (3,))
     options: dict = {"on_race": "warn"} if jax.__version_info__ >= (0, 12) else {}
     engine = Interpreted(32, name=fault, **options)
@@ -304,6 +319,23 @@ def test_a_program_contains_the_kernel_of_its_platform():
 
 
 @needs_kernels
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", EVERY, ids=str)
+def test_every_accepted_cell_is_lowered(case):
+    """Forward and backward, for both devices: what the interpreters take, a compiler may lack."""
+    params, state, xs = work_of(case, (3,))
+    flags = {
+        name: np.ones((TIME, 3), bool) for name in WAYS[EVERY.index(case) % 3].get("flags", ())
+    }
+    floats, join = split((params, state, xs))
+    run = functools.partial(objective, case, Fused(), join=join, options=flags)
+    traced = jax.jit(jax.grad(run, has_aux=True)).trace(floats)
+    for platform, kernel in (("cuda", "mosaic_gpu_v2"), ("tpu", "tpu_custom_call")):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count(f"@{kernel}(") == 2
+
+
+@needs_kernels
 def test_a_grid_is_lowered_and_meets_by_a_counter():
     """Two batch tiles run one after the other; the interpreter has no grid-wide counters."""
     case = Case(rnn.Elman(HIDDEN))
@@ -340,6 +372,67 @@ def test_a_kernel_is_lowered_under_shard_map(platform, kernel):
 
     lowered = jax.jit(gradients).trace(*work).lower(lowering_platforms=(platform,))
     assert lowered.as_text().count(f"@{kernel}(") == 2
+
+
+# vmap --------------------------------------------------------------------------------------------
+
+
+def mapped_work(case, examples):
+    params, state, xs = work_of(case, (2,))
+    stacked = jax.tree.map(lambda x: jnp.stack([x * (n + 1) for n in range(examples)]), (state, xs))
+    return params, *stacked
+
+
+def over_examples(case, engine, order):
+    """The gradients of `jax.vmap`, or the `jax.vmap` of gradients."""
+
+    def run(params, state, xs):
+        return rnn.unroll(case.cell, params, xs, state, engine=engine)
+
+    def loss(*work):
+        return weighted_sum(jax.vmap(run, (None, 0, 0))(*work))
+
+    if order == "grad of vmap":
+        return jax.grad(loss, (0, 1, 2))
+    return jax.vmap(jax.grad(lambda *work: weighted_sum(run(*work)), (0, 1, 2)), (None, 0, 0))
+
+
+ORDERS = ["grad of vmap", "vmap of grad"]
+
+
+@needs_kernels
+@pytest.mark.parametrize("order", ORDERS)
+def test_examples_of_vmap_are_rows_of_one_kernel(order):
+    case = Case(rnn.Elman(HIDDEN))
+    work = mapped_work(case, 3)
+    lowered = jax.jit(over_examples(case, Fused(), order)).trace(*work)
+    text = lowered.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("@mosaic_gpu_v2(") == 2  # the forward and the backward pass
+    assert "stablehlo.while" not in text
+    assert f"tensor<{TIME}x64x{HIDDEN}xf32>" in text  # one tile of rows for all examples
+
+
+@needs_kernels
+def test_examples_with_weights_of_their_own_take_the_reference():
+    case = Case(rnn.Elman(HIDDEN))
+    params, states, xss = mapped_work(case, 3)
+    params = jax.tree.map(lambda x: jnp.stack([x, -x, 2 * x]), params)
+    run = jax.vmap(lambda *work: rnn.unroll(case.cell, work[0], work[2], work[1], engine=Fused()))
+    text = jax.jit(run).trace(params, states, xss).lower(lowering_platforms=("cuda",)).as_text()
+    assert "@mosaic_gpu_v2(" not in text and "stablehlo.while" in text
+
+
+@needs_kernels
+@pytest.mark.thorough
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("engine", [Fused(), Interpreted(32)], ids=str)
+def test_gradients_over_examples(engine, order):
+    case = Case(rnn.GRU(HIDDEN))
+    work = mapped_work(case, 3)
+    got = jax.block_until_ready(jax.jit(over_examples(case, engine, order))(*work))
+    assert engine == Fused() or not races_found()
+    want = jax.jit(over_examples(case, rnn.engines.Sequential(), order))(*work)
+    assert largest_error(got, want) < 2e-2
 
 
 # Derivatives -------------------------------------------------------------------------------------

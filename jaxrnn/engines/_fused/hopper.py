@@ -11,6 +11,15 @@ pieces need a block's own units only. A product ``a W`` needs the whole operand,
 Publications alternate between two buffers: a block that is one step ahead does not overwrite what
 another one still reads.
 
+The transposed product has several operands, ``z̄₁ W₁ᵀ + z̄₂ W₂ᵀ + ...``. A warpgroup multiplies 64
+rows, more than a small batch has, so as many operands as fit are exchanged and multiplied as the
+rows of one. Of the product
+
+    ⎡z̄₁⎤                ⎡z̄₁W₁ᵀ     ·   ⎤
+    ⎣z̄₂⎦ [W₁ᵀ  W₂ᵀ]  =  ⎣  ·     z̄₂W₂ᵀ⎦
+
+the sum of the blocks on the diagonal is what is wanted.
+
 The blocks form one *cluster* (at most 16 blocks, a barrier in hardware; several batch tiles run as
 several clusters) or a *grid* (as many blocks as the device has multiprocessors, a counter in global
 memory; batch tiles run one after the other). Everything that depends on Pallas Mosaic GPU is in
@@ -26,6 +35,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrnn.engines._fused.heads import heads_as_rows, rows_as_heads
 from jaxrnn.engines._fused.steps import Scan
 
 ROWS = 64  # rows of one matrix product of a warpgroup
@@ -51,8 +61,10 @@ class Geometry:
 
 
 def shared_bytes(gates: Sequence[int], units: int, hidden: int) -> int:
-    """The shared memory of a block: weights, one operand, one slice to publish, and barriers."""
-    return 2 * (sum(gates) * units * hidden + ROWS * hidden + ROWS * units) + 1024
+    """The shared memory of a block: weights, one operand, slices to publish, sums, and barriers."""
+    most = max(gates)  # operands of a transposed product
+    sums = 4 * (2 * ROWS - 8) * units if most > 1 else 0
+    return 2 * (sum(gates) * units * hidden + ROWS * hidden + most * ROWS * units) + sums + 1024
 
 
 def geometries(gates: Sequence[int], hidden: int) -> list[Geometry]:
@@ -83,12 +95,13 @@ def run(
     reverse: bool,
     geometry: Geometry,
     interpret: Any = None,
+    skip: tuple[str, ...] = (),
 ) -> tuple[list[Any], list[Any]]:
     """Runs a scan over tiles, ``(carry, emitted)``.
 
     Args:
         scan: the step and the variables that it reads and writes.
-        weights: the resident kernels, ``[p, H, q, H]``: p operands, q results.
+        weights: the resident kernels, ``[heads, p, n, q, n]``: p operands, q results.
         constants: arrays ``[rows, H]``.
         carry: arrays ``[rows, H]``.
         stacked: arrays ``[time, rows, H]``.
@@ -96,82 +109,106 @@ def run(
         reverse: whether the last step comes first.
         geometry: the division into blocks.
         interpret: parameters of Mosaic GPU's interpreter, or None to compile.
+        skip: "exchange" or "product" is left out of every product, to time the rest.
     """
     rows, hidden = carry[0].shape
-    tiles = math.ceil(rows / ROWS)
-
-    def pad(x):
-        # Edges are repeated: whatever the step computes there is as harmless as its neighbor.
-        widths = [(0, 0)] * (x.ndim - 2) + [(0, tiles * ROWS - rows), (0, geometry.hidden - hidden)]
-        return jnp.pad(x, widths, mode="edge") if any(map(sum, widths)) else x
-
+    heads, tiles = weights[0].shape[0], math.ceil(rows / ROWS)
+    height = min(ROWS, 8 * math.ceil(rows / 8))
     # Whatever a padded unit publishes meets rows of zeros in the weights.
     packed = [_pack(w, geometry) for w in weights]
-    constants, carry, stacked = ([pad(x) for x in group] for group in (constants, carry, stacked))
-    together = tiles if geometry.mode == "cluster" else 1
-    height = min(ROWS, 8 * math.ceil(rows / 8))
-    inputs = len(constants), len(stacked)
-    kernel = _kernel(scan, geometry, weights, inputs, time, together, height, reverse, interpret)
-    if together == tiles:
-        emitted, final = kernel(packed, constants, carry, stacked)
+    constants, carry, stacked = (
+        [heads_as_rows(x, heads, tiles * ROWS, geometry.hidden) for x in group]
+        for group in (constants, carry, stacked)
+    )
+    together = heads * tiles if geometry.mode == "cluster" else 1
+    parts, inputs = [w.shape[1] for w in weights], (len(constants), len(stacked))
+    sizes = time, together, tiles, height
+    kernel = _kernel(scan, geometry, packed, parts, inputs, sizes, reverse, interpret, skip)
+    if together == heads * tiles:
+        merged = [w.reshape(-1, *w.shape[2:]) for w in packed]
+        emitted, final = kernel(merged, constants, carry, stacked)
     else:
 
         def one(group):
-            constants, carry, stacked = group
-            return kernel(packed, constants, carry, stacked)
+            number, constants, carry, stacked = group
+            return kernel([w[number // tiles] for w in packed], constants, carry, stacked)
 
-        split = [x.reshape(tiles, ROWS, -1) for x in (*constants, *carry)]
-        over_time = [x.reshape(time, tiles, ROWS, -1).swapaxes(0, 1) for x in stacked]
-        groups = split[: len(constants)], split[len(constants) :], over_time
-        emitted, final = jax.lax.map(one, groups)
-        final = [x.reshape(tiles * ROWS, -1) for x in final]
-        emitted = [x.swapaxes(0, 1).reshape(time, tiles * ROWS, -1) for x in emitted]
-    return [x[:rows, :hidden] for x in final], [x[:, :rows, :hidden] for x in emitted]
+        split = [x.reshape(heads * tiles, ROWS, -1) for x in (*constants, *carry)]
+        over_time = [x.reshape(time, heads * tiles, ROWS, -1).swapaxes(0, 1) for x in stacked]
+        cut = len(constants)
+        emitted, final = jax.lax.map(
+            one, (jnp.arange(heads * tiles), split[:cut], split[cut:], over_time)
+        )
+        final = [x.reshape(heads * tiles * ROWS, -1) for x in final]
+        emitted = [x.swapaxes(0, 1).reshape(time, heads * tiles * ROWS, -1) for x in emitted]
+    final = [rows_as_heads(x, heads, rows, hidden) for x in final]
+    return final, [rows_as_heads(x, heads, rows, hidden) for x in emitted]
 
 
 def _pack(weights: Any, geometry: Geometry) -> Any:
-    """The slice of each block, ``[p, H, q, H] -> [blocks, q * units, p * H]``."""
-    p, hidden, q, _ = weights.shape
+    """The slice of each block, ``[heads, p, n, q, n] -> [heads, blocks, p * q * units, n]``."""
+    heads, p, hidden, q, _ = weights.shape
     more = (0, geometry.hidden - hidden)
-    weights = jnp.pad(weights, [(0, 0), more, (0, 0), (0, 0)])
-    weights = jnp.pad(weights, [(0, 0), (0, 0), (0, 0), more], mode="edge")
-    sliced = weights.reshape(p, geometry.hidden, q, geometry.blocks, geometry.units)
-    return sliced.transpose(3, 2, 4, 0, 1).reshape(geometry.blocks, q * geometry.units, -1)
+    weights = jnp.pad(weights, [(0, 0), (0, 0), more, (0, 0), (0, 0)])
+    weights = jnp.pad(weights, [(0, 0), (0, 0), (0, 0), (0, 0), more], mode="edge")
+    weights = weights.reshape(heads, p, geometry.hidden, q, geometry.blocks, geometry.units)
+    weights = weights.transpose(0, 4, 1, 3, 5, 2)
+    return weights.reshape(heads, geometry.blocks, p * q * geometry.units, geometry.hidden)
 
 
-def _kernel(scan, geometry, weights, sizes, time, tiles, height, reverse, interpret):
+def _stack(operands: int, height: int) -> int:
+    """How many operands of a product, ``height`` rows each, are multiplied as the rows of one."""
+    return max(n for n in range(1, operands + 1) if operands % n == 0 and n * height <= ROWS)
+
+
+def _kernel(scan, geometry, weights, parts, inputs, sizes, reverse, interpret, skip):
     """The kernel, ``(weights, constants, carry, stacked) -> (emitted, carry)``."""
+    time, tiles, tiles_of_head, height = sizes
     # When it is needed: older releases of JAX lack it.
     pl: Any = importlib.import_module("jax.experimental.pallas")
     plgpu: Any = importlib.import_module("jax.experimental.pallas.mosaic_gpu")
 
     units, hidden, blocks = geometry.units, geometry.hidden, geometry.blocks
     depth = max(d for d in range(64, DEPTH + 1, 64) if hidden % d == 0)
-    parts = [w.shape[0] for w in weights]
-    results = [w.shape[2] for w in weights]
     clustered, products = geometry.mode == "cluster", len(weights)
-    sizes = (products, sizes[0], len(scan.carry), sizes[1], len(scan.emitted), len(scan.carry))
-    sizes += (products, products)
+    stacks = [_stack(p, height) for p in parts]
+    counts = (products, inputs[0], len(scan.carry), inputs[1], len(scan.emitted), len(scan.carry))
+    counts += (products, products)
 
     def body(*refs):
         refs = iter(refs)
-        groups = [[next(refs) for _ in range(size)] for size in sizes]
+        groups = [[next(refs) for _ in range(count)] for count in counts]
         packed, constants, carry, stacked, emitted, final, published, resident = groups
-        operand, staging, copied, *cluster_barrier = refs
+        stacked_rows, staging, folded, copied, *cluster_barrier = refs
         own = pl.ds(jax.lax.axis_index("unit") * units, units)
         used = pl.ds(0, height)  # rows that are exchanged; what the others hold stays in them
-        rows = pl.ds(jax.lax.axis_index("tile") * ROWS if clustered else 0, ROWS)
+        tile = jax.lax.axis_index("tile") if clustered else 0
+        rows = pl.ds(tile * ROWS, ROWS)
         counter = None if clustered else pl.get_global(plgpu.SemaphoreType.REGULAR)
+
+        def exchange(operands, buffer, count):
+            """Publishes the block's slice of the operands, and waits for those of all blocks."""
+            for part, operand in enumerate(operands):
+                staging[part] = operand
+            plgpu.commit_smem()
+            for part in range(len(operands)):
+                destination = buffer.at[pl.ds(part * height, height), own]
+                plgpu.copy_smem_to_gmem(staging.at[part, used], destination)
+            plgpu.wait_smem_to_gmem(0)
+            meet(count)
 
         def fetch(source, destination):
             plgpu.copy_gmem_to_smem(source, destination, copied)
             plgpu.barrier_wait(copied)
 
         def load(ref):
-            ref = ref.at[rows, own]
             if interpret is not None:
                 return ref[...]
             return plgpu.load(ref, layout=plgpu.Layout.WGMMA, optimized=False)
+
+        def row_number(shape):
+            layout = None if interpret is not None else plgpu.Layout.WGMMA
+            return plgpu.broadcasted_iota(jnp.int32, shape, 0, layout=layout)
 
         def store(ref, value):
             if interpret is None and hasattr(plgpu, "store"):  # JAX 0.12 and newer
@@ -190,40 +227,55 @@ def _kernel(scan, geometry, weights, sizes, time, tiles, height, reverse, interp
                 )
 
         def multiply(step, done, number, operands):
-            buffer = published[number].at[step % 2, rows].at[used]
-            for part, tile in enumerate(operands):
-                staging[...] = tile
-                plgpu.commit_smem()
-                columns = pl.ds(part * hidden + jax.lax.axis_index("unit") * units, units)
-                plgpu.copy_smem_to_gmem(staging.at[used], buffer.at[:, columns])
-                plgpu.wait_smem_to_gmem(0)
-            meet(step * products + done + 1)
+            stack = stacks[number]
+            groups = len(operands) // stack
+            width = resident[number].shape[0] // groups
+            buffer = published[number].at[step % 2, tile]
+            if "exchange" not in skip:
+                exchange(operands, buffer, step * products + done + 1)
 
             def accumulate(sums):
-                def add_part(part, _):
-                    fetch(buffer.at[:, pl.ds(part * hidden, hidden)], operand.at[used])
+                def add_group(group, _):
+                    source = buffer.at[pl.ds(group * (stack * height), stack * height)]
+                    if "exchange" not in skip:
+                        fetch(source, stacked_rows.at[pl.ds(0, stack * height)])
 
                     def add(n, _):
-                        kernel = resident[number].at[:, pl.ds(part * hidden + n * depth, depth)]
-                        left = operand.at[:, pl.ds(n * depth, depth)]
-                        plgpu.wgmma(sums, left, kernel.transpose((1, 0)))
+                        columns = pl.ds(n * depth, depth)
+                        kernel = resident[number].at[pl.ds(group * width, width), columns]
+                        plgpu.wgmma(sums, stacked_rows.at[:, columns], kernel.transpose((1, 0)))
 
-                    _repeat(hidden // depth, add, None)
+                    _repeat(0 if "product" in skip else hidden // depth, add, None)
                     plgpu.wgmma_wait(0)
 
-                _repeat(parts[number], add_part, None)
+                _repeat(groups, add_group, None)
                 return sums[...]
 
-            width = results[number] * units
             sums = pl.run_scoped(accumulate, plgpu.ACC((ROWS, width), jnp.float32))
+            if stack > 1:
+                sums = add_diagonal(sums, stack)
             return [
-                jax.lax.slice(sums, (0, n * units), (ROWS, (n + 1) * units))
-                for n in range(results[number])
+                jax.lax.slice(sums, (0, n), (ROWS, n + units))
+                for n in range(0, sums.shape[1], units)
             ]
 
+        def add_diagonal(sums, stack):
+            """Adds up the blocks on the diagonal; the first ``height`` rows of the result count."""
+            width = sums.shape[1] // stack
+            row = row_number((ROWS, width))
+            diagonal = jax.lax.slice(sums, (0, 0), (ROWS, width))
+            for n in range(1, stack):
+                block = jax.lax.slice(sums, (0, n * width), (ROWS, (n + 1) * width))
+                diagonal = jnp.where(row >= n * height, block, diagonal)
+            folded[pl.ds(0, ROWS)] = diagonal
+            plgpu.commit_smem()
+            blocks = [load(folded.at[pl.ds(n * height, ROWS)]) for n in range(stack)]
+            return sum(blocks[1:], blocks[0])
+
         for source, destination in zip(packed, resident, strict=True):
-            fetch(source.at[jax.lax.axis_index("unit")], destination)
-        fixed = [load(ref) for ref in constants]
+            head = jax.lax.div(tile, jnp.int32(tiles_of_head)) if clustered else 0
+            fetch(source.at[head * blocks + jax.lax.axis_index("unit")], destination)
+        fixed = [load(ref.at[rows, own]) for ref in constants]
 
         def step(n, values):
             t = time - 1 - n if reverse else n
@@ -232,23 +284,24 @@ def _kernel(scan, geometry, weights, sizes, time, tiles, height, reverse, interp
                 lambda number, operands: multiply(n, next(done), number, operands),
                 fixed,
                 values,
-                [load(ref.at[t]) for ref in stacked],
+                [load(ref.at[t, rows, own]) for ref in stacked],
             )
             for ref, value in zip(emitted, outputs, strict=True):
                 store(ref.at[t, rows, own], value)
             return tuple(values)
 
-        values = _repeat(time, step, tuple(load(ref) for ref in carry))
+        values = _repeat(time, step, tuple(load(ref.at[rows, own]) for ref in carry))
         for ref, value in zip(final, values, strict=True):
             store(ref.at[rows, own], value)
 
     def memory(shape, dtype):
         return plgpu.SMEM(shape, dtype, transforms=_swizzled(plgpu, shape, dtype))
 
-    dtype, total = weights[0].dtype, tiles * ROWS
-    scratch = [
-        memory((q * units, p * hidden), dtype) for p, q in zip(parts, results, strict=True)
-    ] + [memory((ROWS, hidden), dtype), plgpu.SMEM((ROWS, units), dtype), plgpu.Barrier()]
+    dtype, total, most = weights[0].dtype, tiles * ROWS, max(parts)
+    scratch = [memory(w.shape[2:], dtype) for w in weights]
+    scratch += [memory((ROWS, hidden), dtype), plgpu.SMEM((most, ROWS, units), dtype)]
+    scratch += [plgpu.SMEM((2 * ROWS - height if most > 1 else 8, units), jnp.float32)]
+    scratch.append(plgpu.Barrier())
     if clustered:
         scratch.append(plgpu.ClusterBarrier(collective_axes=("unit",)))
         mesh = {"grid": (tiles,), "grid_names": ("tile",)}
@@ -257,7 +310,7 @@ def _kernel(scan, geometry, weights, sizes, time, tiles, height, reverse, interp
         mesh = {"grid": (blocks,), "grid_names": ("unit",)}
     out = [jax.ShapeDtypeStruct((time, total, hidden), d) for d in scan.dtypes]
     out += [jax.ShapeDtypeStruct((total, hidden), v.aval.dtype) for v in scan.carry]
-    out += [jax.ShapeDtypeStruct((2, total, p * hidden), dtype) for p in parts]
+    out += [jax.ShapeDtypeStruct((2, tiles, p * height, hidden), dtype) for p in parts]
     body.__name__ = scan.name  # the name of the kernel in profiles
     options = {} if interpret is None else {"interpret": interpret}
     compiled = plgpu.kernel(body, out_type=out, scratch_types=scratch, **mesh, **options)

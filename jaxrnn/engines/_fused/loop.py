@@ -22,6 +22,7 @@ from jaxrnn._schedule.interpret import Operands
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import multiply_over_time
 from jaxrnn._sharding import equally_varying
+from jaxrnn.engines._fused.heads import blocks_of
 from jaxrnn.engines._fused.platforms import Function
 from jaxrnn.engines._fused.steps import Scan, backward_scan, forward_scan, pullbacks_of, sums_of
 from jaxrnn.engines._fused.tiles import Shape
@@ -96,7 +97,8 @@ class FusedLoop:
             kernels = {
                 name: functools.partial(kernel, machine) for name, machine in self.machines.items()
             }
-            results = Function(reference, kernels)(*args)
+            shared = tuple(range(len(operands.kernels)))
+            results = Function(reference, kernels, shared=shared)(*args)
             return trees[-1].unflatten(results)
 
         @run.defjvp
@@ -112,17 +114,17 @@ class FusedLoop:
         plan = self.schedule
         scan = forward_scan(plan, keep)
         weights = [
-            self._gates(product, kernel)[None]
+            self._blocks(product, kernel)[:, None]
             for product, kernel in zip(plan.products, operands.kernels, strict=True)
         ]
-        final, emitted = machine(
+        final, emitted = self._run(
+            machine,
             scan,
+            self.reverse,
             weights,
             self._spread(plan.constants, operands.constants),
             self._spread(plan.state_in, state),
             self._spread(plan.stacked, operands.stacked, over_time=True),
-            time=self.time,
-            reverse=self.reverse,
         )
         final = self._gather(scan.carry, final)
         emitted = self._gather(scan.emitted, emitted)
@@ -185,7 +187,8 @@ class FusedLoop:
                 name: functools.partial(by_kernel, machine)
                 for name, machine in ({} if keep else self.machines).items()
             }
-            return Function(by_reference, kernels)(*others, *cotangents)
+            shared = tuple(range(len(self.schedule.products)))
+            return Function(by_reference, kernels, shared=shared)(*others, *cotangents)
 
         results = Function(reference, {}, len(linear), transpose)(*args)
         return trees[-1].unflatten(results)
@@ -195,7 +198,7 @@ class FusedLoop:
         plan = self.schedule
         scan = backward_scan(plan, pullbacks_of(plan))
         weights = [
-            self._gates(product, kernel).transpose(1, 2, 0)[:, :, None]
+            self._blocks(product, kernel).transpose(0, 2, 3, 1)[:, :, :, None]
             for product, kernel in zip(plan.products, operands.kernels, strict=True)
         ]
         constants = dict(zip(plan.constants, operands.constants, strict=True))
@@ -207,14 +210,14 @@ class FusedLoop:
         zeros = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in slopes]
         stacked = self._spread(kept, [values[v] for v in kept], over_time=True)
         stacked += self._spread(plan.emitted, demitted, over_time=True)
-        carry, emitted = machine(
+        carry, emitted = self._run(
+            machine,
             scan,
+            not self.reverse,
             weights,
             self._spread(scan.constants, [constants[v] for v in scan.constants]),
             self._spread(scan.carry, [*dfinal, *zeros]),
             stacked,
-            time=self.time,
-            reverse=not self.reverse,
         )
         dstate = self._gather(plan.state_in, carry[: len(plan.state_in)])
         found: dict[Any, Any] = dict(
@@ -253,11 +256,44 @@ class FusedLoop:
             of(plan.stacked, operands.stacked),
         )
 
+    def _run(self, machine: Machine, scan: Scan, reverse: bool, weights, *values):
+        """Runs a scan; under `jax.vmap` the examples are more rows of one call."""
+
+        @jax.custom_batching.custom_vmap
+        def run(weights, constants, carry, stacked):
+            return machine(
+                scan, weights, constants, carry, stacked, time=self.time, reverse=reverse
+            )
+
+        @run.def_vmap
+        def rule(size, mapped, weights, *values):
+            if any(jax.tree.leaves(mapped[0])):
+                raise NotImplementedError("a kernel holds the same weights for all examples")
+
+            def join(x, is_mapped, lead):
+                x = jnp.moveaxis(x, 0, lead) if is_mapped else jnp.stack([x] * size, lead)
+                return x.reshape(*x.shape[:lead], -1, x.shape[-1])
+
+            def split(x, lead):
+                x = x.reshape(*x.shape[:lead], size, -1, x.shape[-1])
+                return jnp.moveaxis(x, lead, 0)
+
+            leads = (0, 0, 1)  # axes before that of the rows: time, of what is stacked
+            joined = [
+                [join(x, is_mapped, lead) for x, is_mapped in zip(group, flags, strict=True)]
+                for group, flags, lead in zip(values, mapped[1:], leads, strict=True)
+            ]
+            carry, emitted = run(weights, *joined)
+            results = [split(x, 0) for x in carry], [split(x, 1) for x in emitted]
+            return results, jax.tree.map(lambda _: True, results)
+
+        return run(weights, *values)
+
     # Values of a step as arrays [rows, H] ---------------------------------------------------------
 
-    def _gates(self, product, kernel) -> Any:
-        """The kernel as ``[H, gates, H]``."""
-        return kernel.reshape(self.shape.hidden, len(product.outvars), self.shape.hidden)
+    def _blocks(self, product, kernel) -> Any:
+        """The kernel of each head, ``[heads, n, gates, n]``."""
+        return blocks_of(kernel, len(product.outvars), self.shape.heads)
 
     def _spread(self, variables, values, over_time: bool = False) -> list[Any]:
         """Values as ``[(time), rows, H]``, repeated where they do not vary; booleans as numbers."""

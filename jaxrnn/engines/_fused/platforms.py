@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
 
@@ -28,12 +29,15 @@ class Function:
         kernels: by platform, "cuda" or "tpu"; the kernel "interpreted" is called in any case.
         linear: the number of leading arguments in which the function is linear, or 0.
         transpose: ``(other arguments, cotangents) -> cotangents of the leading arguments``.
+        shared: the positions of the arguments that a kernel reads alike for all examples; where
+            `jax.vmap` maps over one of them, it maps over the reference, else over the kernels.
     """
 
     reference: Callable
     kernels: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     linear: int = 0
     transpose: Callable | None = None
+    shared: tuple[int, ...] = ()
     shapes: dict[Any, Any] = dataclasses.field(default_factory=dict)  # of the results, a cache
 
     def __call__(self, *args: Any) -> list[Any]:
@@ -41,6 +45,25 @@ class Function:
         if "interpreted" in self.kernels:  # an interpreter has effects, which a primitive hides
             return list(self.kernels["interpreted"](*args))
         return _function_p.bind(*equally_varying(args), function=self)
+
+    def mapped(self, axes: tuple[int | None, ...]) -> "Function":
+        """The function under `jax.vmap`; results are mapped over their first axis."""
+        one_call = all(axes[number] is None for number in self.shared)
+        kernels = {name: jax.vmap(f, axes) for name, f in self.kernels.items() if one_call}
+        pull = self.transpose
+        if pull is None:
+            return Function(jax.vmap(self.reference, axes), kernels, shared=self.shared)
+
+        def transpose(others, cotangents):
+            moved = tuple(axes[self.linear :]), 0
+            results = jax.vmap(pull, moved)(tuple(others), list(cotangents))
+            return [
+                result.sum(0) if axis is None else jnp.moveaxis(result, 0, axis)
+                for result, axis in zip(results, axes[: self.linear], strict=True)
+            ]
+
+        reference = jax.vmap(self.reference, axes)
+        return Function(reference, kernels, self.linear, transpose, self.shared)
 
 
 _function_p = jex.Primitive("fused")
@@ -73,7 +96,7 @@ def _transpose(cotangents, *args, function):
 
 
 def _batch(args, axes, *, function):
-    results = jax.vmap(function.reference, axes)(*args)
+    results = function.mapped(tuple(axes))(*args)
     return results, [0] * len(results)
 
 

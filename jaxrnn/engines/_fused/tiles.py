@@ -58,10 +58,11 @@ class NotLocal(ValueError):
 
 
 class Shape(NamedTuple):
-    """The batch shape and the number of hidden units of the values of a step."""
+    """The batch shape, the number of hidden units and that of heads, which divides it."""
 
     batch: tuple[int, ...]
     hidden: int
+    heads: int = 1
 
     @property
     def full(self) -> tuple[int, ...]:
@@ -153,6 +154,8 @@ def on_tiles(eqns, env: dict[Any, Any], tile: tuple[int, int]) -> None:
             results = args[: len(eqn.outvars)]
         elif name in COMPOSED:
             results = [COMPOSED[name](*args)]
+        elif name == "integer_pow" and eqn.params["y"] < 0:  # Mosaic GPU lacks it
+            results = [1 / jax.lax.integer_pow(args[0], -eqn.params["y"])]
         else:
             results = [eqn.primitive.bind(*args, **eqn.params)]
         env.update(zip(eqn.outvars, results, strict=True))

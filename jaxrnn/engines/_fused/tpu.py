@@ -1,9 +1,9 @@
 """A scan in one kernel for TPUs, written in Pallas TPU.
 
 A TPU core runs the programs of a grid one after another, so one core owns all hidden units and
-nothing is exchanged. The grid runs over blocks of time: while one block is computed, the inputs of
-the next one are copied to VMEM. The recurrent kernels stay in VMEM, and so does the carry, in the
-buffers of the results. Everything that depends on Pallas TPU is in this file.
+nothing is exchanged. The grid runs over heads, and for each over blocks of time: while one block is
+computed, the inputs of the next one are copied to VMEM. The recurrent kernels stay in VMEM, and so
+does the carry, in the buffers of the results. Everything that depends on Pallas TPU is here.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrnn.engines._fused.heads import heads_as_rows, rows_as_heads
 from jaxrnn.engines._fused.steps import Scan
 
 LANES, SUBLANES = 128, 16  # of a tile of 16-bit numbers
@@ -47,22 +48,21 @@ def run(
     pl: Any = importlib.import_module("jax.experimental.pallas")
     pltpu: Any = importlib.import_module("jax.experimental.pallas.tpu")
     rows, hidden = carry[0].shape
-    height, width = _up(rows, SUBLANES), _up(hidden, LANES)
-
-    def pad(x):
-        # Edges are repeated: whatever the step computes there is as harmless as its neighbor.
-        widths = [(0, 0)] * (x.ndim - 2) + [(0, height - rows), (0, width - hidden)]
-        return jnp.pad(x, widths, mode="edge") if any(map(sum, widths)) else x
+    heads = weights[0].shape[0]
+    height, width = _up(rows, SUBLANES), _up(hidden // heads, LANES)
 
     def pad_kernel(w):
         # Whatever a padded unit computes meets rows of zeros.
-        more = (0, width - hidden)
-        w = jnp.pad(w, [(0, 0), more, (0, 0), (0, 0)])
-        w = jnp.pad(w, [(0, 0), (0, 0), (0, 0), more], mode="edge")
-        return w.reshape(w.shape[0], width, -1)
+        more = (0, width - w.shape[-1])
+        w = jnp.pad(w, [(0, 0), (0, 0), more, (0, 0), (0, 0)])
+        w = jnp.pad(w, [(0, 0), (0, 0), (0, 0), (0, 0), more], mode="edge")
+        return w.reshape(*w.shape[:2], width, -1)
 
     kernels = [pad_kernel(w) for w in weights]
-    constants, carry, stacked = ([pad(x) for x in group] for group in (constants, carry, stacked))
+    constants, carry, stacked = (
+        [heads_as_rows(x, heads, height, width) for x in group]
+        for group in (constants, carry, stacked)
+    )
     step_bytes = (
         height * width * sum(d.itemsize for d in (*scan.dtypes, *(x.dtype for x in stacked)))
     )
@@ -76,7 +76,7 @@ def run(
         groups = [[next(refs) for _ in range(size)] for size in sizes]
         resident, fixed, initial, inputs, emitted, final = groups
 
-        @pl.when(pl.program_id(0) == 0)
+        @pl.when(pl.program_id(1) == 0)
         def _():
             for ref, value in zip(final, initial, strict=True):
                 ref[...] = value[...]
@@ -103,30 +103,39 @@ def run(
         for ref, value in zip(final, values, strict=True):
             ref[...] = value
 
-    def whole(x):
-        return pl.BlockSpec(x.shape, lambda n: (jnp.int32(0),) * x.ndim)
-
     over_time = pl.BlockSpec(
         (steps, height, width),
-        lambda n: (blocks - 1 - n if reverse else n, jnp.int32(0), jnp.int32(0)),
+        lambda head, n: (blocks - 1 - n if reverse else n, head, jnp.int32(0)),
     )
+    one_head = pl.BlockSpec((height, width), lambda head, n: (head, jnp.int32(0)))
+    kernel_of_head = [
+        pl.BlockSpec((None, *w.shape[1:]), lambda head, n: (head, *(jnp.int32(0),) * 3))
+        for w in kernels
+    ]
     local: Any = {"manual_axis_type": jax.typeof(carry[0]).manual_axis_type}  # for jax.shard_map
-    out = [jax.ShapeDtypeStruct((time, height, width), dtype, **local) for dtype in scan.dtypes]
+    out = [
+        jax.ShapeDtypeStruct((time, heads * height, width), dtype, **local) for dtype in scan.dtypes
+    ]
     out += [jax.ShapeDtypeStruct(x.shape, x.dtype, **local) for x in carry]
     values = pl.pallas_call(
         body,
-        grid=(blocks,),
-        in_specs=[*map(whole, (*kernels, *constants, *carry)), *(over_time for _ in stacked)],
-        out_specs=[*(over_time for _ in scan.dtypes), *map(whole, carry)],
+        grid=(heads, blocks),
+        in_specs=[
+            *kernel_of_head,
+            *(one_head for _ in (*constants, *carry)),
+            *(over_time for _ in stacked),
+        ],
+        out_specs=[*(over_time for _ in scan.dtypes), *(one_head for _ in carry)],
         out_shape=out,
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("arbitrary",), vmem_limit_bytes=MEMORY
+            dimension_semantics=("arbitrary", "arbitrary"), vmem_limit_bytes=MEMORY
         ),
         interpret=interpret,
         name=scan.name,
     )(*kernels, *constants, *carry, *stacked)
     emitted, final = values[: len(scan.dtypes)], values[len(scan.dtypes) :]
-    return [x[:rows, :hidden] for x in final], [x[:, :rows, :hidden] for x in emitted]
+    final = [rows_as_heads(x, heads, rows, hidden) for x in final]
+    return final, [rows_as_heads(x, heads, rows, hidden) for x in emitted]
 
 
 def _up(n: int, multiple: int) -> int:

@@ -10,24 +10,44 @@ from experiments.benchmark import accelerator
 TINY = accelerator.Config(time=3, batch=2, hidden=8, repeats=1, rounds=1, lengths=(10,))
 
 
-@pytest.mark.skipif(
+needs_kernels = pytest.mark.skipif(
     rnn.engines.Fused()
     .why_not(rnn.GRU(8), *accelerator.work_of(rnn.GRU(8), TINY))
     .startswith("Fused needs"),
     reason="needs JAX 0.11 or newer",
 )
+
+
+@needs_kernels
 def test_repeated_runs_are_compared():
     rows = list(accelerator.repeats(TINY))
     assert [row["differing"] for row in rows] == [0, 0]
 
 
 def test_speed_of_every_engine_is_timed_or_refused(monkeypatch):
-    monkeypatch.setattr(accelerator, "CELLS", (rnn.LSTM,))
+    monkeypatch.setattr(accelerator, "TIMED", ("LSTM",))
     rows = list(accelerator.speed(TINY))
     assert [row["engine"] for row in rows if "ms" in row] == ["Hoisted()"] * 2 + [
         "Sequential()"
     ] * 2
     assert [row["engine"] for row in rows if "refused" in row] == ["Fused()", "CuDNN()"]
+
+
+@needs_kernels
+@pytest.mark.thorough
+def test_kernels_are_lowered_with_a_part_left_out():
+    """On a CPU; each is another program."""
+    rows = list(accelerator.split(TINY))
+    assert [row["kernels"] for row in rows] == [1, 2] * 8
+
+
+@pytest.mark.thorough
+def test_all_parts_share_a_limit(tmp_path):
+    out = tmp_path / "results.json"
+    parts = "parallel", "speed"
+    accelerator.main(accelerator.Config(parts=parts, limit=1.0, total=1.5, out=out))
+    results = json.loads(out.read_text())["results"]
+    assert ["stopped" in results[part][-1]["failed"] for part in parts] == [True, True]
 
 
 @pytest.mark.thorough
