@@ -22,6 +22,7 @@ from jaxrnn.convert._activations import leaky_relu, named
 from jaxrnn.convert._arrays import Source
 from jaxrnn.convert._modules import Dense, numbered, take_dense
 from jaxrnn.convert._network import Part, assemble
+from jaxrnn.convert._state_files import accepts_files
 
 _LAYERS = ("Elman", "GRU", "MGU", "LRU")
 # Layers whose equations differ from those of the paper, and of jaxrnn.
@@ -32,6 +33,7 @@ _DIFFERENT = {
 _EPSILON = 1e-5  # of the normalization between the layers of a ResidualModel
 
 
+@accepts_files
 def from_memax(source: Any) -> tuple[Any, PyTree]:
     """Reads ``Elman``, ``GRU``, ``MGU``, ``LRU`` or a ``ResidualModel`` of them, from memax.
 
@@ -41,9 +43,9 @@ def from_memax(source: Any) -> tuple[Any, PyTree]:
 
     Args:
         source: a module of ``memax.equinox``, or a mapping of its arrays by the path of their
-            attributes, such as ``"algebra.algebra.U_z.weight"``. A mapping stands for a module with
-            the default activations: tanh in Elman, leaky ReLU between the layers of a
-            ResidualModel.
+            attributes, such as ``"algebra.algebra.U_z.weight"``, or the path of a
+            ``*.safetensors`` file with them. A mapping stands for a module with the default
+            activations: tanh in Elman, leaky ReLU between the layers of a ResidualModel.
 
     Returns:
         ``(network, params)``: a cell, or `layers.Stack`.

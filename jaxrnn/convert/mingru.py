@@ -9,15 +9,17 @@ from jaxrnn.cells import MinGRU, MinGRUParams, MinLSTM, MinLSTMParams
 from jaxrnn.convert._arrays import Source, reorder
 from jaxrnn.convert._modules import Dense, named_arrays, take_dense
 from jaxrnn.convert._network import Part, assemble
+from jaxrnn.convert._state_files import accepts_files
 
 _GRU, _LSTM = "to_hidden_and_gate.weight", "to_hidden_and_f_i_gate.weight"
 
 
+@accepts_files
 def from_mingru(source: Any, *, prefix: str = "") -> tuple[Any, PyTree]:
     """Reads ``minGRU`` or ``minLSTM`` of the package minGRU-pytorch.
 
     Args:
-        source: a module or its state dict.
+        source: a module, its state dict, or the path of a file with one, as for `from_pytorch`.
         prefix: the prefix of the module in a larger model, with its dot, as in a ``minLM``:
             ``"layers.0.2."``.
 

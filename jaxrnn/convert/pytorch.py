@@ -1,6 +1,5 @@
 """Conversion from and to PyTorch's recurrent modules."""
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.cells import GRU, LSTM, Elman, ProjectedLSTM, ProjectedLSTMParams
-from jaxrnn.convert._arrays import Source, as_array, errors_name_file, gates_of, to_numpy
+from jaxrnn.convert._arrays import Source, as_array, gates_of, to_numpy
 from jaxrnn.convert._network import (
     Part,
     activation_name,
@@ -23,11 +22,12 @@ from jaxrnn.convert._network import (
     refuse,
     simple_part,
 )
+from jaxrnn.convert._state_files import accepts_files
 
 _NAME = re.compile(r"(?:weight|bias)_(?:ih|hh|hr)(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
 
 
-@errors_name_file
+@accepts_files
 def from_pytorch(
     source: Any, *, prefix: str = "", activation: str | None = None
 ) -> tuple[Any, PyTree]:
@@ -216,40 +216,12 @@ def from_packed_sequence(packed: Any) -> tuple[Array, np.ndarray]:
 
 
 def _state_dict(source: Any) -> Mapping[str, Any]:
-    if isinstance(source, str | os.PathLike):
-        return _read_file(os.fspath(source))
     arrays = source.state_dict() if hasattr(source, "state_dict") else source
     if not isinstance(arrays, Mapping):
         raise TypeError(
             "source must be a PyTorch module, a state dict or the path of one, got "
             f"{type(source).__name__}"
         )
-    return arrays
-
-
-def _read_file(path: str) -> Mapping[str, Any]:
-    if path.endswith(".safetensors"):
-        import safetensors
-        import safetensors.numpy
-
-        try:
-            return safetensors.numpy.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} must be a complete safetensors file, got: {error}") from error
-    import pickle
-
-    import torch
-
-    try:
-        arrays = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} must contain tensors only, as torch.save(module.state_dict(), path) writes "
-            f"them: loading a pickled module would run its code; PyTorch's error: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
-    if not isinstance(arrays, Mapping):
-        raise TypeError(f"{path} must hold a state dict, got {type(arrays).__name__}")
     return arrays
 
 

@@ -23,6 +23,7 @@ from jaxrnn.convert._modules import (
     take_dense,
 )
 from jaxrnn.convert._network import Part
+from jaxrnn.convert._state_files import accepts_files
 
 _SHARPNESS = 8.0  # the paper's constant c
 # The names of the arrays of an RG-LRU: in recurrentgemma, and in transformers.
@@ -109,6 +110,7 @@ class GriffinRGLRU:
         return state, y.astype(params.decay.dtype)
 
 
+@accepts_files
 def from_recurrentgemma(
     source: Any, *, prefix: str = "", activation: str | None = None
 ) -> tuple[Any, PyTree]:
@@ -119,8 +121,8 @@ def from_recurrentgemma(
 
     Args:
         source: a ``RecurrentBlock`` or ``RGLRU`` of ``recurrentgemma.torch``, a
-            ``RecurrentGemmaRecurrentBlock`` or ``RecurrentGemmaRglru`` of transformers, or the
-            state dict of one.
+            ``RecurrentGemmaRecurrentBlock`` or ``RecurrentGemmaRglru`` of transformers, the
+            state dict of one, or the path of a file with it, as for `from_pytorch`.
         prefix: the prefix of the block in a larger model, with its dot: ``"blocks.0.recurrent_
             block."``, or ``"model.layers.0.temporal_block."`` in transformers.
         activation: φ, one of ``"gelu_pytorch_tanh"``, ``"gelu"``, ``"relu"`` and ``"silu"``; None

@@ -46,6 +46,7 @@ from jaxrnn.convert._activations import TORCHRECURRENT
 from jaxrnn.convert._arrays import Source, reorder
 from jaxrnn.convert._modules import check_zero, named_arrays, numbered
 from jaxrnn.convert._network import Part, assemble
+from jaxrnn.convert._state_files import accepts_files
 
 # Where a module keeps an option of its constructor under another name.
 _ATTRIBUTES = {"nonlinearity": "act", "gate_nonlinearity": "gate_act"}
@@ -57,6 +58,7 @@ _DIFFERENT = {
 }
 
 
+@accepts_files
 def from_torchrecurrent(
     source: Any, *, kind: str | None = None, **options: Any
 ) -> tuple[Any, PyTree]:
@@ -68,7 +70,8 @@ def from_torchrecurrent(
     and the gate negated; the others become the cell of their name. Two biases are summed.
 
     Args:
-        source: a cell, a layer around cells, or a state dict of one.
+        source: a cell, a layer around cells, a state dict of one, or the path of a file with it,
+            as for `from_pytorch`.
         kind: the class of a state dict, such as ``"coRNN"``; None for a module.
         **options: for a state dict, the options of the class that change what it computes, such as
             ``dt=0.1``; others have the defaults of the class. A module contains them.

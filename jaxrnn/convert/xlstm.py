@@ -26,10 +26,12 @@ from jaxrnn.convert._modules import (
     take_dense,
 )
 from jaxrnn.convert._network import Part
+from jaxrnn.convert._state_files import accepts_files
 
 _EPSILON = 1e-5  # of the normalizations
 
 
+@accepts_files
 def from_xlstm(
     source: Any, *, prefix: str = "", activation: str | None = None
 ) -> tuple[Any, PyTree]:
@@ -42,7 +44,8 @@ def from_xlstm(
 
     Args:
         source: an ``sLSTMLayer``, ``mLSTMLayer``, ``sLSTMBlock``, ``mLSTMBlock`` or
-            ``xLSTMBlockStack``, or the state dict of one, with either backend.
+            ``xLSTMBlockStack``, with either backend, its state dict, or the path of a file with
+            one: ``*.safetensors``, or a file of ``torch.save``.
         prefix: the prefix of the module in a larger model, with its dot:
             ``"xlstm_block_stack."`` in an ``xLSTMLMModel``.
         activation: the ``act_fn`` of the feed-forward layers; None is that of a module, and

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -284,3 +285,64 @@ def test_formats_that_are_not_read(tmp_path):
         convert.from_keras(tmp_path / "absent.keras")
     with pytest.raises(FileNotFoundError):
         convert.tensorflow_variables(tmp_path / "absent")
+
+
+# State dicts of other packages ------------------------------------------------------------------
+
+
+def arrays_of(kind):
+    """Arrays of a module of each package, and the options of its converter."""
+    rng = np.random.default_rng(0)
+
+    def draw(**shapes):
+        return {n.replace("__", "."): rng.normal(size=shape) for n, shape in shapes.items()}
+
+    gates = {
+        f"{g}_gate__{n}": s for g in ("a", "input") for n, s in (("w", (2, 3, 3)), ("b", (2, 3)))
+    }
+    inputs = {f"{g}gate__weight": (2, 3, 3) for g in "ifzo"}
+    units = {f"algebra__algebra__{n}_{k}__weight": (4, 4) for n in "UW" for k in "zrh"}
+    return {
+        "mingru": (convert.from_mingru, draw(to_hidden_and_gate__weight=(8, 4)), {}),
+        "torchrecurrent": (
+            convert.from_torchrecurrent,
+            draw(weight_ih=(4, 3), vector_u=(4,)),
+            {"kind": "IndRNN", "nonlinearity": "relu"},
+        ),
+        "recurrentgemma": (convert.from_recurrentgemma, draw(a_param=(6,), **gates), {}),
+        "xlstm": (
+            convert.from_xlstm,
+            draw(
+                **inputs,
+                slstm_cell___recurrent_kernel_=(2, 12, 3),
+                slstm_cell___bias_=(24,),
+                group_norm__weight=(6,),
+            ),
+            {},
+        ),
+        "memax": (
+            convert.from_memax,
+            draw(**units, **{f"algebra__algebra__W_{k}__bias": (4,) for k in "zrh"}),
+            {},
+        ),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["mingru", "torchrecurrent", "recurrentgemma", "xlstm", "memax"])
+def test_converters_of_packages_read_files(tmp_path, kind):
+    safetensors = peer("safetensors.numpy")
+    read, arrays, options = arrays_of(kind)
+    path = tmp_path / "module.safetensors"
+    safetensors.save_file(arrays, path)
+    wanted, given = read(arrays, **options), read(path, **options)
+    assert given[0] == wanted[0]
+    jax.tree.map(np.testing.assert_array_equal, given[1], wanted[1])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="module.safetensors must be a complete safetensors file"):
+        read(path, **options)
+    evil = tmp_path / "evil.pt"
+    evil.write_bytes(pickle.dumps({"a": Touch(tmp_path / "made")}, protocol=2))
+    peer("torch")
+    with pytest.raises(ValueError, match="evil.pt"):
+        read(evil, **options)
+    assert not (tmp_path / "made").exists()
