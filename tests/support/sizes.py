@@ -19,7 +19,7 @@ class Size(NamedTuple):
 
 
 LIMITS = {
-    "experiments": Size(120, 13_700),
+    "experiments": Size(120, 13_750),
     "experiments.char_lm": Size(15, 2_140),
     "experiments.speech": Size(22, 3_345),
 }
