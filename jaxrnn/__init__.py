@@ -38,6 +38,7 @@ from jaxrnn._cell import (
     is_spanned,
 )
 from jaxrnn._pack import Packed, pack
+from jaxrnn._platform import for_platforms
 from jaxrnn._schedule.explain import Explanation, explain
 from jaxrnn._unroll import unroll
 from jaxrnn.cells import *  # noqa: F403
@@ -58,6 +59,7 @@ __all__ = [
     "engines",
     "export",
     "explain",
+    "for_platforms",
     "from_step",
     "initializers",
     "is_affine",

@@ -13,6 +13,7 @@ from jaxrnn import engines
 from jaxrnn._arguments import check_key
 from jaxrnn._cell import Cell, is_stochastic
 from jaxrnn._masking import MaskedInput, effective_starts, safe_inputs, valid_steps
+from jaxrnn._platform import named_platforms
 from jaxrnn._sharding import equally_varying, reshard_like
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._engine import check_engine
@@ -98,7 +99,7 @@ def unroll(
         lengths = checks.check_lengths(lengths, time, batch_shape)
     mask = checks.check_flags("mask", mask, (time, *batch_shape))
     starts = checks.check_flags("starts", starts, (time, *batch_shape))
-    call = _Call(cell, engine, bool(reverse), time, batch_shape)
+    call = _Call(cell, engine, bool(reverse), time, batch_shape, named_platforms())
     return _run(call, params, state, xs, lengths, mask, starts, key)
 
 
@@ -110,13 +111,14 @@ class _Call(NamedTuple):
     reverse: bool
     time: int
     batch_shape: tuple[int, ...]
+    platforms: tuple[str, ...]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     cell: Any  # the wrappers below have a step with other parameter names than `Cell`
     engine: Any  # a stochastic learning rule takes a key too
-    cell, engine, reverse, time, batch_shape = call
+    cell, engine, reverse, time, batch_shape, _ = call
     params, state, xs = jax.tree.map(_strong, (params, state, xs))
     # Once, before any loop: the gradient of the cast is a sum over devices.
     params, state, xs = equally_varying((params, state, xs))

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxrnn._arguments import brief
 from jaxrnn._cell import Cell
+from jaxrnn._platform import kind_of
 from jaxrnn._schedule.partition import Schedule, schedule_cell
 from jaxrnn._schedule.products import PRODUCTS, Product
 from jaxrnn._schedule.trace import is_literal, var_bytes
@@ -90,7 +91,7 @@ def explain(
     rule: Any = None,
     engine: Any = None,
 ) -> Explanation:
-    """Describes the schedule that `engines.Hoisted` uses for a cell on this backend.
+    """Describes the schedule that `engines.Hoisted` uses for a cell on the platform of its arrays.
 
     Args:
         cell: the cell; wrap it in `wrappers.Masked` for the schedule under a mask.
@@ -120,7 +121,8 @@ def explain(
     params, xs, state, time, _ = prepare(cell, params, xs, state)
     if time == 0:
         raise ValueError("xs must have at least one time step to explain, got 0")
-    found = _describe(repr(cell), schedule_cell(cell, params, state, xs))
+    plan = schedule_cell(cell, params, state, xs, kind_of(params, state, xs))
+    found = _describe(repr(cell), plan)
     if engine is not None:
         found = dataclasses.replace(found, engine=_engine(engine, cell, params, state, xs))
     if rule is None:

@@ -96,10 +96,11 @@ class Schedule:
         return {v for item in self.loop if isinstance(item, Piece) for v in item.reads}
 
 
-def schedule_cell(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> Schedule:
-    """The schedule of a cell on this backend, from inputs ``[time, *batch, ...]``."""
+def schedule_cell(cell: Cell, params: PyTree, state: PyTree, xs: PyTree, platform: str) -> Schedule:
+    """The schedule of a cell for a kind of platform, from inputs ``[time, *batch, ...]``."""
     x = jax.tree.map(lambda leaf: leaf[0], xs)
-    return schedule(canonical_step(cell.step, params, state, x, separate=separates_gates()))
+    step = canonical_step(cell.step, params, state, x, separate=separates_gates(platform))
+    return schedule(step)
 
 
 def schedule(step: Step) -> Schedule:

@@ -29,6 +29,7 @@ import jax.extend.core as jex
 import jax.extend.source_info_util
 import jax.numpy as jnp
 
+from jaxrnn._platform import CPU
 from jaxrnn._typing import Array, PyTree
 
 # What a value depends on. An equation has the highest class among its operands.
@@ -298,11 +299,11 @@ def nbytes(shape: tuple, dtype: Any) -> int:
     return math.prod(n if isinstance(n, int) else 32 for n in shape) * itemsize
 
 
-def separates_gates() -> bool:
-    """Whether gates of a packed kernel should be separate arrays on this backend.
+def separates_gates(platform: str) -> bool:
+    """Whether gates of a packed kernel should be separate arrays on this kind of platform.
 
     On the CPU, LSTM with T=128, B=32, I=128, H=256, forward: the pointwise part is five times
     faster (5.2 against 23.5 ms for the loop without its product). On a GPU one large product is
     better.
     """
-    return jax.default_backend() == "cpu"
+    return platform == CPU

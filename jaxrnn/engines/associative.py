@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxrnn._arguments import check_size
 from jaxrnn._cell import Cell, is_affine, is_chunked, is_spanned
 from jaxrnn._frozen import frozen
+from jaxrnn._platform import CPU, by_platform
 from jaxrnn._schedule.trace import nbytes
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._chunks import chunks_over_devices, in_chunks, masked_chunks
@@ -153,9 +154,15 @@ class Associative:
         reason = self.why_not(cell, params, state, xs)
         if reason is not None:
             raise ValueError(f"engine={self!r} cannot run this: {reason}")
-        every = self.steps_at_once(cell, state, xs)
+        return by_platform(functools.partial(self._run, cell, reverse), params, state, xs)
+
+    def _run(
+        self, cell: Any, reverse: bool, platform: str, params: PyTree, state: PyTree, xs: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """The work in the schedule of one kind of platform."""
+        every = self.steps_at_once(cell, state, xs, platform)
         if not self._runs_chunked(cell, xs):
-            run = functools.partial(self._affine, cell, params, reverse=reverse)
+            run = functools.partial(self._affine, cell, params, platform, reverse=reverse)
             return in_chunks(run, state, xs, every, reverse)
 
         if self.axis_name is not None:
@@ -176,13 +183,13 @@ class Associative:
             return False
         return not isinstance(cell, Masked) or xs.start is None
 
-    def steps_at_once(self, cell: Cell, state: PyTree, xs: PyTree) -> int:
+    def steps_at_once(self, cell: Cell, state: PyTree, xs: PyTree, platform: str) -> int:
         """The size of a chunk; by default the fastest in measurements."""
         if self.chunk_size is not None:
             return self.chunk_size
         if self._runs_chunked(cell, xs):
             return MATRIX_CHUNK
-        if self.axis_name is not None or jax.default_backend() != "cpu":
+        if self.axis_name is not None or platform != CPU:
             return jax.tree.leaves(xs)[0].shape[0]
         step_bytes = sum(nbytes(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
         return max(1, CPU_CHUNK_BYTES // max(1, step_bytes))
@@ -210,10 +217,12 @@ class Associative:
             function, in_specs=in_specs, out_specs=out_specs, axis_names={self.axis_name}
         )
 
-    def _affine(self, cell: Any, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool):
+    def _affine(
+        self, cell: Any, params: PyTree, platform: str, state: PyTree, xs: PyTree, *, reverse: bool
+    ):
         """One chunk of an affine cell."""
         a, b = map_over_time(cell.affine, params, xs)
-        tree = jax.default_backend() != "cpu" if self.tree is None else self.tree
+        tree = platform != CPU if self.tree is None else self.tree
         solve = functools.partial(
             linear_recurrence, reverse=reverse, tree=tree, axis_name=self.axis_name
         )

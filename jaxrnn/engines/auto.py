@@ -4,6 +4,7 @@ import jax
 
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
+from jaxrnn._platform import CPU, by_platform, kind_of
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._engine import Engine
 from jaxrnn.engines.associative import Associative
@@ -12,7 +13,7 @@ from jaxrnn.engines.hoisted import Hoisted
 
 @frozen
 class Auto:
-    """Chooses an engine by the cell, the static shapes and the backend.
+    """Chooses an engine by the cell, the static shapes and the platform of the program.
 
     The result is exact up to rounding (no approximation, no reduced precision), and every JAX
     transformation is supported. See `choose` for the rule and its measurements (two CPU cores with
@@ -27,7 +28,9 @@ class Auto:
         Hoisted()
     """
 
-    def choose(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> Engine:
+    def choose(
+        self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, platform: str | None = None
+    ) -> Engine:
         """Returns the engine that will run this work.
 
         - `Associative`, for the cells that it accepts, on a CPU if the sequence is longer than one
@@ -37,7 +40,7 @@ class Auto:
           4096×8×64×64 4.5 times; with 6 to 37 times less temporary memory. `Hoisted` takes 1.4 to
           1.9 times as long for the elementwise ones, 1.7 to 10 times for the others. Forward only,
           matrix states of this size are faster in a plain scan: 1.2 to 1.9 times.
-        - `Associative`, for the cells that it accepts, on every other backend, where a loop of one
+        - `Associative`, for the cells that it accepts, on every other platform, where a loop of one
           multiply-add a step leaves most of the device idle. This is not measured.
         - `Hoisted` for sizes that are symbolic, in `jax.export`.
         - `Hoisted` otherwise. It keeps in the loop what it cannot hoist, so at worst it equals
@@ -53,8 +56,10 @@ class Auto:
             return Hoisted()
         if parallel.why_not(cell, params, state, xs) is not None:
             return Hoisted()
-        several = jax.tree.leaves(xs)[0].shape[0] > parallel.steps_at_once(cell, state, xs)
-        return parallel if several or jax.default_backend() != "cpu" else Hoisted()
+        if platform is None:
+            platform = kind_of(params, state, xs)
+        several = jax.tree.leaves(xs)[0].shape[0] > parallel.steps_at_once(cell, state, xs, CPU)
+        return parallel if several or platform != CPU else Hoisted()
 
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """Always None: every cell is accepted."""
@@ -64,4 +69,9 @@ class Auto:
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
-        return self.choose(cell, params, state, xs)(cell, params, state, xs, reverse=reverse)
+
+        def run(platform, params, state, xs):
+            engine = self.choose(cell, params, state, xs, platform)
+            return engine(cell, params, state, xs, reverse=reverse)
+
+        return by_platform(run, params, state, xs)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
+from jaxrnn._platform import platforms_of
 from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Piece, Schedule, schedule
 from jaxrnn._schedule.trace import canonical_step
@@ -76,11 +77,12 @@ class Fused:
         reason = _too_old() or why_not_symbolic(xs, "a fused kernel", batch=True)
         if reason is None:
             _, machines, reason = self._machines(_plan(cell, params, state, xs))
-            platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-            if reason is None and platform not in machines:
+            platforms = platforms_of(params, state, xs)
+            if reason is None and not any(platform in machines for platform in platforms):
                 reason = (
-                    f"Fused has kernels for {' and '.join(machines)}, and the backend is "
-                    f"{platform}; a program that is lowered for one of them gets the kernel"
+                    f"Fused has kernels for {' and '.join(machines)}, and the platform is "
+                    f"{' and '.join(platforms)}; a program that is lowered for one that has a "
+                    "kernel contains it"
                 )
         return reason
 

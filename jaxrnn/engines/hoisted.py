@@ -9,6 +9,7 @@ import jax
 from jaxrnn._arguments import check_size
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
+from jaxrnn._platform import ACCELERATOR, CPU, by_platform
 from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Schedule, schedule_cell
 from jaxrnn._schedule.products import is_plain_product
@@ -34,13 +35,14 @@ class Hoisted:
     product, and the gradient of a recurrent kernel is one product over time and batch after the
     loop (an outer product, whose result is larger than its operands, counts as pointwise).
     `jaxrnn.explain` shows the schedule of a cell. On a CPU, values that are not differentiated come
-    from a plain loop where that is as fast.
+    from a plain loop where that is as fast. The schedule is that of the platform that the program
+    is compiled for; see `jaxrnn.for_platforms`.
 
     Accepts every cell; equations that cannot be hoisted stay in the loop. Supports every JAX
     transformation, to any order.
 
     Args:
-        unroll: steps in one iteration of the compiled loop.
+        unroll: steps in one iteration of the compiled loop; None is 1 on a CPU and 8 elsewhere.
         checkpoint_every: the number of steps between checkpoints. The backward pass keeps only the
             states at checkpoints and recomputes the steps between them; about √time needs the least
             memory. None keeps the residuals of every step.
@@ -61,11 +63,12 @@ class Hoisted:
         True
     """
 
-    unroll: int = 1
+    unroll: int | None = None
     checkpoint_every: int | None = None
 
     def __post_init__(self):
-        check_size("unroll", self.unroll)
+        if self.unroll is not None:
+            check_size("unroll", self.unroll)
         if self.checkpoint_every is not None:
             check_size("checkpoint_every", self.checkpoint_every)
 
@@ -78,13 +81,22 @@ class Hoisted:
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
         check_symbolic(self, xs, "unroll", "checkpoint_every")
-        plan = schedule_cell(cell, params, state, xs)
+        run = functools.partial(self._run, cell, reverse)
+        return by_platform(run, params, state, xs)
+
+    def _run(
+        self, cell: Cell, reverse: bool, platform: str, params: PyTree, state: PyTree, xs: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """The work in the schedule of one kind of platform."""
+        plan = schedule_cell(cell, params, state, xs, platform)
+        whole = isinstance(jax.tree.leaves(xs)[0].shape[0], int)  # else symbolic, of jax.export
+        unroll = self.unroll or (UNROLL[platform] if whole else 1)
         once = run_before(plan, params)
 
         def chunk(known: dict, state: list, slices: list) -> tuple[list, list]:
             values, time = dict(known), slices[0].shape[0]
             operands, stacked = run_inputs(plan, values, slices)
-            final, emitted = Loop(plan, time, reverse, self.unroll)(operands, tuple(state))
+            final, emitted = Loop(plan, time, reverse, unroll)(operands, tuple(state))
             stacked.update(zip(plan.emitted, emitted, strict=True))
             return list(final), run_after(plan, values, stacked, time)
 
@@ -92,28 +104,34 @@ class Hoisted:
             run = functools.partial(chunk, dict(zip(once, values, strict=True)))
             if self.checkpoint_every is not None:
                 return in_chunks(run, state, slices, self.checkpoint_every, reverse)
-            steps = _steps_per_chunk(plan, slices[0].shape[0])
+            time = slices[0].shape[0]
+            steps = _steps_per_chunk(plan, time) if platform == CPU else time
             return in_chunks(run, state, slices, steps, reverse, checkpoint=False)
 
         def plain(values: list, state: list, slices: list) -> tuple[list, list]:
             known = dict(zip(once, values, strict=True))
-            return plain_loop(plan, known, state, slices, reverse, self.unroll)
+            return plain_loop(plan, known, state, slices, reverse, unroll)
 
         work = list(once.values()), jax.tree.leaves(state), jax.tree.leaves(xs)
-        if _values_in_plain_loop(plan):
+        if platform == CPU and _values_in_plain_loop(plan):
             leaves, ys = with_derivatives_of(plain, hoisted, *work)
         else:
             leaves, ys = hoisted(*work)
         return jax.tree.unflatten(plan.step.out_tree, [*leaves, *ys])
 
 
+UNROLL = {CPU: 1, ACCELERATOR: 8}
+"""Steps in one iteration of the loop.
+
+On a GPU, steps of an iteration share the kernels that count, that cast the first operand, and that
+write what the steps stack; docs/accelerators.md has their number."""
 ROWS = 8
 """Rows of a product for which, on a CPU, hoisting it saves no time in a forward pass."""
 
 
 def _values_in_plain_loop(plan: Schedule) -> bool:
     """Whether values without derivatives are computed faster without hoisting."""
-    if jax.default_backend() != "cpu" or not plan.state_in:
+    if not plan.state_in:
         return False
     if not only_plain_products_are_hoisted(plan):
         return False
@@ -167,8 +185,8 @@ def _may_be_spread() -> bool:
 
 
 def _steps_per_chunk(plan: Schedule, time: int) -> int:
-    """The number of steps per chunk on a CPU; on a GPU the whole sequence is one chunk."""
-    if jax.default_backend() != "cpu" or not isinstance(time, int):
+    """The number of steps per chunk on a CPU; elsewhere the whole sequence is one chunk."""
+    if not isinstance(time, int):
         return time
     # Inside the loop over chunks, XLA does not use its fast kernel for the gradient of a
     # convolution's kernel: 84 ms became 1,386 for a 1D ConvLSTM.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn._arguments import check_size, is_number
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
+from jaxrnn._platform import kind_of
 from jaxrnn._schedule.flat_state import FlatState, batch_rank, is_inexact
 from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.jacobian import Blocks, rows_are_independent, state_blocks
@@ -207,7 +208,7 @@ def _analyze(
                 "Newton's method needs a floating-point state, and this state has a leaf of dtype "
                 f"{leaf.dtype}; use engines.Hoisted()"
             )
-    plan = schedule_cell(cell, params, state, xs)
+    plan = schedule_cell(cell, params, state, xs, kind_of(params, state, xs))
     jaxpr = plan.step.jaxpr
     if jaxpr.effects:
         return "the step has side effects, whose order would be lost; use engines.Hoisted()"

@@ -1,11 +1,13 @@
 """StableHLO programs of networks: one step, or a whole sequence."""
 
+import contextlib
 from typing import Any
 
 import jax
 import jax.export
 
 from jaxrnn._cell import can_step, input_rank, step_with_key
+from jaxrnn._platform import for_platforms
 from jaxrnn._typing import PyTree
 from jaxrnn.export._sequence import sequence
 
@@ -43,7 +45,8 @@ def to_stablehlo(
         static: which of ``"time"`` and ``"batch"`` keep the size that they have in ``xs``.
         weights: whether the program contains the parameters; otherwise ``tuple(jax.tree.leaves(
             params))`` is its first argument.
-        platforms: the platforms to lower for, such as ``("cpu", "cuda")``; None is the current one.
+        platforms: the platforms to lower for, such as ``("cpu", "cuda")``; the program contains the
+            schedule of each. None is the current one.
 
     Returns:
         Of a step, the exported function ``(state_leaves, x) -> (state_leaves, y)``, where
@@ -113,4 +116,6 @@ def _export(function: Any, params: PyTree, inputs: tuple, weights: bool, platfor
     exporting: Any = with_leaves
     if weights:
         specs, exporting = specs[1:], lambda *inputs: function(params, *inputs)
-    return jax.export.export(jax.jit(exporting), platforms=platforms)(*specs)
+    traced_for = contextlib.nullcontext() if platforms is None else for_platforms(*platforms)
+    with traced_for:
+        return jax.export.export(jax.jit(exporting), platforms=platforms)(*specs)

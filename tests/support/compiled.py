@@ -52,6 +52,30 @@ class Program(NamedTuple):
         return [i for i in self.instructions if i.opcode == "while"]
 
 
+class LoopBody(NamedTuple):
+    """The body of a loop."""
+
+    trips: int
+    opcodes: list[str]  # of its instructions; an asynchronous one counts where it starts
+
+
+def loop_bodies(compiled) -> list[LoopBody]:
+    """The bodies of the loops of a compiled program with a known number of trips."""
+    computations, _ = _computations(compiled.as_text())
+    found = []
+    for lines in computations.values():
+        for line in lines:
+            trips, body = _TRIPS.search(line), re.search(r"\bwhile\(.*\bbody=%?([\w.-]+)", line)
+            if trips is None or body is None:
+                continue
+            instructions = [_INSTRUCTION.match(line) for line in computations[body[1]]]
+            opcodes = [_OPCODE.search(match[2]) for match in instructions if match is not None]
+            kinds = [opcode[1] for opcode in opcodes if opcode is not None]
+            kinds = [kind.removesuffix("-start") for kind in kinds if not kind.endswith("-done")]
+            found.append(LoopBody(int(trips[1]), kinds))
+    return found
+
+
 def read_program(compiled) -> Program:
     """The program of ``jax.jit(f).lower(...).compile()``."""
     computations, entry = _computations(compiled.as_text())

@@ -1,0 +1,116 @@
+"""Compiles `Hoisted` for an H200 without a device and prints what one step of its loops launches.
+
+    JAX_PLATFORMS=cpu python -m tests.support.h200 --cells LSTM GRU
+
+Needs, next to JAX, the wheels jax-cuda13-plugin and jax-cuda13-pjrt of the same version and
+nvidia-cuda-nvcc.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import tempfile
+from typing import Any, NamedTuple
+
+from tests.support.compiled import loop_bodies
+
+TARGET = pathlib.Path("docs/tools/h200.txtpb")
+# Instructions that launch nothing.
+FREE = frozenset(["bitcast", "constant", "get-tuple-element", "parameter", "tuple"])
+
+
+class Row(NamedTuple):
+    """A compiled program: its loops over time, forward first."""
+
+    kernels: tuple[float, ...]  # launched per step
+    recorded: bool  # whether an iteration of each loop is one command buffer, a CUDA graph
+    temporary: int  # bytes
+
+
+def compile_one(
+    name: str, sizes: tuple[int, int, int], unroll: int, gradients: bool, dump: pathlib.Path
+) -> Row:
+    """One layer in bfloat16; with ``gradients``, those of everything that it reads.
+
+    Sizes are hidden, batch and time; XLA writes its files to ``dump``.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental import topologies
+
+    import jaxrnn as rnn
+
+    topology = topologies.get_topology_desc(
+        platform="cuda", target_config=TARGET.read_text(), topology="1x1x1"
+    )
+    mesh = topologies.make_mesh(topology, (1,), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    hidden, batch, time = sizes
+    cell = getattr(rnn, name)(hidden)
+    params = jax.eval_shape(lambda key: cell.init(key, hidden, jnp.bfloat16), jax.random.key(0))
+    state = jax.eval_shape(lambda params: cell.init_state(params, (batch,)), params)
+    xs = jax.ShapeDtypeStruct((time, batch, hidden), jnp.bfloat16)
+    engine = rnn.engines.Hoisted(unroll=unroll or None)
+
+    def forward(params, state, xs):
+        return engine(cell, params, state, xs)
+
+    def both(params, state, xs, cotangents):
+        return jax.vjp(forward, params, state, xs)[1](cotangents)
+
+    work: Any = params, state, xs
+    if gradients:
+        work = *work, jax.eval_shape(forward, *work)
+    work = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), work)
+    compiled = jax.jit(both if gradients else forward).lower(*work).compile()
+    loops = loop_bodies(compiled)
+    launched = [sum(kind not in FREE for kind in loop.opcodes) for loop in loops]
+    per_step = [n * loop.trips / time for n, loop in zip(launched, loops, strict=True)]
+    memory = compiled.memory_analysis()
+    return Row(tuple(per_step), _recorded(dump), memory.temp_size_in_bytes)
+
+
+def _recorded(dump: pathlib.Path) -> bool:
+    """Whether the body of each loop is one command buffer, in the sequence that XLA dumps."""
+    (file,) = dump.glob("*.thunk_sequence_after_thunk_passes.txt")
+    bodies = re.findall(r"^ +body:\n((?: {4}.*\n)+)", file.read_text() + "\n", re.MULTILINE)
+    file.unlink()
+    outer = [re.findall(r"^ {4}\d+: (\w+)", body, re.MULTILINE) for body in bodies]
+    return bool(outer) and all(kinds == ["kCommandBuffer"] for kinds in outer)
+
+
+def main() -> None:
+    """Prints a table in Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--cells", nargs="+", default=["LSTM", "GRU"])
+    parser.add_argument("--unroll", nargs="+", type=int, default=[1, 0], help="0: the default")
+    parser.add_argument("--passes", nargs="+", default=["forward", "gradients"])
+    parser.add_argument("--hidden", type=int, default=768)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--time", type=int, default=1024)
+    options = parser.parse_args()
+    print("| cell | pass | unroll | kernels per step | iteration is one graph | temporary |")
+    print("|---|---|---|---|---|---|", flush=True)
+    sizes = options.hidden, options.batch, options.time
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}"
+        _print_rows(options, sizes, pathlib.Path(folder))
+
+
+def _print_rows(options: Any, sizes: tuple[int, int, int], dump: pathlib.Path) -> None:
+    for name in options.cells:
+        for what in options.passes:
+            for unroll in options.unroll:
+                row = compile_one(name, sizes, unroll, what == "gradients", dump)
+                kernels = " + ".join(f"{n:.3g}" for n in row.kernels)
+                recorded = "yes" if row.recorded else "no"
+                memory = f"{row.temporary / 1e6:.0f} MB"
+                cells = name, what, unroll or "default", kernels, recorded, memory
+                print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
