@@ -162,6 +162,13 @@ def split_parts(product: Product, whole, leading: int = 0) -> tuple[Array, ...]:
     return tuple(jax.lax.split(whole, tuple(map(int, params["sizes"])), params["axis"] + leading))
 
 
+def join_parts(product: Product, parts, leading: int = 0) -> Array:
+    """The inverse of `split_parts`."""
+    if product.split is None:
+        return parts[0]
+    return jnp.concatenate(parts, axis=product.split.params["axis"] + leading)
+
+
 def add_parts(parts, addends) -> tuple[Array, ...]:
     """The sums of a product; an addend of None is zero."""
     return tuple(
@@ -271,13 +278,13 @@ def linear_multiply(product: Product, operand, kernel) -> Array:
     return _dot(product.eqn, operand, kernel, transposed=True)
 
 
+def whole_over_time(product: Product, operands, kernel) -> Array:
+    """``operand @ kernel`` at all time steps."""
+    if product.is_plain:
+        return multiply_plain_over_time(product.eqn, operands, kernel)
+    return jax.vmap(lambda operand: multiply(product, operand, kernel))(operands)
+
+
 def multiply_over_time(product: Product, operands, kernel) -> tuple[Array, ...]:
     """The parts of ``operand @ kernel`` at all time steps."""
-    if product.is_plain:
-        whole = multiply_plain_over_time(product.eqn, operands, kernel)
-        return split_parts(product, whole, leading=1)
-
-    def one(operand):
-        return split_parts(product, multiply(product, operand, kernel))
-
-    return jax.vmap(one)(operands)
+    return split_parts(product, whole_over_time(product, operands, kernel), leading=1)

@@ -19,10 +19,15 @@ def zero_tangent(primal: Array) -> Any:
     return jax.custom_derivatives.zero_from_primal(primal, symbolic_zeros=True)
 
 
-def push_nonzero(function: Callable[..., Any], primals: tuple, tangents: PyTree) -> tuple[Any, Any]:
-    """`jax.jvp` in those leaves of the arguments that have a tangent: ``(out, tangents)``."""
+def with_zeros(primals: PyTree, tangents: PyTree) -> PyTree:
+    """The tangents of these values, where None is a symbolic zero."""
+    return jax.tree.map(lambda p, t: zero_tangent(p) if t is None else t, primals, tangents)
+
+
+def push(function: Callable[..., Any], primals: tuple, tangents: PyTree) -> tuple[Any, Any]:
+    """`jax.jvp` in those leaves of the arguments whose tangent is not None: ``(out, tangents)``."""
     leaves, structure = jax.tree.flatten(primals)
-    moving = [nonzero_tangent(t) for t in jax.tree.leaves(tangents)]
+    moving = jax.tree.leaves(tangents, is_leaf=lambda t: t is None)
 
     def moved(replacements):
         both = zip(leaves, replacements, strict=True)
@@ -30,3 +35,8 @@ def push_nonzero(function: Callable[..., Any], primals: tuple, tangents: PyTree)
 
     given = [None if t is None else x for x, t in zip(leaves, moving, strict=True)]
     return jax.jvp(moved, (given,), (moving,))
+
+
+def push_nonzero(function: Callable[..., Any], primals: tuple, tangents: PyTree) -> tuple[Any, Any]:
+    """`push`, with the tangents of a rule of `jax.custom_jvp` with symbolic zeros."""
+    return push(function, primals, jax.tree.map(nonzero_tangent, tangents))

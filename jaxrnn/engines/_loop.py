@@ -11,6 +11,7 @@ line becomes dW = Σₜ a[t]ᵀ ε̄[t]: one contraction over time and batch, af
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,13 +23,14 @@ from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import (
     Product,
     add_parts,
+    join_parts,
     linear_multiply,
     multiply,
-    multiply_over_time,
     split_parts,
     transposed_kernel,
+    whole_over_time,
 )
-from jaxrnn._schedule.tangents import nonzero_tangent, zero_tangent
+from jaxrnn._schedule.tangents import nonzero_tangent, with_zeros
 from jaxrnn._schedule.trace import all_eqns, is_literal
 
 
@@ -37,6 +39,14 @@ class Residuals(NamedTuple):
 
     states: tuple[Any, ...]  # before each step
     sums: tuple[tuple[Any, ...], ...]  # of each product, part by part
+
+
+class Window(NamedTuple):
+    """What a loop over tangents reads, of all time steps, of which it reads its own."""
+
+    kernels: tuple[Any, ...]  # from `transposed_kernel`
+    kept: tuple[Residuals, tuple[Any, ...]]  # and the stacked operands
+    start: Any  # the first time step of the loop
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,6 +64,35 @@ class Loop:
         run = self._differentiable(keep=False) if derived else self._primal
         return run(operands, state)[:2]
 
+    def replay(
+        self,
+        operands: Operands,
+        state: tuple,
+        residuals: Residuals,
+        emitted: tuple,
+        window: Window,
+    ) -> tuple[tuple, tuple]:
+        """Has the tangents of a call whose residuals and emitted values are known.
+
+        The loop over the tangents reads what it needs from the window. The state is returned as it
+        came: only its tangent is that of the final state.
+        """
+
+        @jax.custom_jvp
+        def run(operands: Operands, state: tuple):
+            return state, emitted
+
+        def rule(primals, tangents):
+            (operands, state), (doperands, dstate) = primals, tangents
+            dfinal, (demitted, _) = self._tangent(
+                operands, state, doperands, dstate, residuals, keep=False, window=window
+            )
+            out = state, emitted
+            return out, with_zeros(out, (dfinal, demitted))
+
+        run.defjvp(rule, symbolic_zeros=True)
+        return run(operands, state)
+
     def _differentiable(self, keep: bool):
         @jax.custom_jvp
         def run(operands: Operands, state: tuple):
@@ -69,7 +108,7 @@ class Loop:
                 operands, state, doperands, dstate, residuals, keep
             )
             out = (final, emitted, residuals if keep else ())
-            return out, _with_zeros(out, (dfinal, demitted, dresiduals))
+            return out, with_zeros(out, (dfinal, demitted, dresiduals))
 
         run.defjvp(rule, symbolic_zeros=True)
         return run
@@ -81,6 +120,11 @@ class Loop:
 
         steps = () if jax.tree.leaves(xs) else jnp.arange(self.time)
         return jax.lax.scan(counted, carry, (steps, xs), reverse=self.reverse, unroll=self.unroll)
+
+    def transposed(self, kernels: Sequence[Any]) -> tuple[Any, ...]:
+        """The kernels in the layout that the loop over tangents takes."""
+        both = zip(self.schedule.products, kernels, strict=True)
+        return tuple(transposed_kernel(product, kernel) for product, kernel in both)
 
     def _primal(self, operands: Operands, state: tuple, keep: bool = False):
         plan = self.schedule
@@ -100,7 +144,8 @@ class Loop:
         state, (emitted, residuals) = self._scan(body, state, operands.stacked)
         return state, emitted, residuals
 
-    def _read(self) -> set[Any]:
+    @property
+    def reads(self) -> set[Any]:
         """The variables that the loop reads other than as the addend of a product."""
         plan = self.schedule
         read = plan.pointwise_reads | {*(product.operand for product in plan.products)}
@@ -122,33 +167,47 @@ class Loop:
         return jax.vmap(replay)(residuals.states, operands.stacked, residuals.sums)
 
     def _increments(self, operands: Operands, tangents: Operands, residuals: Residuals):
-        """The ε of every product, part by part, at all time steps; None where it is zero."""
+        """The ε of every product at all time steps, its parts joined; None where it is zero.
+
+        Joined, because the product of the transposed loop needs its cotangents so: they are joined
+        once, in the loop, and stacked as one array.
+        """
         plan, increments, inputs = self.schedule, [], None
         addend_tangents = dict(zip(plan.stacked, tangents.stacked, strict=True))
         for v, tangent in zip(plan.constants, tangents.constants, strict=True):
             addend_tangents[v] = None if tangent is None else tangent[None]
         for number, product in enumerate(plan.products):
-            parts = [None] * len(product.outvars)
-            dkernel = tangents.kernels[number]
+            increment, dkernel = None, tangents.kernels[number]
             if dkernel is not None:
                 inputs = inputs or self._product_operands(operands, residuals)
-                parts = multiply_over_time(product, inputs[number], dkernel)
+                increment = whole_over_time(product, inputs[number], dkernel)
             dvs = [addend_tangents.get(v) for v in product.addends]
-            increments.append(
-                tuple(
-                    part if dv is None else dv + (jnp.zeros_like(z) if part is None else part)
-                    for part, dv, z in zip(parts, dvs, residuals.sums[number], strict=True)
-                )
-            )
+            if any(dv is not None for dv in dvs):
+                parts = [
+                    jnp.zeros_like(z) if dv is None else jnp.broadcast_to(dv, z.shape)
+                    for dv, z in zip(dvs, residuals.sums[number], strict=True)
+                ]
+                joined = join_parts(product, parts, leading=1)
+                increment = joined if increment is None else joined + increment
+            increments.append(increment)
         return tuple(increments)
 
-    def _tangent(self, operands, state, doperands, dstate, residuals: Residuals, keep: bool):
+    def _tangent(
+        self,
+        operands: Operands,
+        state: tuple,
+        doperands: Operands,
+        dstate: tuple,
+        residuals: Residuals,
+        keep: bool,
+        window: Window | None = None,
+    ):
         """The tangents of the results of `_primal`, None for integers."""
         plan = self.schedule
         doperands = Operands(*(tuple(map(nonzero_tangent, group)) for group in doperands))
         increments = self._increments(operands, doperands, residuals)
         # The tangents of pure addends are part of ε already.
-        read = self._read()
+        read = self.reads
 
         def where_read(variables, values):
             return tuple(x if v in read else None for v, x in zip(variables, values, strict=True))
@@ -156,21 +215,24 @@ class Loop:
         dconstants = where_read(plan.constants, doperands.constants)
         dstacked = where_read(plan.stacked, doperands.stacked)
         stacked = where_read(plan.stacked, operands.stacked)
-        kernels = [
-            transposed_kernel(product, kernel)
-            for product, kernel in zip(plan.products, operands.kernels, strict=True)
-        ]
+        kernels = self.transposed(operands.kernels) if window is None else window.kernels
 
         def linear(dstate, slices):
-            (states, sums), stacked, dslices, dsums = slices
+            kept, dslices, increments = slices
+            if window is not None:
+                kept = jax.tree.map(
+                    lambda x: jax.lax.dynamic_index_in_dim(x, kept, 0, False), window.kept
+                )
+            (states, sums), stacked = kept
 
-            def step(state, constants, inputs, sums):
+            def step(state, constants, inputs, offsets):
                 state = _merge(states, state)
                 replayed = []
 
                 def product(number, operand, addends):
                     item = plan.products[number]
-                    replayed.append(_replay(item, sums[number], operand, kernels[number]))
+                    factors = operand, kernels[number]
+                    replayed.append(_replay(item, sums[number], *factors, offsets[number]))
                     return replayed[-1]
 
                 values = Operands(
@@ -186,16 +248,16 @@ class Loop:
                 _inexact(states),
                 _where_given(operands.constants, dconstants),
                 _where_given(stacked, dslices),
-                _inexact(sums),
+                jax.tree.map(jnp.zeros_like, increments),
             )
-            dsums = jax.tree.map(lambda z, d: jnp.zeros_like(z) if d is None else d, sums, dsums)
-            return jax.jvp(step, primals, (dstate, dconstants, dslices, dsums))[1]
+            return jax.jvp(step, primals, (dstate, dconstants, dslices, increments))[1]
 
         dstate = tuple(
             (jnp.zeros_like(a) if t is None else t) if is_inexact(a) else None
             for a, t in zip(state, map(nonzero_tangent, dstate), strict=True)
         )
-        slices = (residuals, stacked, dstacked, increments)
+        kept = (residuals, stacked) if window is None else window.start + jnp.arange(self.time)
+        slices = (kept, dstacked, increments)
         # The intermediate values of the replay are recomputed, not kept.
         return self._scan(jax.checkpoint(linear, prevent_cse=False), dstate, slices)
 
@@ -210,21 +272,20 @@ def has_tangent_rules(eqns) -> bool:
     return not any(name == "cond" or name.startswith("custom_vjp") for name in names)
 
 
-def _replay(product: Product, sums, operand, kernel):
-    """The sums from the residuals, with the derivative of the product."""
+def _replay(product: Product, sums, operand, kernel, offset):
+    """The sums from the residuals, with the derivative of ``split(operand @ kernel + offset)``."""
 
     @jax.custom_jvp
-    def replay(sums, operand, kernel):
+    def replay(operand, offset):
         return sums
 
     @replay.defjvp
-    def rule(primals, tangents):
-        sums, _, kernel = primals
-        dsums, doperand, _ = tangents
+    def rule(_, tangents):
+        doperand, doffset = tangents
         whole = linear_multiply(product, doperand, kernel)
-        return sums, add_parts(split_parts(product, whole), dsums)
+        return sums, split_parts(product, whole if doffset is None else whole + doffset)
 
-    return replay(sums, operand, kernel)
+    return replay(operand, offset)
 
 
 # Trees with None where there is no tangent --------------------------------------------------------
@@ -240,8 +301,3 @@ def _merge(values, replacements) -> tuple:
 
 def _where_given(values, tangents) -> tuple:
     return tuple(None if t is None else v for v, t in zip(values, tangents, strict=True))
-
-
-def _with_zeros(primals, tangents):
-    """Replaces None among the tangents by zeros."""
-    return jax.tree.map(lambda p, t: zero_tangent(p) if t is None else t, primals, tangents)

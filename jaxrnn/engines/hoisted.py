@@ -17,12 +17,8 @@ from jaxrnn._schedule.trace import var_bytes
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._engine import check_symbolic, why_not_options
-from jaxrnn.engines._loop import Loop
-from jaxrnn.engines._values import (
-    only_plain_products_are_hoisted,
-    plain_loop,
-    with_derivatives_of,
-)
+from jaxrnn.engines._loop import Loop, has_tangent_rules
+from jaxrnn.engines._plain import PlainLoop, only_plain_products_are_hoisted, with_derivatives_of
 
 
 @frozen
@@ -108,15 +104,16 @@ class Hoisted:
             steps = _steps_per_chunk(plan, time) if platform == CPU else time
             return in_chunks(run, state, slices, steps, reverse, checkpoint=False)
 
-        def plain(values: list, state: list, slices: list) -> tuple[list, list]:
-            known = dict(zip(once, values, strict=True))
-            return plain_loop(plan, known, state, slices, reverse, unroll)
-
         work = list(once.values()), jax.tree.leaves(state), jax.tree.leaves(xs)
-        if platform == CPU and _values_in_plain_loop(plan):
-            leaves, ys = with_derivatives_of(plain, hoisted, *work)
-        else:
+        if platform != CPU or not _values_in_plain_loop(plan):
             leaves, ys = hoisted(*work)
+        else:
+            plain = PlainLoop(plan, tuple(once), reverse, unroll)
+            if self.checkpoint_every is None and has_tangent_rules(plan.loop_eqns):
+                steps = _steps_per_chunk(plan, work[2][0].shape[0])
+                leaves, ys = plain.differentiable(steps)(*work)
+            else:
+                leaves, ys = with_derivatives_of(plain.values, hoisted, *work)
         return jax.tree.unflatten(plan.step.out_tree, [*leaves, *ys])
 
 

@@ -1,6 +1,7 @@
 """Every engine agrees with ``Sequential()``, values and gradients, for every cell it accepts."""
 
 import functools
+import math
 import re
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn.engines import Hoisted
+from jaxrnn.engines import Hoisted, hoisted
 from jaxrnn.engines.hoisted import ROWS
 from tests.support.cases import (
     CELLS,
@@ -198,8 +199,34 @@ def test_only_derivatives_are_hoisted_on_a_cpu():
 
     assert products(values) == [TIME, TIME]
     assert products(values, rows=2) == [1, TIME]  # where hoisting pays
-    # The product of the inputs and the gradients of both kernels; the loops have one product each.
-    assert products(gradients) == [1, 1, 1, TIME, TIME]
+    # The gradients of both kernels, once; in loops, both products of the values and a third one.
+    assert products(gradients) == [1, 1, TIME, TIME, TIME]
+
+
+def test_residuals_are_not_copied_from_loop_to_loop(monkeypatch):
+    """The loop over tangents reads what the loop of the values wrote, in place.
+
+    The loop over chunks slices its cotangents, and h for the gradient of its kernel. It neither
+    stacks nor slices c and the sums of four gates.
+    """
+    chunks, every, hidden = 3, 32, 128
+    case = Case(rnn.LSTM(hidden))
+    monkeypatch.setattr(hoisted, "_steps_per_chunk", lambda plan, time: every)
+    params, xs = random_params(case), random_inputs(case, (chunks * every, 32))
+    params, xs = jax.tree.map(np.float32, (params, xs))
+
+    def loss(params, xs):
+        return weighted_sum(rnn.unroll(case.cell, params, xs, engine=Hoisted()))
+
+    program = read_program(jax.jit(jax.grad(loss)).lower(params, xs).compile())
+    size = every * 32 * hidden
+    moves = [
+        i
+        for i in program.instructions
+        if i.times == chunks and i.opcode in ("dynamic-slice", "dynamic-update-slice")
+    ]
+    assert any(i.times == chunks for i in program.instructions), "the sequence is not in chunks"
+    assert sum(math.prod(i.shapes[0]) >= size for i in moves) <= 2, moves
 
 
 def test_arrays_that_a_step_closes_over_receive_gradients():
