@@ -145,7 +145,7 @@ def test_cells_are_static_arguments_of_jit():
     assert len(traces) == 1
 
 
-QUICK = "hoisted", "checkpoints", "loop", "newton"
+QUICK = "gru_in_chunks", "hoisted", "checkpoints", "loop", "newton"
 
 
 @pytest.mark.parametrize(

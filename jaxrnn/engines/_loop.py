@@ -184,7 +184,7 @@ class Loop:
             dvs = [addend_tangents.get(v) for v in product.addends]
             if any(dv is not None for dv in dvs):
                 parts = [
-                    jnp.zeros_like(z) if dv is None else jnp.broadcast_to(dv, z.shape)
+                    jnp.zeros_like(z) if dv is None else dv + jnp.zeros_like(z)  # as z is sharded
                     for dv, z in zip(dvs, residuals.sums[number], strict=True)
                 ]
                 joined = join_parts(product, parts, leading=1)

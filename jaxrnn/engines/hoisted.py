@@ -109,8 +109,9 @@ class Hoisted:
             leaves, ys = hoisted(*work)
         else:
             plain = PlainLoop(plan, tuple(once), reverse, unroll)
-            if self.checkpoint_every is None and has_tangent_rules(plan.loop_eqns):
-                steps = _steps_per_chunk(plan, work[2][0].shape[0])
+            time = work[2][0].shape[0]
+            steps = time if self.checkpoint_every else _steps_per_chunk(plan, time)
+            if steps < time and has_tangent_rules(plan.loop_eqns):
                 leaves, ys = plain.differentiable(steps)(*work)
             else:
                 leaves, ys = with_derivatives_of(plain.values, hoisted, *work)

@@ -110,7 +110,7 @@ def test_one_artifact_has_the_schedule_of_each_platform(name, what, monkeypatch)
 
 
 def test_chunks_of_time_are_for_a_cpu(monkeypatch):
-    """The product of the inputs is one product of the whole sequence for a GPU."""
+    """The gradient of the inputs' kernel is one product of the whole sequence for a GPU."""
     monkeypatch.setattr(hoisted, "_steps_per_chunk", lambda plan, time: 6)
     cell = rnn.LSTM(5)  # not that of another test, which JAX has traced
     function, params = gradients(cell, Hoisted()), float32(cell)
@@ -118,7 +118,10 @@ def test_chunks_of_time_are_for_a_cpu(monkeypatch):
     for platform in ("cpu", "cuda"):
         with rnn.for_platforms(platform):
             found[platform] = lowered(function, params, XS, platform=platform)
-    product = "tensor<{}x8x3xf32>, tensor<3x20xf32>".format
+
+    def product(steps):
+        return f"(tensor<{steps}x8x3xf32>, tensor<{steps}x8x20xf32>)"
+
     assert product(6) in found["cpu"] and product(TIME) not in found["cpu"]
     assert product(TIME) in found["cuda"] and product(6) not in found["cuda"]
     # Gates are separate arrays for a CPU only, and the loops are unrolled for a GPU only.

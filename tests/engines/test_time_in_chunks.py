@@ -7,10 +7,13 @@ import pytest
 import jaxrnn as rnn
 from jaxrnn._schedule.partition import schedule
 from jaxrnn._schedule.trace import canonical_step
-from jaxrnn.engines import hoisted
-from tests.support.helpers import assert_near, weighted_sum
+from jaxrnn.engines import _plain, hoisted
+from tests.support.cases import CELLS, random_inputs, random_params, random_state
+from tests.support.helpers import assert_near, split, weighted_sum
 
-TIME, BATCH, INPUTS, HIDDEN = 7, 2, 3, 4
+TIME, INPUTS, HIDDEN = 7, 3, 4
+FEW, MANY = 2, 9
+"""Rows for which the values come from the hoisted loop, and from the plain one."""
 
 
 def noise(seed, tree):
@@ -20,37 +23,94 @@ def noise(seed, tree):
     return jax.tree.unflatten(treedef, drawn)
 
 
-def gradients(cell, engine, reverse):
+def loss_and_work(cell, rows, engine, reverse):
     """By the engine itself: `unroll` would reuse the trace with its first chunk size."""
     params = noise(0, cell.init(jax.random.key(0), INPUTS))
-    state = noise(1, cell.init_state(params, (BATCH,)))
-    xs = noise(2, jnp.zeros((TIME, BATCH, INPUTS)))
+    state = noise(1, cell.init_state(params, (rows,)))
+    xs = noise(2, jnp.zeros((TIME, rows, INPUTS)))
 
     def loss(params, state, xs):
         out = engine(cell, params, state, xs, reverse=reverse)
         return weighted_sum(out), out
 
-    return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(params, state, xs)
+    return loss, (params, state, xs)
 
 
+def gradients(*work):
+    loss, args = loss_and_work(*work)
+    return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(*args)
+
+
+@pytest.fixture
+def in_chunks_of(monkeypatch):
+    """Sets the size of a chunk; the chunks that were made are in ``seen``."""
+
+    def record(run, state, xs, every, reverse, **options):
+        in_chunks_of.seen.append(every)
+        return whole(run, state, xs, every, reverse, **options)
+
+    def in_chunks_of(steps):
+        monkeypatch.setattr(hoisted, "_steps_per_chunk", lambda plan, time: steps)
+
+    whole = hoisted.in_chunks
+    in_chunks_of.seen = []
+    for module in (hoisted, _plain):
+        monkeypatch.setattr(module, "in_chunks", record)
+    return in_chunks_of
+
+
+@pytest.mark.parametrize("rows", [FEW, MANY])
 @pytest.mark.parametrize(
     ("cell", "reverse", "steps"),
     [(rnn.GRU(HIDDEN), False, 3), (rnn.GRU(HIDDEN), True, 3), (rnn.PeepholeLSTM(HIDDEN), True, 1)],
     ids=["GRU", "GRU in reverse", "PeepholeLSTM"],
 )
-def test_chunk_sizes_give_the_same_result(cell, reverse, steps, monkeypatch):
-    want = gradients(cell, rnn.engines.Sequential(), reverse)
-    chunks = []
+def test_chunk_sizes_give_the_same_result(cell, reverse, steps, rows, in_chunks_of):
+    want = gradients(cell, rows, rnn.engines.Sequential(), reverse)
+    in_chunks_of(steps)
+    assert_near(gradients(cell, rows, rnn.engines.Hoisted(), reverse), want, 1e-12)
+    assert in_chunks_of.seen == [steps]
 
-    def in_chunks(run, state, xs, every, reverse, **options):
-        chunks.append(every)
-        return whole(run, state, xs, every, reverse, **options)
 
-    whole = hoisted.in_chunks
-    monkeypatch.setattr(hoisted, "in_chunks", in_chunks)
-    monkeypatch.setattr(hoisted, "_steps_per_chunk", lambda plan, time: steps)
-    assert_near(gradients(cell, rnn.engines.Hoisted(), reverse), want, 1e-12)
-    assert chunks == [steps]
+def test_chunks_have_derivatives_of_second_order(in_chunks_of):
+    in_chunks_of(3)
+
+    def derivatives(engine):
+        loss, args = loss_and_work(rnn.GRU(HIDDEN), MANY, engine, False)
+        tangents = noise(3, args)
+
+        def along(*args):
+            return jax.jvp(lambda *args: loss(*args)[0], args, tangents)[1]
+
+        gradient = jax.grad(lambda *args: loss(*args)[0], (0, 1, 2))
+        forward = jax.jvp(gradient, args, tangents)
+        return forward, jax.grad(along, (0, 1, 2))(*args)
+
+    got = jax.jit(derivatives, static_argnums=0)(rnn.engines.Hoisted())
+    want = jax.jit(derivatives, static_argnums=0)(rnn.engines.Sequential())
+    assert_near(got, want, 1e-11)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("case", CELLS, ids=str)
+def test_every_cell_in_chunks(case, reverse, in_chunks_of):
+    """Chunks of two steps, the last of one, values and gradients."""
+    params = random_params(case)
+    state, xs = random_state(case, (MANY,)), random_inputs(case, (TIME, MANY))
+
+    def run(engine):
+        leaves, join = split((params, state, xs))
+
+        def loss(leaves):
+            out = engine(case.cell, *join(leaves), reverse=reverse)
+            return weighted_sum(out), out
+
+        return jax.jit(jax.grad(loss, has_aux=True))(leaves)
+
+    want = run(rnn.engines.Sequential())
+    in_chunks_of(2)
+    assert_near(run(rnn.engines.Hoisted()), want, max(1e-10, case.tolerance))
 
 
 def steps_at_a_time(cell, time, batch, *x_shape):

@@ -20,7 +20,7 @@ import conftest  # noqa: F401  (the suite's settings)
 import jaxrnn as rnn
 import jaxrnn.linen
 import jaxrnn.nnx
-from jaxrnn.engines import Associative, Hoisted, Newton, Sequential
+from jaxrnn.engines import Associative, Hoisted, Newton, Sequential, hoisted
 from jaxrnn.learning import RTRL, TBPTT, EProp
 from tests.support.compiled import Program, read_program
 from tests.support.helpers import assert_near, weighted_sum
@@ -32,12 +32,13 @@ class EngineCase(NamedTuple):
     """An engine, the cell that it runs, and how often it may sum a gradient over devices.
 
     Under automatic sharding, a loop over time or chunks that accumulates a gradient sums it over
-    devices in each iteration.
+    devices in each iteration. ``steps`` is the size of the chunks of `Hoisted`.
     """
 
     engine: Any
     cell: Any
     sums: int = 1
+    steps: int = TIME
 
 
 ENGINES = {
@@ -47,6 +48,7 @@ ENGINES = {
     "newton": EngineCase(Newton(), rnn.IndRNN(SIZE)),
     "sequential": EngineCase(Sequential(), rnn.LSTM(SIZE), sums=TIME),
     "gru": EngineCase(Hoisted(unroll=2), rnn.GRU(SIZE)),
+    "gru_in_chunks": EngineCase(Hoisted(), rnn.GRU(SIZE), sums=4, steps=4),
     "tree": EngineCase(Associative(tree=True), rnn.LRU(SIZE)),
     "chunks": EngineCase(Associative(chunk_size=4), rnn.MinGRU(SIZE), sums=4),
     "closed_form": EngineCase(Associative(), rnn.MLSTM(SIZE, num_heads=2)),
@@ -151,6 +153,8 @@ def rows_of(mesh_axes, tree):
 
 def check(name: str, gradient: bool, mode: str, axes: tuple[str, ...], what: str) -> None:
     case = ENGINES[name]
+    hoisted._steps_per_chunk = lambda plan, time: case.steps
+    jax.clear_caches()
     run, params, xs, flags = work(case, what)
     kind = AxisType.Explicit if mode == "explicit" else AxisType.Auto
     shape = (4,) if len(axes) == 1 else (2, 2)
