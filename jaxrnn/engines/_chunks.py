@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._masking import select, zero_skipped
+from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
 
 
 def in_chunks(
-    run: Callable[[Any, Any], tuple[Any, Any]],
+    run: Callable[[Any, Any, Any], tuple[Any, Any]],
+    shared: Any,
     state: Any,
     xs: Any,
     every: int,
@@ -21,32 +23,47 @@ def in_chunks(
     *,
     checkpoint: bool = True,
 ) -> tuple[Any, Any]:
-    """Applies ``run(state, xs) -> (state, ys)`` chunk by chunk; the last chunk may be shorter.
+    """Applies ``run(shared, state, xs) -> (state, ys)`` chunk by chunk; the last may be shorter.
 
     With ``checkpoint``, the backward pass recomputes each chunk and keeps only the states between.
+    The gradients of ``shared`` are added up in 32 bits at least: in 16 bits their sum would be
+    rounded with each chunk.
     """
     time = jax.tree.leaves(xs)[0].shape[0]
     if time <= every:
-        return run(state, xs)
+        return run(shared, state, xs)
     whole = time - time % every
     chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, every, *x.shape[1:]), xs)
+    wide = jax.tree.map(_in_32_bits, shared)
+
+    def run_chunk(state, xs):
+        return run(jax.tree.map(_cast_like, wide, shared), state, xs)
+
     if checkpoint:
-        run = jax.checkpoint(run)
+        run_chunk = jax.checkpoint(run_chunk)
 
     def run_whole(state):
-        state, ys = jax.lax.scan(run, state, chunks, reverse=reverse)
+        state, ys = jax.lax.scan(run_chunk, state, chunks, reverse=reverse)
         return state, jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
 
     if whole == time:
         return run_whole(state)
     remainder = jax.tree.map(lambda x: x[whole:], xs)
     if reverse:
-        state, last = run(state, remainder)
+        state, last = run_chunk(state, remainder)
         state, first = run_whole(state)
     else:
         state, first = run_whole(state)
-        state, last = run(state, remainder)
+        state, last = run_chunk(state, remainder)
     return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), first, last)
+
+
+def _in_32_bits(x: Array) -> Array:
+    return x.astype("float32") if is_inexact(x) and x.dtype.itemsize < 4 else x
+
+
+def _cast_like(x: Array, like: Array) -> Array:
+    return x if x.dtype == like.dtype else x.astype(like.dtype)
 
 
 def chunks_over_devices(
@@ -69,7 +86,7 @@ def chunks_over_devices(
 
     _, entering = jax.lax.scan(follow, state, spans, reverse=reverse)
     own = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, 0, False), entering)
-    return in_chunks(functools.partial(cell.chunk, params), own, xs, every, reverse=False)
+    return in_chunks(cell.chunk, params, own, xs, every, reverse=False)
 
 
 def masked_chunks(
@@ -93,9 +110,9 @@ def masked_chunks(
         taken = (count - done) // size * size
         steps = jnp.arange(slots * size, dtype=jnp.int32).reshape(-1, *(1 for _ in count.shape))
         steps = jnp.broadcast_to(steps, (slots * size, *count.shape))
-        run = functools.partial(_chunk_or_hold, cell, params, taken)
+        run = functools.partial(_chunk_or_hold, cell, taken)
         slices = _gather_steps(xs, jnp.minimum(done + steps, time - 1)), steps
-        state, ys = in_chunks(run, state, slices, size, reverse=False)
+        state, ys = in_chunks(run, params, state, slices, size, reverse=False)
 
         gathered = _gather_steps(ys, jnp.clip(place - done, 0, slots * size - 1))
         outputs = gathered if outputs is None else _select(place < done, outputs, gathered)
@@ -106,7 +123,7 @@ def masked_chunks(
 
 
 def _chunk_or_hold(
-    cell: Any, params: PyTree, taken: Array, state: PyTree, slices: tuple[PyTree, Array]
+    cell: Any, taken: Array, params: PyTree, state: PyTree, slices: tuple[PyTree, Array]
 ):
     """A chunk, for the rows that have enough steps left; the others keep their state."""
     xs, steps = slices

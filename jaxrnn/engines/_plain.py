@@ -124,7 +124,7 @@ class PlainLoop:
             [env[product.kernel] for product in self.plan.products]
         )
 
-        def chunk(dstate, here):
+        def chunk(donce, dstate, here):
             times, here, slices, dslices = here
             state = [states[-1 if self.reverse else 0] for states in here.residuals.states]
 
@@ -140,7 +140,7 @@ class PlainLoop:
         chunk = jax.checkpoint(chunk, prevent_cse=False)
         times = jnp.arange(slices[0].shape[0])
         work = (times, kept, slices, dslices)
-        return in_chunks(chunk, dstate, work, every, self.reverse, checkpoint=False)
+        return in_chunks(chunk, donce, dstate, work, every, self.reverse, checkpoint=False)
 
     def _chunk(self, once: list, state: list, slices: list, kept: Kept, window: Window):
         """A chunk by the schedule, for its tangents: where values are kept, it computes none."""

@@ -162,8 +162,8 @@ class Associative:
         """The work in the schedule of one kind of platform."""
         every = self.steps_at_once(cell, state, xs, platform)
         if not self._runs_chunked(cell, xs):
-            run = functools.partial(self._affine, cell, params, platform, reverse=reverse)
-            return in_chunks(run, state, xs, every, reverse)
+            run = functools.partial(self._affine, cell, platform, reverse=reverse)
+            return in_chunks(run, params, state, xs, every, reverse)
 
         if self.axis_name is not None:
             return self._chunked_over_devices(cell, params, state, xs, every, reverse)
@@ -171,8 +171,7 @@ class Associative:
         if isinstance(cell, Masked):
             state, ys = masked_chunks(cell.cell, params, state, xs.x, xs.valid, every)
         else:
-            run = functools.partial(cell.chunk, params)  # pyright: ignore[reportAttributeAccessIssue]
-            state, ys = in_chunks(run, state, xs, every, reverse=False)
+            state, ys = in_chunks(cell.chunk, params, state, xs, every, reverse=False)
         return state, _flip(ys, reverse)
 
     def _runs_chunked(self, cell: Any, xs: PyTree) -> bool:
@@ -218,7 +217,7 @@ class Associative:
         )
 
     def _affine(
-        self, cell: Any, params: PyTree, platform: str, state: PyTree, xs: PyTree, *, reverse: bool
+        self, cell: Any, platform: str, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool
     ):
         """One chunk of an affine cell."""
         a, b = map_over_time(cell.affine, params, xs)

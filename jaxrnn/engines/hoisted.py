@@ -89,20 +89,20 @@ class Hoisted:
         unroll = self.unroll or (UNROLL[platform] if whole else 1)
         once = run_before(plan, params)
 
-        def chunk(known: dict, state: list, slices: list) -> tuple[list, list]:
-            values, time = dict(known), slices[0].shape[0]
-            operands, stacked = run_inputs(plan, values, slices)
+        def chunk(values: list, state: list, slices: list) -> tuple[list, list]:
+            known, time = dict(zip(once, values, strict=True)), slices[0].shape[0]
+            operands, stacked = run_inputs(plan, known, slices)
             final, emitted = Loop(plan, time, reverse, unroll)(operands, tuple(state))
             stacked.update(zip(plan.emitted, emitted, strict=True))
-            return list(final), run_after(plan, values, stacked, time)
+            return list(final), run_after(plan, known, stacked, time)
 
         def hoisted(values: list, state: list, slices: list) -> tuple[list, list]:
-            run = functools.partial(chunk, dict(zip(once, values, strict=True)))
+            work = values, state, slices
             if self.checkpoint_every is not None:
-                return in_chunks(run, state, slices, self.checkpoint_every, reverse)
+                return in_chunks(chunk, *work, self.checkpoint_every, reverse)
             time = slices[0].shape[0]
             steps = _steps_per_chunk(plan, time) if platform == CPU else time
-            return in_chunks(run, state, slices, steps, reverse, checkpoint=False)
+            return in_chunks(chunk, *work, steps, reverse, checkpoint=False)
 
         work = list(once.values()), jax.tree.leaves(state), jax.tree.leaves(xs)
         if platform != CPU or not _values_in_plain_loop(plan):

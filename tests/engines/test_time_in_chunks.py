@@ -45,9 +45,9 @@ def gradients(*work):
 def in_chunks_of(monkeypatch):
     """Sets the size of a chunk; the chunks that were made are in ``seen``."""
 
-    def record(run, state, xs, every, reverse, **options):
+    def record(run, shared, state, xs, every, *options, **others):
         in_chunks_of.seen.append(every)
-        return whole(run, state, xs, every, reverse, **options)
+        return whole(run, shared, state, xs, every, *options, **others)
 
     def in_chunks_of(steps):
         monkeypatch.setattr(hoisted, "_steps_per_chunk", lambda plan, time: steps)
@@ -89,6 +89,41 @@ def test_chunks_have_derivatives_of_second_order(in_chunks_of):
     got = jax.jit(derivatives, static_argnums=0)(rnn.engines.Hoisted())
     want = jax.jit(derivatives, static_argnums=0)(rnn.engines.Sequential())
     assert_near(got, want, 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("engine", "cell", "rows"),
+    [
+        (rnn.engines.Hoisted(), rnn.GRU(32), FEW),
+        (rnn.engines.Hoisted(), rnn.GRU(32), MANY),
+        (rnn.engines.Hoisted(checkpoint_every=2), rnn.GRU(32), MANY),
+        (rnn.engines.Associative(chunk_size=2), rnn.MinGRU(32), MANY),
+    ],
+    ids=str,
+)
+def test_gradients_in_16_bits_are_added_up_in_32(engine, cell, rows, in_chunks_of):
+    """The error of 256 chunks is about that of a single one; added up in 16 bits, it is 6 times."""
+    in_chunks_of(2)
+    params = jax.tree.map(
+        lambda x: x.astype("bfloat16"), cell.init(jax.random.key(0), 24, jnp.float32)
+    )
+    xs = jax.random.normal(jax.random.key(1), (512, rows, 24), "bfloat16")
+    weights = jax.random.normal(jax.random.key(2), (512, rows, 32), "float32") + 0.3
+
+    def gradient(params, xs, engine):
+        state = cell.init_state(params, (rows,))
+
+        def loss(params):
+            ys = engine(cell, params, state, xs)[1]
+            return (ys.astype("float32") * weights).mean()
+
+        return jax.jit(jax.grad(loss))(params)
+
+    want = gradient(*jax.tree.map(lambda x: x.astype("float64"), (params, xs)), engine)
+    got = gradient(params, xs, engine)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        if w.ndim == 2:
+            assert jnp.linalg.norm(g.astype(w.dtype) - w) <= 5e-3 * jnp.linalg.norm(w)
 
 
 @pytest.mark.thorough
