@@ -249,17 +249,21 @@ def _linear_in_kernel(eqn: Any, xs, kernel) -> Array:
 
 
 def _contract_over_time(eqn: Any, xs, cotangents, like) -> Array:
-    """``xsᵀ @ cotangents``, summed over time and batch."""
+    """``xsᵀ @ cotangents``, summed over time and batch.
+
+    Over devices, too, before it is rounded to 16 bits.
+    """
     axes = tuple(range(xs.ndim - 1))
     explicit = any(jax.typeof(xs).sharding.spec)
-    return jax.lax.dot_general(
+    whole = jax.lax.dot_general(
         xs,
         cotangents.astype(xs.dtype),
         ((axes, axes), ((), ())),
         precision=eqn.params["precision"],
-        preferred_element_type=like.dtype,
+        preferred_element_type=like.dtype if like.dtype.itemsize >= 4 else "float32",
         out_sharding=jax.typeof(like).sharding if explicit else None,
     )
+    return whole.astype(like.dtype)
 
 
 def transposed_kernel(product: Product, kernel) -> Array:

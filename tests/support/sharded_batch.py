@@ -221,6 +221,22 @@ def check_columns(name: str) -> None:
     assert quarter <= 1.1 / 4, f"a device does {quarter:.2f} of the multiply-adds of one"
 
 
+def check_16_bits(name: str) -> None:
+    """A gradient is rounded after the sum over devices: it is that of one device."""
+    run, params, xs, flags = work(ENGINES[name], "plain")
+    params, xs = jax.tree.map(lambda x: x.astype("bfloat16"), (params, xs))
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
+    placed = jax.device_put(
+        (params, xs), (NamedSharding(mesh, P()), NamedSharding(mesh, P(None, "rows")))
+    )
+    run = results(run, gradient=True)
+    together, alone = run(*placed, flags)[0][0], run(params, xs, flags)[0][0]
+    for got, want in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        got, want = got.astype("float64"), want.astype("float64")
+        if want.ndim == 2:
+            assert jnp.linalg.norm(got - want) <= 3e-4 * jnp.linalg.norm(want)
+
+
 def few(name: str):
     """A few combinations, in which every mode, mesh and kind of work occurs."""
     start = list(ENGINES).index(name)
@@ -241,6 +257,8 @@ def main(names: list[str], everything: bool) -> None:
                 raise
         if everything or name == "hoisted":
             check_columns(name)
+        if name == "hoisted":
+            check_16_bits(name)
 
 
 if __name__ == "__main__":
