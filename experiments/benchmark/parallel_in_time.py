@@ -68,7 +68,7 @@ class Config:
     hidden: int = 8
     """Hidden size."""
     unrolls: tuple[int, ...] = (1, 8, 32)
-    """Steps per iteration of the loop of `Sequential` and `Hoisted`."""
+    """Steps per iteration of the loop of `Sequential` and `Hoisted`; 1 is their default."""
     chunk: int = 128
     """Steps per chunk of `Associative`."""
     rounds: int = 7
@@ -173,7 +173,9 @@ def contenders(config: Config) -> dict[str, Any]:
     """The engines by title."""
     affine, kinds = config.grid == "affine", (rnn.engines.Sequential, rnn.engines.Hoisted)
     unrolls = (1,) if affine else config.unrolls
-    found = [kind(unroll=n) for kind in kinds for n in unrolls] + [rnn.engines.Associative()]
+    # Without unrolling, the defaults: on an accelerator Hoisted unrolls by itself.
+    loops = [kind(unroll=n) if n > 1 else kind() for kind in kinds for n in unrolls]
+    found = [*loops, rnn.engines.Associative()]
     if not affine:
         found += [rnn.engines.Associative(chunk_size=config.chunk)]
         found += [rnn.engines.Newton(), rnn.engines.Newton(quasi=True)]

@@ -3,7 +3,8 @@
 import pathlib
 import sys
 
-sys.modules["jaxrnn"] = None  # pyright: ignore[reportArgumentType]  # importing it fails
+if __name__ == "__main__":  # pytest, which looks for examples, imports this file too
+    sys.modules["jaxrnn"] = None  # pyright: ignore[reportArgumentType]  # importing it fails
 
 import jax  # noqa: E402
 import jax.export  # noqa: E402
