@@ -275,7 +275,7 @@ def test_refuses_full_precision_and_blocks_that_do_not_fit():
     case = Case(rnn.GRU(HIDDEN))
     assert "float32" in Fused().why_not(case.cell, *work_of(case, (2,), "float32"))
     work = work_of(case, (2,))
-    assert "the backend is cpu" in Fused(units=8).why_not(case.cell, *work)
+    assert "the platform is cpu" in Fused(units=8).why_not(case.cell, *work)
     assert "do not fit" in Fused(units=40).why_not(case.cell, *work)
     with pytest.raises(ValueError, match="multiple of 8, got 12"):
         Fused(units=12)
