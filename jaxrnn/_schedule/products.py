@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxrnn._schedule.tangents import nonzero_tangent
 from jaxrnn._schedule.trace import PARAMS, STATE, evaluate, is_literal, var_bytes
-from jaxrnn._sharding import equally_varying
+from jaxrnn._sharding import equally_varying, is_explicit
 from jaxrnn._typing import Array
 
 PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
@@ -177,6 +177,11 @@ def add_parts(parts, addends) -> tuple[Array, ...]:
     )
 
 
+def multiply_and_add(product: Product, operand, kernel, addends) -> tuple[Array, ...]:
+    """The sums of a product at one step, part by part."""
+    return add_parts(split_parts(product, multiply(product, operand, kernel)), addends)
+
+
 def _dot(eqn: Any, x, kernel, transposed: bool = False) -> Array:
     """``x @ kernel``, or ``x @ kernel.T``.
 
@@ -254,14 +259,13 @@ def _contract_over_time(eqn: Any, xs, cotangents, like) -> Array:
     Over devices, too, before it is rounded to 16 bits.
     """
     axes = tuple(range(xs.ndim - 1))
-    explicit = any(jax.typeof(xs).sharding.spec)
     whole = jax.lax.dot_general(
         xs,
         cotangents.astype(xs.dtype),
         ((axes, axes), ((), ())),
         precision=eqn.params["precision"],
         preferred_element_type=like.dtype if like.dtype.itemsize >= 4 else "float32",
-        out_sharding=jax.typeof(like).sharding if explicit else None,
+        out_sharding=jax.typeof(like).sharding if is_explicit(xs) else None,
     )
     return whole.astype(like.dtype)
 

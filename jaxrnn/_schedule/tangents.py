@@ -1,10 +1,12 @@
 """Tangents in rules of `jax.custom_jvp` with symbolic zeros: None stands for no tangent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._typing import Array, PyTree
 
 
@@ -17,6 +19,14 @@ def nonzero_tangent(tangent: Any) -> Any:
 def zero_tangent(primal: Array) -> Any:
     """The symbolic zero that is the tangent of a value, integers included."""
     return jax.custom_derivatives.zero_from_primal(primal, symbolic_zeros=True)
+
+
+def dense_tangents(values: Sequence[Array], tangents: Sequence[Any]) -> list[Array | None]:
+    """The tangents of these values, zeros included; None of integers."""
+    return [
+        (jnp.zeros_like(x) if nonzero_tangent(t) is None else t) if is_inexact(x) else None
+        for x, t in zip(values, tangents, strict=True)
+    ]
 
 
 def with_zeros(primals: PyTree, tangents: PyTree) -> PyTree:

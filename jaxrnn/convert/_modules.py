@@ -16,16 +16,13 @@ from jaxrnn._numerics import product, state_dtype, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.convert._arrays import Source
 from jaxrnn.convert._network import Part
+from jaxrnn.convert._state_files import state_dict
 from jaxrnn.layers import Stack
 
 
 def named_arrays(source: Any, prefix: str = "") -> dict[str, Any]:
     """The arrays of a PyTorch module or state dict whose names begin with the prefix."""
-    arrays = source.state_dict() if hasattr(source, "state_dict") else source
-    if not isinstance(arrays, Mapping):
-        raise TypeError(
-            f"source must be a PyTorch module or its state dict, got {type(source).__name__}"
-        )
+    arrays = state_dict(source)
     for name in arrays:
         if not isinstance(name, str):
             raise TypeError(f"source must map names to arrays, got the key {name!r}")

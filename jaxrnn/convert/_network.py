@@ -4,18 +4,16 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from jaxrnn import layers
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.activations import relu, tanh
+from jaxrnn.activations import SAME, relu, tanh
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.layers.bidirectional import concatenate, reverse_layer
 from jaxrnn.layers.recurrent import as_layer
 
 ACTIVATIONS = {"tanh": tanh, "relu": relu}
-_SAME = {"tanh": (tanh, jnp.tanh, jax.nn.tanh), "relu": (relu, jax.nn.relu)}
 
 Merge = Callable[[Any, Any], Any]
 
@@ -82,7 +80,7 @@ def check_attributes(source: Any, given: Mapping[str, Any], handled: Collection[
 
 def known_activation(function: Any) -> str | None:
     """The frameworks' name of an activation function."""
-    return next((name for name, functions in _SAME.items() if function in functions), None)
+    return next((name for name, functions in SAME.items() if function in functions), None)
 
 
 def activation_name(framework: str, cell: Elman) -> str:
@@ -203,7 +201,7 @@ def levels(
 
 def _part(framework: str, cell: Any, params: PyTree) -> Part:
     """A cell with its parameters; in every framework, gated cells have a tanh candidate."""
-    if getattr(cell, "candidate_activation", tanh) not in _SAME["tanh"]:
+    if getattr(cell, "candidate_activation", tanh) not in SAME["tanh"]:
         raise TypeError(
             f"{framework} has tanh in the candidate of every gated cell, got {cell!r}, which has "
             "another candidate_activation and no counterpart"

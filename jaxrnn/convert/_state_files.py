@@ -25,6 +25,17 @@ def accepts_files(function: F) -> F:
     return cast("F", call)
 
 
+def state_dict(source: Any) -> Mapping[str, Any]:
+    """The arrays of a PyTorch module by name, or a mapping as it is."""
+    arrays = source.state_dict() if hasattr(source, "state_dict") else source
+    if not isinstance(arrays, Mapping):
+        raise TypeError(
+            "source must be a PyTorch module or its state dict, or the path of one, got "
+            f"{type(source).__name__}"
+        )
+    return arrays
+
+
 def _read_file(path: str) -> Mapping[str, Any]:
     if path.endswith(".safetensors"):
         import safetensors

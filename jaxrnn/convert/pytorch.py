@@ -1,7 +1,6 @@
 """Conversion from and to PyTorch's recurrent modules."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from jaxrnn.convert._network import (
     refuse,
     simple_part,
 )
-from jaxrnn.convert._state_files import accepts_files
+from jaxrnn.convert._state_files import accepts_files, state_dict
 
 _NAME = re.compile(r"(?:weight|bias)_(?:ih|hh|hr)(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
 
@@ -66,7 +65,7 @@ def from_pytorch(
     Note:
         A module's dropout between layers becomes the stack's; a state dict does not contain it.
     """
-    arrays = _state_dict(source)
+    arrays = state_dict(source)
     for name in arrays:
         if not isinstance(name, str):
             raise TypeError(f"source must map names to arrays, got the key {name!r}")
@@ -213,16 +212,6 @@ def from_packed_sequence(packed: Any) -> tuple[Array, np.ndarray]:
     if np.issubdtype(data.dtype, np.integer):
         return jnp.asarray(padded.astype(jax.dtypes.canonicalize_dtype(data.dtype))), lengths
     return as_array("packed.data", padded), lengths
-
-
-def _state_dict(source: Any) -> Mapping[str, Any]:
-    arrays = source.state_dict() if hasattr(source, "state_dict") else source
-    if not isinstance(arrays, Mapping):
-        raise TypeError(
-            "source must be a PyTorch module, a state dict or the path of one, got "
-            f"{type(source).__name__}"
-        )
-    return arrays
 
 
 def _read(weights: Source, suffix: str, activation: str, biased: bool) -> Part:

@@ -41,9 +41,7 @@ def why_not_symbolic(xs: PyTree, what: str, *, batch: bool = False) -> str | Non
 
 def check_symbolic(engine: Engine, xs: PyTree, *options: str) -> None:
     """Raises where an engine has one of these options, and time has a symbolic size."""
-    reason = why_not_options(engine, xs, *options)
-    if reason is not None:
-        raise ValueError(f"engine={engine!r} cannot run this: {reason}")
+    check_reason(engine, why_not_options(engine, xs, *options))
 
 
 def why_not_options(engine: Engine, xs: PyTree, *options: str) -> str | None:
@@ -52,6 +50,12 @@ def why_not_options(engine: Engine, xs: PyTree, *options: str) -> str | None:
         if getattr(engine, name) not in (None, 1):
             return why_not_symbolic(xs, f"{name}={getattr(engine, name)}")
     return None
+
+
+def check_reason(engine: Engine, reason: str | None) -> None:
+    """Raises if there is a reason why an engine cannot run the work."""
+    if reason is not None:
+        raise ValueError(f"engine={engine!r} cannot run this: {reason}")
 
 
 def check_engine(engine: Any) -> None:

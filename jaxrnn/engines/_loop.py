@@ -22,15 +22,14 @@ from jaxrnn._schedule.interpret import Operands, run_step
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import (
     Product,
-    add_parts,
     join_parts,
     linear_multiply,
-    multiply,
+    multiply_and_add,
     split_parts,
     transposed_kernel,
     whole_over_time,
 )
-from jaxrnn._schedule.tangents import nonzero_tangent, with_zeros
+from jaxrnn._schedule.tangents import dense_tangents, nonzero_tangent, with_zeros
 from jaxrnn._schedule.trace import all_eqns, is_literal
 
 
@@ -133,9 +132,8 @@ class Loop:
             sums = []
 
             def product(number, operand, addends):
-                item = plan.products[number]
-                whole = multiply(item, operand, operands.kernels[number])
-                sums.append(add_parts(split_parts(item, whole), addends))
+                kernel = operands.kernels[number]
+                sums.append(multiply_and_add(plan.products[number], operand, kernel, addends))
                 return sums[-1]
 
             new, emitted = run_step(plan, operands._replace(stacked=slices), state, product)
@@ -252,10 +250,7 @@ class Loop:
             )
             return jax.jvp(step, primals, (dstate, dconstants, dslices, increments))[1]
 
-        dstate = tuple(
-            (jnp.zeros_like(a) if t is None else t) if is_inexact(a) else None
-            for a, t in zip(state, map(nonzero_tangent, dstate), strict=True)
-        )
+        dstate = tuple(dense_tangents(state, dstate))
         kept = (residuals, stacked) if window is None else window.start + jnp.arange(self.time)
         slices = (kept, dstacked, increments)
         # The intermediate values of the replay are recomputed, not kept.

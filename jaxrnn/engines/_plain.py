@@ -22,8 +22,14 @@ import jax.numpy as jnp
 from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._schedule.interpret import read, run_after, run_inputs, run_loop
 from jaxrnn._schedule.partition import CHEAP, Schedule
-from jaxrnn._schedule.products import add_parts, is_plain_product, multiply, split_parts
-from jaxrnn._schedule.tangents import nonzero_tangent, push, push_nonzero, with_zeros
+from jaxrnn._schedule.products import is_plain_product, multiply_and_add
+from jaxrnn._schedule.tangents import (
+    dense_tangents,
+    nonzero_tangent,
+    push,
+    push_nonzero,
+    with_zeros,
+)
 from jaxrnn._schedule.trace import INPUTS
 from jaxrnn._typing import Array
 from jaxrnn.engines._chunks import in_chunks
@@ -90,8 +96,7 @@ class PlainLoop:
 
             def product(number, operand, addends):
                 item = plan.products[number]
-                whole = multiply(item, operand, env[item.kernel])
-                sums.append(add_parts(split_parts(item, whole), addends))
+                sums.append(multiply_and_add(item, operand, env[item.kernel], addends))
                 return sums[-1]
 
             plan.inputs(env)
@@ -113,11 +118,8 @@ class PlainLoop:
     def _tangents(self, primals, tangents, kept: Any, every: int) -> tuple[list, list]:
         """The tangents of `values`, None for integers."""
         once, state, slices = primals
-        donce, dstate, dslices = ([nonzero_tangent(t) for t in group] for group in tangents)
-        dstate = [
-            (jnp.zeros_like(a) if t is None else t) if is_inexact(a) else None
-            for a, t in zip(state, dstate, strict=True)
-        ]
+        donce, dslices = ([nonzero_tangent(t) for t in tangents[group]] for group in (0, 2))
+        dstate = dense_tangents(state, tangents[1])
 
         env = dict(zip(self.names, once, strict=True))
         kernels = self._loop(every).transposed(

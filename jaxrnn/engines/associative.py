@@ -17,7 +17,7 @@ from jaxrnn._platform import CPU, by_platform
 from jaxrnn._schedule.trace import nbytes
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._chunks import chunks_over_devices, in_chunks, masked_chunks
-from jaxrnn.engines._engine import why_not_symbolic
+from jaxrnn.engines._engine import check_reason, why_not_symbolic
 from jaxrnn.engines._linear import linear_recurrence
 from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.wrappers.masked import Masked
@@ -151,9 +151,7 @@ class Associative:
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
-        reason = self.why_not(cell, params, state, xs)
-        if reason is not None:
-            raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        check_reason(self, self.why_not(cell, params, state, xs))
         return by_platform(functools.partial(self._run, cell, reverse), params, state, xs)
 
     def _run(

@@ -10,14 +10,12 @@ from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
 from jaxrnn._masking import zero_skipped
 from jaxrnn._typing import Array, PyTree
-from jaxrnn.activations import tanh
+from jaxrnn.activations import SAME
 from jaxrnn.cells.lstm import LSTM, LSTMParams
-from jaxrnn.engines._engine import why_not_symbolic
+from jaxrnn.engines._engine import check_reason, why_not_symbolic
 from jaxrnn.engines._levels import Level, NotLevels, levels_of
 from jaxrnn.engines._lstm_call import Sizes, flat_weights, lstm
 from jaxrnn.wrappers.masked import Masked
-
-TANH = (tanh, jnp.tanh, jax.nn.tanh)
 
 
 @frozen
@@ -129,9 +127,7 @@ class CuDNN:
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
     ) -> tuple[PyTree, PyTree]:
         """Returns ``(state, ys)`` after all steps of ``xs``."""
-        reason = self._why_not(cell, xs)
-        if reason is not None:
-            raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        check_reason(self, self._why_not(cell, xs))
         return self._run(cell, params, state, xs, reverse)
 
     def _run(self, cell: Any, params, state, xs, reverse: bool):
@@ -184,7 +180,7 @@ def _why_not_cells(levels: Sequence[Level]) -> str | None:
         if type(one) is not LSTM:
             kind = type(one).__name__
             return f"JAX's binding of cuDNN has LSTM only, and this cell is {kind}"
-        if one.candidate_activation not in TANH:
+        if one.candidate_activation not in SAME["tanh"]:
             return f"cuDNN's LSTM has tanh, got {one}"
     sizes = sorted({one.hidden_size for one in cells})
     if len(sizes) > 1:

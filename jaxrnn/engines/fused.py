@@ -14,7 +14,7 @@ from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Piece, Schedule, schedule
 from jaxrnn._schedule.trace import canonical_step
 from jaxrnn._typing import PyTree
-from jaxrnn.engines._engine import why_not_symbolic
+from jaxrnn.engines._engine import check_reason, why_not_symbolic
 from jaxrnn.engines._fused import hopper, tpu
 from jaxrnn.engines._fused.heads import heads_of, with_dense_kernels
 from jaxrnn.engines._fused.loop import FusedLoop
@@ -94,13 +94,10 @@ class Fused:
 
     def _run(self, cell, params, state, xs, reverse, mode="", interpret: Any = None, skip=()):
         """Runs the work; for ``mode``, ``interpret`` and ``skip`` see `_machines`."""
-        reason = _too_old() or why_not_symbolic(xs, "a fused kernel", batch=True)
-        if reason is not None:
-            raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        check_reason(self, _too_old() or why_not_symbolic(xs, "a fused kernel", batch=True))
         plan = _plan(cell, params, state, xs)
         shape, machines, reason = self._machines(plan, mode, interpret, skip)
-        if reason is not None:
-            raise ValueError(f"engine={self!r} cannot run this: {reason}")
+        check_reason(self, reason)
         once = run_before(plan, params)
         operands, stacked = run_inputs(plan, once, xs)
         time = jax.tree.leaves(xs)[0].shape[0]

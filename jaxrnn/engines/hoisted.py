@@ -85,9 +85,14 @@ class Hoisted:
     ) -> tuple[PyTree, PyTree]:
         """The work in the schedule of one kind of platform."""
         plan = schedule_cell(cell, params, state, xs, platform)
-        whole = isinstance(jax.tree.leaves(xs)[0].shape[0], int)  # else symbolic, of jax.export
-        unroll = self.unroll or (UNROLL[platform] if whole else 1)
         once = run_before(plan, params)
+        work = list(once.values()), jax.tree.leaves(state), jax.tree.leaves(xs)
+        time, checkpoint = work[2][0].shape[0], self.checkpoint_every is not None
+        # The number of steps may be symbolic, in jax.export.
+        unroll = self.unroll or (UNROLL[platform] if isinstance(time, int) else 1)
+        every = self.checkpoint_every
+        if every is None:
+            every = _steps_per_chunk(plan, time) if platform == CPU else time
 
         def chunk(values: list, state: list, slices: list) -> tuple[list, list]:
             known, time = dict(zip(once, values, strict=True)), slices[0].shape[0]
@@ -97,22 +102,14 @@ class Hoisted:
             return list(final), run_after(plan, known, stacked, time)
 
         def hoisted(values: list, state: list, slices: list) -> tuple[list, list]:
-            work = values, state, slices
-            if self.checkpoint_every is not None:
-                return in_chunks(chunk, *work, self.checkpoint_every, reverse)
-            time = slices[0].shape[0]
-            steps = _steps_per_chunk(plan, time) if platform == CPU else time
-            return in_chunks(chunk, *work, steps, reverse, checkpoint=False)
+            return in_chunks(chunk, values, state, slices, every, reverse, checkpoint=checkpoint)
 
-        work = list(once.values()), jax.tree.leaves(state), jax.tree.leaves(xs)
         if platform != CPU or not _values_in_plain_loop(plan):
             leaves, ys = hoisted(*work)
         else:
             plain = PlainLoop(plan, tuple(once), reverse, unroll)
-            time = work[2][0].shape[0]
-            steps = time if self.checkpoint_every else _steps_per_chunk(plan, time)
-            if steps < time and has_tangent_rules(plan.loop_eqns):
-                leaves, ys = plain.differentiable(steps)(*work)
+            if not checkpoint and every < time and has_tangent_rules(plan.loop_eqns):
+                leaves, ys = plain.differentiable(every)(*work)
             else:
                 leaves, ys = with_derivatives_of(plain.values, hoisted, *work)
         return jax.tree.unflatten(plan.step.out_tree, [*leaves, *ys])

@@ -5,15 +5,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._arguments import check_init, check_key, check_rate
+from jaxrnn._arguments import check_init, check_rate
 from jaxrnn._cell import Cell, bind_with_key, can_step, input_rank, is_stochastic, step_with_key
 from jaxrnn._frozen import frozen
 from jaxrnn._masking import safe_inputs, valid_steps, zero_skipped
 from jaxrnn._numerics import dropout
 from jaxrnn._typing import Array, PyTree
-from jaxrnn._unroll import unroll
 from jaxrnn.engines._levels import Level, NotLevels, levels_of
-from jaxrnn.layers._at_once import Whole, engine_at_once
+from jaxrnn.layers import _at_once
 from jaxrnn.layers._layer import Layer, check_parts
 from jaxrnn.layers.recurrent import as_layer
 
@@ -196,12 +195,7 @@ class Stack:
         key: Array | None = None,
     ) -> tuple[tuple, PyTree]:
         """Runs the layers over a sequence, one after another; arguments as in `jaxrnn.unroll`."""
-        if key is not None:
-            check_key(key)
-        engine = engine_at_once(self, xs, key, mask, starts)
-        if engine is not None:
-            return unroll(Whole(self), params, xs, state, lengths=lengths, engine=engine)
-        return self.one_by_one(params, state, xs, lengths, mask, starts, key)
+        return _at_once.apply(self, params, state, xs, lengths, mask, starts, key)
 
     def one_by_one(
         self, params, state, xs, lengths=None, mask=None, starts=None, key=None

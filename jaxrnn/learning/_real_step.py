@@ -21,7 +21,7 @@ from jaxrnn._schedule.dependence import dependence
 from jaxrnn._schedule.flat_state import FlatState, batch_rank, is_inexact
 from jaxrnn._schedule.interpret import read, run_loop
 from jaxrnn._schedule.partition import Schedule, schedule
-from jaxrnn._schedule.products import add_parts, multiply, split_parts
+from jaxrnn._schedule.products import multiply_and_add
 from jaxrnn._schedule.trace import STATE, Step, canonical_step, evaluate, is_literal
 from jaxrnn._sharding import equally_varying
 from jaxrnn._typing import Array, PyTree
@@ -103,8 +103,8 @@ class RealStep:
 
         def product(number, operand, addends):
             item = plan.products[number]
-            whole = multiply(item, jax.lax.stop_gradient(operand), env[item.kernel])
-            return add_parts(split_parts(item, whole), addends)
+            held = jax.lax.stop_gradient(operand)
+            return multiply_and_add(item, held, env[item.kernel], addends)
 
         run_loop(plan, env, product)
         return self.split_state([read(v, env) for v in plan.state_out]).vector
