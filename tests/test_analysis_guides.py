@@ -1,23 +1,12 @@
 """The code in docs/fixed_points.md and docs/recurrent_policies.md runs and shows what they say."""
 
-import pathlib
 import re
 
 import jax
 import numpy as np
 import pytest
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
-
-
-def run(name):
-    page = DOCS / name
-    text = page.read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
-    names = {}
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        exec(compile(code, name, "exec"), names)
-    return names
+from tests.support.pages import DOCS, run
 
 
 def test_fixed_points(capsys):

@@ -3,17 +3,14 @@
 import pathlib
 import re
 
-import jax
+from tests.support.pages import run
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 
 
 def test_the_examples_run(capsys):
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL))
-    names = {}
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        exec(compile(code, README.name, "exec"), names)
+    names = run("../README.md")
     assert names["ys"].shape == (100, 32, 128)
     assert not names["ys"][80:].any()
     assert names["gradients"]["recurrent"].any()

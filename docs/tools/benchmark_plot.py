@@ -6,10 +6,10 @@ python -m docs.tools.benchmark_plot    writes docs/images/benchmark.svg
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 from matplotlib.figure import Figure
 
-DOCS = Path(__file__).parents[1]
+from docs.tools.pages import DOCS, save_picture
+
 PAGE, PICTURE = DOCS / "benchmarks.md", DOCS / "images" / "benchmark.svg"
 HEADER = "| cell | time, batch, input, hidden |"
 STYLES = {"best JAX peer": ("o", "#8c8c8c"), "PyTorch": ("s", "#d1752a")}
@@ -59,9 +59,7 @@ def plot(rows: list[Row], path: Path = PICTURE) -> None:
         "time of a training step relative to jaxrnn (right of the line: jaxrnn is faster)"
     )
     axes.legend(frameon=False, loc="lower right")
-    path.parent.mkdir(exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": "jaxrnn", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})
+    save_picture(figure, path)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
-PICTURES = Path(__file__).parents[1] / "images" / "learn"
+from docs.tools.pages import DOCS, save_picture
+
+PICTURES = DOCS / "images" / "learn"
 INK, STATE, INPUT, GATE, BACK = "#30363d", "#0072b2", "#4d4d4d", "#b5651d", "#c1272d"
 Point = tuple[float, float]
 
 
 def save(figure: Figure, path: Path) -> None:
     """Writes an SVG that is the same for the same drawing, with text as paths."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": "jaxrnn"}):
-        figure.savefig(path, metadata={"Date": None}, facecolor="white")
+    save_picture(figure, path, "path", facecolor="white")
 
 
 class Sheet:

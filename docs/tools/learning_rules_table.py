@@ -1,6 +1,6 @@
 """The tables and the plot of docs/online_learning.md, from the measurements in docs/data.
 
-python -m experiments.benchmark.learning_rules    measures; about ten minutes on two cores
+python -m experiments.benchmark.learning_rules    measures; about two minutes on two cores
 cp runs/learning_rules/results.json docs/data/learning_rules.json
 python -m docs.tools.learning_rules_table         writes both tables and the plot
 """
@@ -9,14 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
+from docs.tools.pages import DOCS, save_picture, write_section
 from experiments.benchmark.learning_rules import Cost, Row, markdown, plot
 
-DOCS = Path(__file__).parents[1]
 DATA, PAGE = DOCS / "data" / "learning_rules.json", DOCS / "online_learning.md"
 PICTURE = DOCS / "images" / "learning_rules.svg"
-BEGIN, END = "<!-- measured -->", "<!-- end of what is measured -->"
+MARK = "measured"
 
 
 def make_section(found: dict[str, Any]) -> str:
@@ -43,18 +41,12 @@ the compiled `Online.step`, without and with `Online.gradient`, relative to thos
 {cells.strip()}"""
 
 
-def write_section(data: Path = DATA, page: Path = PAGE, picture: Path = PICTURE) -> None:
-    """Replaces what is between the markers of the page, and draws the plot."""
+def write(data: Path = DATA, page: Path = PAGE, picture: Path = PICTURE) -> None:
+    """Writes the section of the page, and draws the plot."""
     found = json.loads(data.read_text(encoding="utf-8"))
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    section = f"{before}{BEGIN}\n{make_section(found)}\n{END}{after}"
-    page.write_text(section, encoding="utf-8")
-    picture.parent.mkdir(exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": "jaxrnn", "svg.fonttype": "none"}):
-        figure = plot([Row(**row) for row in found["rows"]], found["machine"])
-        figure.savefig(picture, metadata={"Date": None})
+    write_section(page, MARK, make_section(found))
+    save_picture(plot([Row(**row) for row in found["rows"]], found["machine"]), picture)
 
 
 if __name__ == "__main__":
-    write_section()
+    write()

@@ -6,11 +6,11 @@ python -m docs.tools.scaling_table    writes the table of that page
 from dataclasses import dataclass
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1]
+from docs.tools.pages import DOCS, write_section
+
 DEVICES = 1024
 RATE = 200e12  # operations a second that a device reaches in matrix products
 LINK = 50e9  # bytes a second through a device's link, in each direction
-BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,8 @@ def make_table() -> str:
 
 
 def write_table(page: Path = DOCS / "scaling.md") -> None:
-    """Replaces what is between the markers of the page."""
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{make_table()}\n{END}{after}", encoding="utf-8")
+    """Writes the table of the page."""
+    write_section(page, "table", make_table())
 
 
 if __name__ == "__main__":

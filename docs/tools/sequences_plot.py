@@ -10,10 +10,13 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 import jaxrnn as rnn
+from docs.tools.pages import DOCS, save_picture
 
-PICTURE = Path(__file__).parents[1] / "images" / "sequences.svg"
+PICTURE = DOCS / "images" / "sequences.svg"
 ROWS = {
     "lengths = [8, 5]": {"lengths": jnp.array([8, 5])},
     "mask": {"mask": jnp.ones((8, 2), bool).at[2:4, 0].set(False).at[5:7, 1].set(False)},
@@ -41,14 +44,8 @@ def counts(arguments: dict) -> np.ndarray:
 
 def draw(path: Path = PICTURE) -> None:
     """Writes the picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams.update({"svg.hashsalt": "jaxrnn", "svg.fonttype": "none"})
-    from matplotlib import pyplot
-    from matplotlib.patches import Rectangle
-
-    figure, axes = pyplot.subplots(2, 2, figsize=(7, 3.4), layout="constrained")
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots(2, 2)
     for axis, (title, arguments) in zip(axes.flat, ROWS.items(), strict=True):
         starts = np.asarray(arguments.get("starts", np.zeros((8, 2), bool)))
         for (t, row), value in np.ndenumerate(counts(arguments)):
@@ -63,8 +60,7 @@ def draw(path: Path = PICTURE) -> None:
         "Outputs of a cell that counts its steps: gray steps are skipped, red lines are starts",
         fontsize=10,
     )
-    figure.savefig(path, metadata={"Date": None}, facecolor="white")
-    pyplot.close(figure)
+    save_picture(figure, path, facecolor="white")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parents[1]
+from docs.tools.pages import DOCS, write_section
+
 PAGE, DATA = DOCS / "serving.md", DOCS / "data"
 MODELS = ("char_lm", "speech")
 
@@ -65,18 +66,10 @@ def tables() -> dict[str, str]:
     return made
 
 
-def written(page: str, made: dict[str, str]) -> str:
-    """The page with its tables."""
-    for mark, text in made.items():
-        begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
-        before, _, rest = page.partition(begin)
-        page = f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
-    return page
-
-
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), tables()), encoding="utf-8")
+    for mark, text in tables().items():
+        write_section(PAGE, mark, text)

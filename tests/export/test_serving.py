@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 
@@ -12,13 +11,11 @@ import numpy as np
 import pytest
 
 from docs.tools import serving_table
+from docs.tools.pages import with_section
+from tests.support.pages import blocks, run
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-
-
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +24,9 @@ def served(tmp_path_factory):
     for module in ("onnx", "onnxruntime"):
         pytest.importorskip(module, reason=f"{module} comes with the extra: onnx")
     folder, before = tmp_path_factory.mktemp("serving"), pathlib.Path.cwd()
-    names = {}
     os.chdir(folder)
     try:
-        with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-            exec(compile("\n".join(blocks("python")), PAGE.name, "exec"), names)
+        names = run(PAGE.name)
     finally:
         os.chdir(before)
     return names, folder
@@ -66,7 +61,10 @@ def test_the_program_gives_equal_outputs(served):
 
 def test_the_tables_are_those_of_the_measurements():
     made = serving_table.tables()
-    assert serving_table.written(TEXT, made) == TEXT, "run python -m docs.tools.serving_table"
+    written = TEXT
+    for mark, text in made.items():
+        written = with_section(written, mark, text)
+    assert written == TEXT, "run python -m docs.tools.serving_table"
     assert all(f"<!-- {mark} -->\n" in TEXT for mark in ("exported", "quantized"))
 
 
@@ -79,7 +77,7 @@ def node_script(folder, number):
     if not found or found.returncode:
         pytest.skip("Node and its package onnxruntime-node (NODE_PATH) are not installed")
     script = folder / f"serve{number}.js"
-    script.write_text(blocks("javascript")[number], encoding="utf-8")
+    script.write_text(blocks(PAGE.name, "javascript")[number], encoding="utf-8")
     return [node, script]
 
 

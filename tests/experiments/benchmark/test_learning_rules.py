@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import jaxrnn as rnn
-from docs.tools.learning_rules_table import BEGIN, END, write_section
+from docs.tools.learning_rules_table import MARK, write
 from experiments.benchmark import learning_rules
 from jaxrnn.learning import RTRL
 
@@ -38,8 +38,8 @@ def test_it_measures_and_writes_its_files(tmp_path):
     assert (tmp_path / "memory.png").stat().st_size > 10_000
 
     page, picture = tmp_path / "page.md", tmp_path / "picture.svg"
-    page.write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n")
-    write_section(tmp_path / "results.json", page, picture)
+    page.write_text(f"Before.\n<!-- {MARK} -->\nold\n<!-- end of {MARK} -->\nAfter.\n")
+    write(tmp_path / "results.json", page, picture)
     text = page.read_text()
     assert text.startswith("Before.\n") and text.endswith("\nAfter.\n") and "old" not in text
     assert "| `RTRL()` | " in text and "| `LRU` | " in text

@@ -1,8 +1,6 @@
 """Models that experiments write with --export, in onnxruntime."""
 
 import json
-import pathlib
-import re
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,6 +11,7 @@ import pytest
 
 from docs.tools import serving_table
 from experiments.common.processes import make_console
+from tests.support.pages import blocks
 
 onnx = pytest.importorskip("onnx", reason="onnx comes with the extra: onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the extra: onnx")
@@ -152,10 +151,7 @@ def test_autoencode(tmp_path):
 
 def greedy():
     """The loop of docs/serving.md."""
-    page = (pathlib.Path(__file__).parents[3] / "docs/serving.md").read_text(encoding="utf-8")
-    (code,) = (
-        b for b in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "greedily" in b
-    )
+    (code,) = (block for block in blocks("serving.md") if "greedily" in block)
     names = {"np": np}
     exec(code, names)
     return names["decode_greedily"]
