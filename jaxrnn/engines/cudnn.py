@@ -115,7 +115,9 @@ class CuDNN:
         return self.why_not_levels(cell, xs)
 
     def describe(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str:
-        """What the engine does for work that it accepts, for `jaxrnn.explain`."""
+        """What the engine does for work that it accepts, for `jaxrnn.explain`; else nothing."""
+        if self._why_not(cell, xs) is not None:
+            return ""
         levels = levels_of(cell.cell if isinstance(cell, Masked) else cell)
         count, directions = len(levels), len(levels[0].cells)
         calls = f"one call of cuDNN for {count} × {directions} layers × directions"

@@ -319,3 +319,11 @@ def test_explain_says_what_is_exact():
         rnn.GRU(2), rnn.GRU(2).init(jax.random.key(0), 2), xs.astype("float64"), engine=CuDNN()
     )
     assert "has LSTM only" in page.engine
+
+
+def test_explain_gives_the_reason_for_a_network_of_more_than_its_levels():
+    stack = rnn.layers.Stack((rnn.LSTM(4), rnn.LSTM(4)), residual=True)
+    params = stack.init(jax.random.key(0), 4, "float32")
+    page = rnn.explain(stack, params, jnp.ones((3, 2, 4), "float32"), engine=CuDNN())
+    assert page.engine is not None and "no residual connections" in page.engine
+    assert "one call" not in page.engine
