@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from docs.tools.learn_diagrams import save
+from docs.tools.learn_diagrams import PICTURES, save
+from docs.tools.pages import DOCS
 from experiments.common.plots import COLORS, End, label_curves, style_axes
 
-DOCS = Path(__file__).parents[1]
-DATA, PICTURES = DOCS / "data" / "learn_gradient_flow.json", DOCS / "images" / "learn"
+DATA = DOCS / "data" / "learn_gradient_flow.json"
 
 
 def measure(path: Path = DATA) -> None:

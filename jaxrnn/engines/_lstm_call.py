@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxrnn._masking import MaskedInput, valid_steps
 from jaxrnn._typing import Array
 from jaxrnn.cells.lstm import LSTM, LSTMParams, LSTMState
-from jaxrnn.engines._fused.platforms import Function
+from jaxrnn.engines._platforms import Function
 from jaxrnn.engines.hoisted import Hoisted
 from jaxrnn.wrappers.masked import Masked
 

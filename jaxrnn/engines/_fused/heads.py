@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.trace import INPUTS, PARAMS, STATE, all_eqns, evaluate, is_literal
-from jaxrnn.engines._fused.platforms import Function
+from jaxrnn.engines._platforms import Function
 
 
 class BlockDiagonal(Function):

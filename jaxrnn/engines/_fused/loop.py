@@ -23,10 +23,10 @@ from jaxrnn._schedule.partition import Schedule
 from jaxrnn._schedule.products import multiply_over_time
 from jaxrnn._sharding import equally_varying
 from jaxrnn.engines._fused.heads import blocks_of
-from jaxrnn.engines._fused.platforms import Function
 from jaxrnn.engines._fused.steps import Scan, backward_scan, forward_scan, pullbacks_of, sums_of
 from jaxrnn.engines._fused.tiles import Shape
 from jaxrnn.engines._loop import Loop, Residuals
+from jaxrnn.engines._platforms import Function
 
 
 class Machine(Protocol):
