@@ -177,7 +177,8 @@ class Online:
         Args:
             params: the parameters, those of the step.
             carry: what `step` returned.
-            dloss_dy: like ``y``; the loss is summed over the rows of a batch.
+            dloss_dy: like ``y``; the loss is summed over the rows of a batch. Leaves for integers
+                are ignored; ``jax.grad(..., allow_int=True)`` makes them.
 
         Returns:
             A pytree like ``params``; zero for integers.

@@ -142,7 +142,7 @@ def streamed(case, rule, key):
 
         def body(loop, x):
             carry, y = learner.step(params, loop[0], x)
-            found = learner.gradient(params, carry, jax.grad(weighted_sum)(y))
+            found = learner.gradient(params, carry, jax.grad(weighted_sum, allow_int=True)(y))
             return (carry, jax.tree.map(jnp.add, loop[1], found)), y
 
         zeros = jax.tree.map(jnp.zeros_like, params)
