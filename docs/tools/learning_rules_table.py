@@ -24,7 +24,7 @@ def make_section(found: dict[str, Any]) -> str:
         [Row(**row) for row in found["rows"]], [Cost(**cost) for cost in found["costs"]]
     ).split("\n\n")
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("jax", "jaxlib"))
-    where = f"{machine['processor']}, {machine['threads']} cores, {versions}, {found['date']}"
+    where = f"{machine['processor']}, {machine['threads']} cores, {versions}, {machine['date']}"
     return f"""The gradient of a loss at every step of a stream, for one row in float32 and a GRU of
 {config["hidden"]} units and {config["inputs"]} inputs. Memory is what the compiled program needs in
 addition to its arguments and results. Medians of {config["rounds"]} interleaved rounds, on

@@ -23,6 +23,12 @@ def write_section(path: Path, mark: str, text: str) -> None:
     path.write_text(with_section(page, mark, text), encoding="utf-8")
 
 
+def table(rows: list[list[str]]) -> str:
+    """A table in Markdown, whose first row has the headings."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def save_picture(figure: Figure, path: Path, fonttype: str = "none", **options: Any) -> None:
     """Writes an SVG that is the same for the same drawing; by default its text stays text."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,16 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from docs.tools.pages import DOCS, write_section
+from docs.tools.pages import DOCS, table, write_section
 
 PAGE, DATA = DOCS / "serving.md", DOCS / "data"
 MODELS = ("char_lm", "speech")
-
-
-def table(rows: list[list[str]]) -> str:
-    """A table in Markdown, whose first row has the headings."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def exported_table(found: dict[str, Any]) -> str:
@@ -49,8 +43,7 @@ def quantized_table(found: dict[str, dict[str, Any]]) -> str:
             loss = f"{row['loss']:.4f} {content['unit']}"
             size, seconds = f"{row['bytes'] / 1e6:.2f}", f"{row['seconds']:.2f}"
             rows.append([name, f"{bits} bits", size, seconds, loss])
-        command = " ".join(["python -m", f"experiments.{name}", *content["command"][1:]])
-        notes.append(f"`{command}`, {content['date']}, {content['threads']} threads")
+        notes.append(f"`{content['command']}`, {content['date']}, {content['threads']} threads")
     return table(rows) + f"\n{'; '.join(notes)}.\n"
 
 

@@ -11,7 +11,6 @@ paired. docs.tools.serving_table writes the results of --out into docs/serving.m
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +123,7 @@ def main(config: Config) -> list[str]:
         )
         print(lines[-1])
     if config.out is not None:
-        machine = timing.machine() | {"date": str(date.today())}
-        write_json(config.out, machine=machine, config=asdict(config), rows=rows)
+        write_json(config.out, machine=timing.machine(), config=asdict(config), rows=rows)
     return lines
 
 

@@ -19,7 +19,6 @@ References:
 """
 
 import dataclasses
-import datetime
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -254,7 +253,6 @@ def main(config: Config, console: Console | None = None) -> Result:
     write_json(
         config.out / "results.json",
         machine=described,
-        date=datetime.date.today().isoformat(),
         config=dataclasses.asdict(config),
         rows=[row._asdict() for row in rows],
         costs=[cost._asdict() for cost in found],

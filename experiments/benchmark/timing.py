@@ -7,10 +7,10 @@ import os
 import platform
 import random
 import statistics
-import sys
 import time
 import timeit
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.cli import shell_command
 from experiments.common.processes import cores
 
 SETTLE = 0.02
@@ -195,7 +196,7 @@ def difference(values: Sequence[Any], wanted: Sequence[Any], least: float = 1e-3
 
 
 def machine() -> dict[str, Any]:
-    """What the times depend on besides the code: device, threads, versions, flags, command."""
+    """What the times depend on besides the code; command and date."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -209,7 +210,8 @@ def machine() -> dict[str, Any]:
         "threads": cores(),
         "versions": versions,
         "flags": flags,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": shell_command(),
+        "date": str(date.today()),
     }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import shlex
 import signal
 import sys
 import threading
@@ -60,6 +61,11 @@ def command(
         sys.exit(f"error: {error}")
     if result.outcome.signal is not None:
         sys.exit(128 + result.outcome.signal)
+
+
+def shell_command() -> str:
+    """The command that started this process, for the records of what it measures."""
+    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 class ProgressBar(Progress):

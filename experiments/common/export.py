@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -14,7 +13,7 @@ import jax.export
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments.common.cli import UserError
+from experiments.common.cli import UserError, shell_command
 from experiments.common.processes import cores
 
 PyTree = Any
@@ -97,7 +96,7 @@ def compare_quantized(path: Path, console: Console, unit: str, loss: Callable[[A
         rows.append({"file": file.name, "bytes": size, "seconds": seconds, "loss": value})
     versions = {"jax": jax.__version__, "onnxruntime": onnxruntime.__version__}
     content = {"unit": unit, "rows": rows, "threads": cores(), "versions": versions}
-    content |= {"date": str(date.today()), "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
+    content |= {"date": str(date.today()), "command": shell_command()}
     path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     table = "\n".join(lines)
     console.print(table)
