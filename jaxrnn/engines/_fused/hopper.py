@@ -8,8 +8,10 @@ pieces need a block's own units only. A product ``a W`` needs the whole operand,
     all blocks meet,
     every block reads a back and multiplies it by its slice of W.
 
-Publications alternate between two buffers: a block that is one step ahead does not overwrite what
-another one still reads.
+Publications alternate between two buffers: when all blocks meet at step t, each has read what was
+published at step t - 1, so step t + 1 can overwrite it. TMA writes and reads them, in an order of
+its own: a block waits until its writes are complete, the meeting releases and acquires them for all
+blocks, and a proxy fence precedes the reads.
 
 The transposed product has several operands, ``z̄₁ W₁ᵀ + z̄₂ W₂ᵀ + ...``. A warpgroup multiplies 64
 rows, more than a small batch has, so as many operands as fit are exchanged and multiplied as the
@@ -42,7 +44,7 @@ ROWS = 64  # rows of one matrix product of a warpgroup
 DEPTH = 256
 COLUMNS = 256  # its columns, at most
 CLUSTER = 16  # blocks, at most
-BLOCKS = 132  # multiprocessors of an H100 or H200: blocks of a grid, at most
+BLOCKS = 132  # multiprocessors of an H100 or H200, if the device is unknown
 SHARED = 232_448  # bytes of shared memory of a block, at most
 
 
@@ -67,15 +69,24 @@ def shared_bytes(gates: Sequence[int], units: int, hidden: int) -> int:
     return 2 * (sum(gates) * units * hidden + ROWS * hidden + most * ROWS * units) + sums + 1024
 
 
-def geometries(gates: Sequence[int], hidden: int) -> list[Geometry]:
+def multiprocessors(devices: Sequence[Any]) -> int:
+    """How many blocks run at once on each of these GPUs, devices of JAX or of an abstract mesh."""
+    counts = [getattr(d, "core_count", getattr(d, "num_cores", None)) for d in devices]
+    return min((count for count in counts if count), default=BLOCKS)
+
+
+def geometries(gates: Sequence[int], hidden: int, blocks: int = BLOCKS) -> list[Geometry]:
     """The possible divisions for products with so many gates, the preferred one first.
 
-    A cluster has the faster barrier, and fewer units a block mean fewer weights to read a step.
+    A cluster has the faster barrier, and fewer units a block mean fewer weights to read a step. All
+    blocks meet, so no more of them may exist than ``blocks``, the multiprocessors of the GPU. Those
+    are pairs in 8 groups, of which one holds a whole cluster; every GPU runs clusters of 8.
     """
     padded = 64 * math.ceil(hidden / 64)
+    group = max(8, 2 * math.ceil(blocks / 16))  # multiprocessors of the largest one, at least
     return [
         Geometry(units, padded, mode)
-        for mode, most in (("cluster", CLUSTER), ("grid", BLOCKS))
+        for mode, most in (("cluster", min(CLUSTER, group, blocks)), ("grid", blocks))
         for units in range(8, padded + 1, 8)
         if padded % units == 0
         and padded // units <= most
@@ -179,7 +190,7 @@ def _kernel(scan, geometry, weights, parts, inputs, sizes, reverse, interpret, s
         refs = iter(refs)
         groups = [[next(refs) for _ in range(count)] for count in counts]
         packed, constants, carry, stacked, emitted, final, published, resident = groups
-        stacked_rows, staging, folded, copied, *cluster_barrier = refs
+        stacked_rows, staging, copied, *others = refs  # others: folded, then the cluster's barrier
         own = pl.ds(jax.lax.axis_index("unit") * units, units)
         used = pl.ds(0, height)  # rows that are exchanged; what the others hold stays in them
         tile = jax.lax.axis_index("tile") if clustered else 0
@@ -217,14 +228,19 @@ def _kernel(scan, geometry, weights, parts, inputs, sizes, reverse, interpret, s
                 ref[...] = value
 
         def meet(count):
-            """Waits until all blocks are here for the count-th time."""
+            """Waits until all blocks are here for the count-th time; what they wrote is visible."""
+            if interpret is not None:
+                _meet_in_cluster(plgpu, others[-1])
+                return
             if clustered:
-                _meet_in_cluster(plgpu, cluster_barrier[0])
+                _emit(plgpu, "barrier.cluster.arrive.release.aligned;")
+                _emit(plgpu, "barrier.cluster.wait.acquire.aligned;")
             else:
                 plgpu.semaphore_signal(counter, memory_scope="gpu")
                 plgpu.semaphore_wait(
                     counter, value=count * blocks, decrement=False, memory_scope="gpu"
                 )
+            _emit(plgpu, "fence.proxy.async.global;")  # before reads by TMA
 
         def multiply(step, done, number, operands):
             stack = stacks[number]
@@ -267,6 +283,7 @@ def _kernel(scan, geometry, weights, parts, inputs, sizes, reverse, interpret, s
             for n in range(1, stack):
                 block = jax.lax.slice(sums, (0, n * width), (ROWS, (n + 1) * width))
                 diagonal = jnp.where(row >= n * height, block, diagonal)
+            folded = others[0]
             folded[pl.ds(0, ROWS)] = diagonal
             plgpu.commit_smem()
             blocks = [load(folded.at[pl.ds(n * height, ROWS)]) for n in range(stack)]
@@ -300,10 +317,12 @@ def _kernel(scan, geometry, weights, parts, inputs, sizes, reverse, interpret, s
     dtype, total, most = weights[0].dtype, tiles * ROWS, max(parts)
     scratch = [memory(w.shape[2:], dtype) for w in weights]
     scratch += [memory((ROWS, hidden), dtype), plgpu.SMEM((most, ROWS, units), dtype)]
-    scratch += [plgpu.SMEM((2 * ROWS - height if most > 1 else 8, units), jnp.float32)]
     scratch.append(plgpu.Barrier())
-    if clustered:
+    if max(stacks) > 1:
+        scratch.append(plgpu.SMEM((2 * ROWS - height, units), jnp.float32))
+    if interpret is not None:
         scratch.append(plgpu.ClusterBarrier(collective_axes=("unit",)))
+    if clustered:
         mesh = {"grid": (tiles,), "grid_names": ("tile",)}
         mesh |= {"cluster": (blocks,), "cluster_names": ("unit",)}
     else:
@@ -329,8 +348,22 @@ def _repeat(count: int, body: Any, init: Any) -> Any:
 
 
 def _meet_in_cluster(plgpu: Any, barrier: Any) -> None:
+    """The interpreter's barrier; on a device it would order memory within each block only."""
     plgpu.barrier_arrive(barrier)
     plgpu.barrier_wait(barrier)
+
+
+def _emit(plgpu: Any, assembly: str) -> None:
+    """Emits an instruction of PTX that Pallas lacks."""
+    ir: Any = importlib.import_module("jaxlib.mlir.ir")
+    llvm: Any = importlib.import_module("jaxlib.mlir.dialects.llvm")
+
+    @plgpu.inline_mgpu()
+    def emit(_):
+        void = ir.Type.parse("!llvm.void")
+        llvm.inline_asm(void, [], assembly, "", has_side_effects=True)
+
+    emit()
 
 
 def _swizzled(plgpu: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
