@@ -121,7 +121,8 @@ class Fused:
             return shape, {}, f"{reason}; use engines.Hoisted()"
         gates, machines = [len(product.outvars) for product in plan.products], {}
         head = shape.hidden // shape.heads
-        for geometry in hopper.geometries(gates, head):
+        blocks = hopper.multiprocessors(jax.local_devices())
+        for geometry in hopper.geometries(gates, head, blocks):
             if self.units in (None, geometry.units) and mode in ("", geometry.mode):
                 machines["cuda"] = functools.partial(
                     hopper.run, geometry=geometry, interpret=interpret, skip=skip

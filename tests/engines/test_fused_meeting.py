@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn.engines import Fused
+from jaxrnn.engines import Fused, fused
 from jaxrnn.engines._fused import hopper
 from tests.support.interpreted import AVAILABLE
 
@@ -57,12 +57,16 @@ def test_a_meeting_releases_and_acquires_for_all_blocks(mode):
     assert "mbarrier.arrive.shared::cluster" not in text  # which orders memory within a block only
 
 
+def gpu(**attributes):
+    return types.SimpleNamespace(platform="gpu", **attributes)
+
+
 def test_no_more_blocks_meet_than_run_at_once():
     """132 on an H200, 114 on an H100 for PCIe, 78 on an H20: the others would be waited for."""
-    devices = [types.SimpleNamespace(core_count=n) for n in (132, 114)]
-    assert hopper.multiprocessors(devices) == 114
-    assert hopper.multiprocessors([types.SimpleNamespace(num_cores=78)]) == 78  # of a mesh
-    assert hopper.multiprocessors([types.SimpleNamespace(num_cores=None)]) == 132
+    other = types.SimpleNamespace(platform="tpu", num_cores=1)
+    assert hopper.multiprocessors([gpu(core_count=132), gpu(core_count=114), other]) == 114
+    assert hopper.multiprocessors([gpu(num_cores=78)]) == 78  # of a mesh
+    assert hopper.multiprocessors([gpu(num_cores=None)]) == 132
     for gates, hidden, blocks in itertools.product(
         [(1,), (3,), (4,), (2, 1)], (96, 768), (78, 114)
     ):
@@ -72,6 +76,22 @@ def test_no_more_blocks_meet_than_run_at_once():
         assert max(clusters, default=0) <= (16 if blocks == 114 else 10)
     assert hopper.geometries((4,), 1024)[0].blocks == 128
     assert hopper.geometries((4,), 1024, 114) == []
+
+
+@needs_kernels
+@pytest.mark.parametrize(("hidden", "want"), [(768, 48), (1024, None)])
+def test_a_small_gpu_gets_fewer_blocks_or_no_kernel(hidden, want, monkeypatch):
+    found = []
+    cell = rnn.LSTM(hidden)
+
+    def machines(*work):
+        plan = fused._plan(cell, *work)
+        found.append(Fused()._machines(plan)[1])
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu(core_count=78)])
+    jax.eval_shape(machines, *work_of(cell))
+    cuda = found[0].get("cuda")
+    assert (cuda and cuda.keywords["geometry"].blocks) == want
 
 
 CODES = {  # in the assembly

@@ -70,8 +70,9 @@ def shared_bytes(gates: Sequence[int], units: int, hidden: int) -> int:
 
 
 def multiprocessors(devices: Sequence[Any]) -> int:
-    """How many blocks run at once on each of these GPUs, devices of JAX or of an abstract mesh."""
-    counts = [getattr(d, "core_count", getattr(d, "num_cores", None)) for d in devices]
+    """Those of the smallest GPU of these devices of JAX or of an abstract mesh, else of an H200."""
+    gpus = [device for device in devices if device.platform == "gpu"]
+    counts = [getattr(gpu, "core_count", getattr(gpu, "num_cores", None)) for gpu in gpus]
     return min((count for count in counts if count), default=BLOCKS)
 
 
