@@ -69,18 +69,29 @@ def platforms_of(*trees: Any) -> tuple[str, ...]:
     """The platforms for which a function of these arrays is traced, as `jax.export` names them."""
     if _named.get():
         return _named.get()
-    default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    name = _of_meshes(trees) or getattr(default, "platform", default) or jax.default_backend()
+    name: str = devices_of(*trees)[0].platform
     return ({"gpu": "cuda"}.get(name, name),)
 
 
-def _of_meshes(trees: Any) -> str | None:
-    """The platform of the devices over which arrays are sharded, if their types tell it."""
+def devices_of(*trees: Any) -> list[Any]:
+    """The devices for which a function of these arrays is traced, whatever `for_platforms` names.
+
+    Of a mesh there is one `jax.sharding.AbstractDevice`, which has the platform and a name.
+    """
+    device = _of_meshes(trees)
+    if device is not None:
+        return [device]
+    default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return jax.devices(default) if default is None or isinstance(default, str) else [default]
+
+
+def _of_meshes(trees: Any) -> Any:
+    """The devices over which arrays are sharded, if their types tell it."""
     shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(trees)]
     meshes = [sharding.mesh for sharding in shardings if sharding is not None]
     for mesh in [*meshes, jax.sharding.get_abstract_mesh()]:
         if mesh.abstract_device is not None:
-            return mesh.abstract_device.platform
+            return mesh.abstract_device
     return None
 
 

@@ -14,13 +14,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn import cells, engines
+from jaxrnn import cells, engines, for_platforms
 from jaxrnn._cell import Cell, input_rank
 
 _PICKS = "auto"  # the module of the engine that selects among the others
@@ -263,7 +262,7 @@ def serving(kind: type) -> list[str]:
         raise ValueError(f"{kind.__name__} takes inputs of rank {input_rank(cell)}")
     names = []
     # A GPU is assumed, so that only properties of the cell count.
-    with mock.patch.object(jax, "default_backend", lambda: "gpu"):
+    with for_platforms("cuda"):
         for name in engines.__all__:
             engine = getattr(engines, name)
             if not hasattr(engine, "why_not") or engine.__module__.endswith(_PICKS):

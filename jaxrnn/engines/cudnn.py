@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
 from jaxrnn._masking import zero_skipped
+from jaxrnn._platform import platforms_of
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.activations import SAME
 from jaxrnn.cells.lstm import LSTM, LSTMParams
@@ -75,11 +76,12 @@ class CuDNN:
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """The reason why this engine cannot run the work, or None if it can."""
         reason = self._why_not(cell, xs)
-        if reason is None and jax.default_backend() != "gpu":
+        platforms = platforms_of(params, state, xs)
+        if reason is None and "cuda" not in platforms:
             reason = (
-                f"cuDNN needs an NVIDIA GPU, and the backend is {jax.default_backend()}, where the "
-                "call is the loop of engines.Hoisted(); a program that is lowered for CUDA calls "
-                "cuDNN"
+                f"cuDNN needs an NVIDIA GPU, and the platform is {' and '.join(platforms)}, where "
+                "the call is the loop of engines.Hoisted(); a program that is lowered for CUDA "
+                "calls cuDNN"
             )
         return reason
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxrnn._cell import Cell
 from jaxrnn._frozen import frozen
-from jaxrnn._platform import platforms_of
+from jaxrnn._platform import devices_of, platforms_of
 from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Piece, Schedule, schedule
 from jaxrnn._schedule.trace import canonical_step
@@ -22,6 +23,7 @@ from jaxrnn.engines._fused.tiles import NotLocal, Shape, check_local, pullback
 
 OLDEST = (0, 11)  # the first JAX whose Pallas has what the kernels need
 DTYPES = (jnp.bfloat16, jnp.float16)
+HOPPER = ("H100", "H200", "H800", "H20")  # in the names of GPUs, also GH200
 
 
 @frozen
@@ -75,16 +77,11 @@ class Fused:
     def why_not(self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> str | None:
         """The reason why this engine cannot run the work, or None if it can."""
         reason = _too_old() or why_not_symbolic(xs, "a fused kernel", batch=True)
-        if reason is None:
-            _, machines, reason = self._machines(_plan(cell, params, state, xs))
-            platforms = platforms_of(params, state, xs)
-            if reason is None and not any(platform in machines for platform in platforms):
-                reason = (
-                    f"Fused has kernels for {' and '.join(machines)}, and the platform is "
-                    f"{' and '.join(platforms)}; a program that is lowered for one that has a "
-                    "kernel contains it"
-                )
-        return reason
+        if reason is not None:
+            return reason
+        gpus = _gpus_of(params, state, xs)
+        _, machines, reason = self._machines(_plan(cell, params, state, xs), gpus=gpus)
+        return reason or _why_not_platforms(machines, platforms_of(params, state, xs), gpus)
 
     def __call__(
         self, cell: Cell, params: PyTree, state: PyTree, xs: PyTree, *, reverse: bool = False
@@ -96,8 +93,11 @@ class Fused:
         """Runs the work; for ``mode``, ``interpret`` and ``skip`` see `_machines`."""
         check_reason(self, _too_old() or why_not_symbolic(xs, "a fused kernel", batch=True))
         plan = _plan(cell, params, state, xs)
-        shape, machines, reason = self._machines(plan, mode, interpret, skip)
+        gpus = _gpus_of(params, state, xs)
+        shape, machines, reason = self._machines(plan, mode, interpret, skip, gpus)
         check_reason(self, reason)
+        if _not_hopper(gpus) is not None:
+            machines.pop("cuda", None)
         once = run_before(plan, params)
         operands, stacked = run_inputs(plan, once, xs)
         time = jax.tree.leaves(xs)[0].shape[0]
@@ -108,11 +108,12 @@ class Fused:
         ys = run_after(plan, once, stacked, time)
         return jax.tree.unflatten(plan.step.out_tree, [*final, *ys])
 
-    def _machines(self, plan: Schedule, mode: str = "", interpret: Any = None, skip=()):
+    def _machines(self, plan: Schedule, mode="", interpret: Any = None, skip=(), gpus=()):
         """The shape of the values, the machine of each platform, and the reason for refusing.
 
         Tests and tools choose the ``mode``, "cluster", "grid" or "tpu", and ``interpret`` it with
         the parameters of Pallas' interpreter, or ``skip`` a part of the kernel; see `hopper.run`.
+        The ``gpus`` are those of the program, as far as they are known.
         """
         shape = Shape((), 0)
         try:
@@ -121,8 +122,7 @@ class Fused:
             return shape, {}, f"{reason}; use engines.Hoisted()"
         gates, machines = [len(product.outvars) for product in plan.products], {}
         head = shape.hidden // shape.heads
-        blocks = hopper.multiprocessors(jax.local_devices())
-        for geometry in hopper.geometries(gates, head, blocks):
+        for geometry in hopper.geometries(gates, head, hopper.multiprocessors(gpus)):
             if self.units in (None, geometry.units) and mode in ("", geometry.mode):
                 machines["cuda"] = functools.partial(
                     hopper.run, geometry=geometry, interpret=interpret, skip=skip
@@ -137,8 +137,6 @@ class Fused:
                 f"fit into the memory of the chip{wanted}; use engines.Hoisted()"
             )
             return shape, {}, reason
-        if not _all_hopper():
-            machines.pop("cuda", None)
         if interpret is not None:
             (machines["interpreted"],) = machines.values()
         return shape, machines, None
@@ -208,8 +206,37 @@ def _too_old() -> str | None:
     return f"Fused needs JAX 0.11 or newer, this is {jax.__version__}; use engines.Hoisted()"
 
 
-def _all_hopper() -> bool:
-    """Whether the GPUs of this process, if it has any, are those that the kernel is written for."""
-    if jax.default_backend() != "gpu":
-        return True
-    return all(getattr(d, "compute_capability", "") == "9.0" for d in jax.local_devices())
+def _why_not_platforms(
+    machines: Mapping[str, Any], platforms: Sequence[str], gpus: Sequence[Any]
+) -> str | None:
+    """The reason why a program for these platforms contains no kernel, or None if it does."""
+    other = _not_hopper(gpus)
+    available = machines.keys() - ({"cuda"} if other else set())
+    if not available.isdisjoint(platforms):
+        return None
+    kernels = " and ".join("cuda (Hopper)" if name == "cuda" else name for name in machines)
+    where = " and ".join(platforms) + (f" ({other})" if other and "cuda" in platforms else "")
+    return (
+        f"Fused has kernels for {kernels} at this size, and the platform is {where}; a program "
+        "that is lowered for one that has a kernel contains it"
+    )
+
+
+def _gpus_of(*work: PyTree) -> list[Any]:
+    """The GPUs of the program, none if JAX knows none.
+
+    Mosaic compiles for the GPU that JAX knows while it traces, whatever platforms are named, and
+    for Hopper if it knows none.
+    """
+    return [device for device in devices_of(*work) if device.platform == "gpu"]
+
+
+def _not_hopper(gpus: Sequence[Any]) -> str | None:
+    """The name of a GPU for which the kernel is not written, if there is one."""
+    return next((gpu.device_kind for gpu in gpus if not _is_hopper(gpu)), None)
+
+
+def _is_hopper(gpu: Any) -> bool:
+    if hasattr(gpu, "compute_capability"):
+        return gpu.compute_capability == "9.0"
+    return any(name in gpu.device_kind for name in HOPPER)  # all that a mesh tells

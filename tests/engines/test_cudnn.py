@@ -283,12 +283,6 @@ def test_reasons_of_layers(layer, reason):
     assert found is None if reason is None else reason in found
 
 
-def test_a_backend_without_cudnn_is_a_reason_not_to_choose_it():
-    if jax.default_backend() != "gpu":
-        reason = CuDNN().why_not(LSTM, *work_of(LSTM, dtype="float32"))
-        assert "needs an NVIDIA GPU" in reason
-
-
 def test_a_network_of_another_dtype_is_refused_by_its_first_layer():
     network = NETWORKS["bidirectional-stack"](CuDNN())
     with pytest.raises(ValueError, match=r"^engine=CuDNN\(\) cannot run this: .* float64; use"):

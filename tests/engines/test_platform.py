@@ -1,6 +1,8 @@
 """The schedule of a program is that of the platform it is compiled for."""
 
+import contextlib
 import re
+import types
 
 import jax
 import jax.export
@@ -11,15 +13,23 @@ from jax.sharding import AbstractDevice, AbstractMesh, NamedSharding, PartitionS
 
 import jaxrnn as rnn
 from jaxrnn._platform import ACCELERATOR, CPU, by_platform, platforms_of
-from jaxrnn.engines import Associative, Auto, Hoisted, hoisted
+from jaxrnn.engines import Associative, Auto, CuDNN, Fused, Hoisted, hoisted
 from tests.support.helpers import assert_near
 from tests.support.networks import random_params
 
+recent = pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="needs JAX 0.11 or newer")
 ALL = ("cpu", "cuda", "tpu")
 TIME, BATCH, INPUT = 24, 8, 3
 XS = np.random.default_rng(0).normal(size=(TIME, BATCH, INPUT)).astype("float32")
-# A mesh of a device that this machine lacks.
-GPU = AbstractMesh((1,), ("x",), abstract_device=AbstractDevice("NVIDIA H200", 132, platform="gpu"))
+# Devices that this machine lacks, and meshes of them.
+H200, A100 = (
+    types.SimpleNamespace(platform="gpu", device_kind=name, compute_capability=capability)
+    for name, capability in (("NVIDIA H200", "9.0"), ("NVIDIA A100-SXM4-40GB", "8.0"))
+)
+GPU, OLDER = (
+    AbstractMesh((1,), ("x",), abstract_device=AbstractDevice(gpu.device_kind, 100, platform="gpu"))
+    for gpu in (H200, A100)
+)
 
 
 def values(cell, engine):
@@ -148,11 +158,7 @@ def test_the_mesh_of_the_inputs_tells_the_platform():
     """As in a program that is compiled ahead of time for a topology, without a device."""
     cell = rnn.GRU(4)
     function, params = gradients(cell, Auto()), float32(cell)
-    sharding = NamedSharding(GPU, PartitionSpec())
-    specs = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), (params, XS)
-    )
-    found = lowered(function, *specs, platform="cuda")
+    found = lowered(function, *on_mesh(GPU, (params, XS)), platform="cuda")
     with rnn.for_platforms("cuda"):
         assert counts(found) == counts(lowered(function, params, XS, platform="cuda"))
     assert counts(found) != counts(lowered(function, params, XS, platform="cpu"))
@@ -161,16 +167,114 @@ def test_the_mesh_of_the_inputs_tells_the_platform():
 
 
 def test_the_order_of_what_tells_the_platform(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    cpu = jax.devices("cpu")[0]
+    monkeypatch.setattr(jax, "devices", lambda backend=None: [H200])
     assert platforms_of(XS) == ("cuda",)
-    with jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(cpu):
         assert platforms_of(XS) == ("cpu",)
         with jax.sharding.use_abstract_mesh(GPU):
             assert platforms_of(XS) == ("cuda",)
             with rnn.for_platforms("tpu", "cpu"):
                 assert platforms_of(XS) == ("tpu", "cpu")
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert platforms_of(XS) == ("cpu",)
+    monkeypatch.undo()
+    assert platforms_of(XS) == ({"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend()),)
+
+
+def on_mesh(mesh, work):
+    """Types of arrays that are sharded over a mesh, as a function sees them that JAX traces."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), work
+    )
+
+
+WITH_KERNELS = [
+    (CuDNN(), "float32", "cuDNN needs an NVIDIA GPU"),
+    pytest.param(Fused(), "bfloat16", "Fused has kernels for cuda (Hopper) and tpu", marks=recent),
+]
+
+
+@pytest.mark.parametrize(("engine", "dtype", "words"), WITH_KERNELS)
+def test_reasons_are_those_of_the_platform_of_the_program(engine, dtype, words, monkeypatch):
+    cell = rnn.LSTM(64)
+    params = cell.init(jax.random.key(0), INPUT, dtype)
+    work = params, cell.init_state(params, (BATCH,)), XS.astype(dtype)
+    cpu = jax.devices("cpu")[0]
+
+    def reason(*context):
+        with contextlib.ExitStack() as stack:
+            for one in context:
+                stack.enter_context(one)
+            return engine.why_not(cell, *work)
+
+    monkeypatch.setattr(jax, "devices", lambda backend=None: [cpu])
+    assert words in reason() and "the platform is cpu" in reason()
+    assert reason(rnn.for_platforms("cuda")) is None
+    assert reason(rnn.for_platforms("cpu", "cuda")) is None
+    assert "the platform is cpu and rocm" in reason(rnn.for_platforms("cpu", "rocm"))
+    assert reason(jax.sharding.use_abstract_mesh(GPU)) is None
+    monkeypatch.setattr(jax, "devices", lambda backend=None: [H200])
+    assert reason() is None
+    assert "the platform is cpu" in reason(jax.default_device(cpu))
+    assert reason(jax.default_device(cpu), jax.sharding.use_abstract_mesh(GPU)) is None
+    found = []
+    jax.eval_shape(lambda *work: found.append(engine.why_not(cell, *work)), *on_mesh(GPU, work))
+    assert found == [None]
+    assert (reason(rnn.for_platforms("tpu")) is None) == isinstance(engine, Fused)
+
+
+@recent
+def test_the_fused_kernel_is_for_the_gpus_of_the_program(monkeypatch):
+    """Of a mesh, of the default device, or of the process; Hopper where JAX knows none."""
+    cell, engine = rnn.Elman(64), Fused()
+    params = cell.init(jax.random.key(0), INPUT, "bfloat16")
+    work = params, cell.init_state(params, (BATCH,)), XS.astype("bfloat16")
+    cpu = jax.devices("cpu")[0]
+
+    def kernels(*work):
+        traced = jax.jit(lambda *work: engine(cell, *work)).trace(*work)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert "stablehlo.while" in text or "@mosaic_gpu_v2(" in text
+        return text.count("@mosaic_gpu_v2(")
+
+    assert kernels(*on_mesh(GPU, work)) == 1
+    assert kernels(*on_mesh(OLDER, work)) == 0
+    with jax.sharding.use_abstract_mesh(OLDER):
+        reason = engine.why_not(cell, *work)
+    assert "the platform is cuda (NVIDIA A100-SXM4-40GB)" in reason
+    for gpus, count in (([H200], 1), ([A100], 0), ([H200, A100], 0), ([], 1)):
+        monkeypatch.setattr(jax, "devices", lambda backend=None, gpus=gpus: gpus or [cpu])
+        assert (engine.why_not(cell, *work) is None) == (count == 1 and gpus != [])
+        with rnn.for_platforms("cuda"):
+            assert (engine.why_not(cell, *work) is None) == (count == 1)
+        assert kernels(*work) == count
+        with jax.default_device(cpu), rnn.for_platforms("cpu", "cuda"):
+            assert engine.why_not(cell, *work) is None
+            assert kernels(*work) == 1
+
+
+@recent
+def test_a_grid_has_no_more_blocks_than_the_gpu_of_the_program(monkeypatch):
+    """LSTM, H = 1024 needs 128; an H100 for PCIe has 114 multiprocessors, an H200 132."""
+    cell = rnn.LSTM(1024)
+    params = jax.eval_shape(lambda key: cell.init(key, INPUT, jnp.bfloat16), jax.random.key(0))
+    state = jax.eval_shape(lambda params: cell.init_state(params, (2,)), params)
+    work = params, state, jax.ShapeDtypeStruct((3, 2, INPUT), jnp.bfloat16)
+
+    reasons = []
+
+    def run(*work):
+        reasons.append(Fused().why_not(cell, *work))
+        return Fused()(cell, *work)
+
+    for count, kernels in ((132, 1), (114, 0)):
+        gpu = types.SimpleNamespace(**vars(H200), core_count=count)
+        monkeypatch.setattr(jax, "devices", lambda backend=None, gpu=gpu: [gpu])
+        traced = jax.jit(lambda *work: run(*work)).trace(*work)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert text.count("@mosaic_gpu_v2(") == kernels
+    assert reasons[0] is None
+    assert "has kernels for tpu at this size, and the platform is cuda" in reasons[1]
 
 
 def test_a_branch_is_traced_for_its_own_platforms():
