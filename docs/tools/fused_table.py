@@ -1,16 +1,14 @@
 """Compiles the kernels of `Fused` for an H200 without a device, and prints what they use.
 
-    python docs/tools/fused_table.py --cells LSTM GRU --hidden 128 768
-    python docs/tools/fused_table.py --cells SLSTM --heads 4 --hidden 768
+    python -m docs.tools.fused_table --cells LSTM GRU --hidden 128 768
+    python -m docs.tools.fused_table --cells SLSTM --heads 4 --hidden 768
 
-Needs, next to JAX, the wheels jax-cuda13-plugin and jax-cuda13-pjrt of the same version and
-nvidia-cuda-nvcc. Every program is the forward and the backward pass of one layer, compiled in a
-process of its own, since the assembler prints its report.
+`docs/tools/deviceless.py` names the wheels that it needs. Every program is the forward and the
+backward pass of one layer, compiled in a process of its own, since the assembler prints its report.
 """
 
 import argparse
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -18,7 +16,6 @@ import time
 
 CELLS = ("LSTM", "GRU", "Elman", "ResetBeforeGRU")
 HIDDEN = (128, 256, 512, 768, 1024)
-TARGET = pathlib.Path(__file__).with_name("h200.txtpb")
 REPORT = re.compile(
     r"entry function '(\w+?)_mosaic.*?(\d+) bytes spill stores.*?Used (\d+) registers", re.DOTALL
 )
@@ -26,24 +23,13 @@ REPORT = re.compile(
 
 def compile_one(name: str, hidden: int, heads: int, batch: int, mode: str) -> str:
     """Compiles both passes; returns ``mode units blocks bytes-of-shared-memory``."""
-    import jax
-    import jax.numpy as jnp
-    from jax.experimental import topologies
-
     import jaxrnn as rnn
+    from docs.tools.deviceless import compile_layer
     from jaxrnn.engines import fused
     from jaxrnn.engines._fused import hopper
 
-    topology = topologies.get_topology_desc(
-        platform="cuda", target_config=TARGET.read_text(), topology="1x1x1"
-    )
-    mesh = topologies.make_mesh(topology, (1,), ("x",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     options = {"num_heads": heads} if heads else {}
     cell, engine = getattr(rnn, name)(hidden, **options), rnn.engines.Fused()
-    params = jax.eval_shape(lambda key: cell.init(key, hidden, jnp.bfloat16), jax.random.key(0))
-    state = jax.eval_shape(lambda params: cell.init_state(params, (batch,)), params)
-    xs = jax.ShapeDtypeStruct((1024, batch, hidden), jnp.bfloat16)
     found = []
 
     def forward(params, state, xs):
@@ -52,12 +38,7 @@ def compile_one(name: str, hidden: int, heads: int, batch: int, mode: str) -> st
         found.append((geometry, [len(product.outvars) for product in plan.products]))
         return engine._run(cell, params, state, xs, False, mode=mode)
 
-    def both(params, state, xs, cotangents):
-        return jax.vjp(forward, params, state, xs)[1](cotangents)
-
-    work = params, state, xs, jax.eval_shape(forward, params, state, xs)
-    work = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), work)
-    jax.jit(both).lower(*work).compile()
+    compile_layer(forward, cell, (1024, batch, hidden), "h200")
     geometry, gates = found[0]
     shared = hopper.shared_bytes(gates, geometry.units, geometry.hidden)
     return f"{geometry.mode} {geometry.units} {geometry.blocks} {shared}"
@@ -87,7 +68,8 @@ def main() -> int:
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "MOSAIC_GPU_DUMP_PTXAS": "1"}
     for name in options.cells:
         for hidden in options.hidden:
-            command = [sys.executable, __file__, "--one", "--cells", name, "--hidden", str(hidden)]
+            command = [sys.executable, "-m", "docs.tools.fused_table", "--one"]
+            command += ["--cells", name, "--hidden", str(hidden)]
             command += ["--batch", str(options.batch), "--heads", str(options.heads)]
             command += ["--mode", options.mode] if options.mode else []
             began = time.perf_counter()

@@ -1,6 +1,6 @@
 """Compiles the kernels of `Fused` for a TPU without a device, and prints the memory they use.
 
-    JAX_PLATFORMS=cpu python docs/tools/fused_tpu_table.py --cells LSTM GRU --hidden 128 1024
+    JAX_PLATFORMS=cpu python -m docs.tools.fused_tpu_table --cells LSTM GRU --hidden 128 1024
 
 Needs the wheel libtpu next to JAX 0.11 or newer. Every program is the forward and the backward pass
 of one layer. VMEM is what the compiler allocates for a kernel: recurrent kernels, and blocks of
@@ -12,11 +12,8 @@ import re
 import sys
 import time
 
-import jax
-import jax.numpy as jnp
-from jax.experimental import topologies
-
 import jaxrnn as rnn
+from docs.tools.deviceless import compile_layer
 
 CELLS = ("LSTM", "GRU", "Elman", "ResetBeforeGRU")
 HIDDEN = (128, 256, 512, 768, 1024)
@@ -37,23 +34,12 @@ def used(text: str) -> dict[str, int]:
 
 def compile_one(name: str, hidden: int, batch: int, steps: int, device: str) -> dict[str, int]:
     """Compiles both passes for one core; returns the bytes of VMEM of each kernel."""
-    topology = topologies.get_topology_desc(device, platform="tpu")
-    mesh = jax.sharding.Mesh(topology.devices[:1], ("x",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     cell, engine = getattr(rnn, name)(hidden), rnn.engines.Fused()
-    params = jax.eval_shape(lambda key: cell.init(key, hidden, jnp.bfloat16), jax.random.key(0))
-    state = jax.eval_shape(lambda params: cell.init_state(params, (batch,)), params)
-    xs = jax.ShapeDtypeStruct((steps, batch, hidden), jnp.bfloat16)
 
     def forward(params, state, xs):
         return engine(cell, params, state, xs)
 
-    def both(params, state, xs, cotangents):
-        return jax.vjp(forward, params, state, xs)[1](cotangents)
-
-    work = params, state, xs, jax.eval_shape(forward, params, state, xs)
-    work = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), work)
-    return used(jax.jit(both).lower(*work).compile().as_text())
+    return used(compile_layer(forward, cell, (steps, batch, hidden), device).as_text())
 
 
 def main() -> int:

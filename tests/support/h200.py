@@ -2,8 +2,7 @@
 
     JAX_PLATFORMS=cpu python -m tests.support.h200 --cells LSTM GRU
 
-Needs, next to JAX, the wheels jax-cuda13-plugin and jax-cuda13-pjrt of the same version and
-nvidia-cuda-nvcc.
+`docs/tools/deviceless.py` names the wheels that it needs.
 """
 
 import argparse
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 
 from tests.support.compiled import loop_bodies
 
-TARGET = pathlib.Path("docs/tools/h200.txtpb")
 # Instructions that launch nothing.
 FREE = frozenset(["bitcast", "constant", "get-tuple-element", "parameter", "tuple"])
 
@@ -35,35 +33,17 @@ def compile_one(
 
     Sizes are hidden, batch and time; XLA writes its files to ``dump``.
     """
-    import jax
-    import jax.numpy as jnp
-    from jax.experimental import topologies
-
     import jaxrnn as rnn
+    from docs.tools.deviceless import compile_layer
 
-    topology = topologies.get_topology_desc(
-        platform="cuda", target_config=TARGET.read_text(), topology="1x1x1"
-    )
-    mesh = topologies.make_mesh(topology, (1,), ("x",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     hidden, batch, time = sizes
     cell = getattr(rnn, name)(hidden)
-    params = jax.eval_shape(lambda key: cell.init(key, hidden, jnp.bfloat16), jax.random.key(0))
-    state = jax.eval_shape(lambda params: cell.init_state(params, (batch,)), params)
-    xs = jax.ShapeDtypeStruct((time, batch, hidden), jnp.bfloat16)
     engine = rnn.engines.Hoisted(unroll=unroll or None)
 
     def forward(params, state, xs):
         return engine(cell, params, state, xs)
 
-    def both(params, state, xs, cotangents):
-        return jax.vjp(forward, params, state, xs)[1](cotangents)
-
-    work: Any = params, state, xs
-    if gradients:
-        work = *work, jax.eval_shape(forward, *work)
-    work = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), work)
-    compiled = jax.jit(both if gradients else forward).lower(*work).compile()
+    compiled = compile_layer(forward, cell, (time, batch, hidden), "h200", gradients)
     loops = loop_bodies(compiled)
     launched = [sum(kind not in FREE for kind in loop.opcodes) for loop in loops]
     per_step = [n * loop.trips / time for n, loop in zip(launched, loops, strict=True)]
