@@ -45,9 +45,17 @@ def test_kernels_are_lowered_with_a_part_left_out():
 def test_all_parts_share_a_limit(tmp_path):
     out = tmp_path / "results.json"
     parts = "parallel", "speed"
-    accelerator.main(accelerator.Config(parts=parts, limit=1.0, total=1.5, out=out))
+    accelerator.main(accelerator.Config(parts=parts, total=1.0, out=out))
     results = json.loads(out.read_text())["results"]
-    assert ["stopped" in results[part][-1]["failed"] for part in parts] == [True, True]
+    assert "stopped after 1 s" in results["parallel"][-1]["failed"]
+    assert results["speed"] == accelerator.run_part("speed", TINY, 0.0)
+
+
+@pytest.mark.parametrize("limit", [0.0, -3.0])
+def test_a_part_without_time_is_not_started(limit, monkeypatch):
+    monkeypatch.setattr(accelerator.subprocess, "Popen", None)
+    (row,) = accelerator.run_part("speed", TINY, limit)
+    assert row["failed"].startswith("not started")
 
 
 @pytest.mark.thorough
