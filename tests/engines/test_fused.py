@@ -1,6 +1,7 @@
 """`Fused`: its kernels, interpreted with race detection, and its derivatives through references."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import jaxrnn as rnn
 from jaxrnn._numerics import state_dtype
 from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn.engines import Fused, fused
-from jaxrnn.engines._fused import hopper
+from jaxrnn.engines._fused import hopper, tpu
 from tests.support.cases import (
     CELLS,
     WRAPPERS,
@@ -20,8 +21,8 @@ from tests.support.cases import (
     random_params,
     random_state,
 )
-from tests.support.helpers import split, weighted_sum
-from tests.support.interpreted import AVAILABLE, Interpreted, races_found
+from tests.support.helpers import split, thorough_but, weighted_sum
+from tests.support.interpreted import AVAILABLE, Interpreted, races
 
 needs_kernels = pytest.mark.skipif(not AVAILABLE, reason="needs JAX 0.11 or newer")
 TIME, HIDDEN = 3, 64
@@ -56,18 +57,20 @@ def largest_error(got, want):
     return max(errors)
 
 
-def check(case, batch=(3,), units=None, reverse=False, flags=(), mode="cluster"):
+def check(case, batch=(3,), units=32, reverse=False, flags=(), mode="cluster"):
     """Values and gradients in bfloat16 against `Sequential`, and no race.
 
-    The mode "reference" is what runs on a platform without a kernel.
+    The mode "reference" is what runs on a platform without a kernel. There are two blocks: each
+    that waits for the others occupies a thread of XLA, which has one for each core.
     """
     rng = np.random.default_rng(2)
     options = {"reverse": reverse}
     options |= {name: rng.random((TIME, *batch)) < 0.6 for name in flags}
     work = work_of(case, batch)
     engine = Fused() if mode == "reference" else Interpreted(units, mode=mode)
-    got = differentiated(case, engine, work, options)
-    assert mode == "reference" or not races_found(mode)
+    with races(mode) as found:
+        got = differentiated(case, engine, work, options)
+    assert not found()
     want = differentiated(case, rnn.engines.Sequential(), work, options)
     exact = jax.tree.map(lambda x: x.astype("float64") if is_inexact(x) else x, work)
     exact = differentiated(case, rnn.engines.Sequential(), exact, options)
@@ -178,16 +181,17 @@ ACCEPTED = (
     "Residual(GRU) VariationalDropout(GRU) WeightDrop(LSTM) Zoneout(LSTM)".split()
 )
 TABLE = [case for case in CELLS + WRAPPERS if str(case) in ACCEPTED]
-WAYS = [{}, {"flags": ("mask", "starts")}, {"reverse": True, "flags": ("mask",)}]
+FLAGS = "mask", "starts"
 
 
 @needs_kernels
 def test_kernels_agree_with_sequential():
-    check(Case(rnn.LSTM(HIDDEN)), units=32, flags=("mask", "starts"))
+    check(Case(rnn.LSTM(HIDDEN)), flags=FLAGS)
 
 
 @needs_kernels
-def test_the_kernels_of_a_tpu_agree_with_sequential():
+def test_the_kernels_of_a_tpu_agree_with_sequential(monkeypatch):
+    monkeypatch.setattr(tpu, "BLOCK", 1)  # byte: one step, so that there are several blocks of time
     check(user_case(timed), batch=(2, 2), reverse=True, flags=("mask",), mode="tpu")
 
 
@@ -199,7 +203,7 @@ EVERY = TABLE + [user_case(step) for step in USER_STEPS]
 @pytest.mark.parametrize("mode", ["cluster", "tpu", "reference"])
 @pytest.mark.parametrize("case", EVERY, ids=str)
 def test_every_accepted_cell_agrees_with_sequential(case, mode):
-    check(case, **WAYS[EVERY.index(case) % 3], mode=mode)
+    check(case, reverse=bool(EVERY.index(case) % 2), flags=FLAGS, mode=mode)
 
 
 @needs_kernels
@@ -212,14 +216,14 @@ def test_every_accepted_cell_agrees_with_sequential(case, mode):
         (rnn.GRU(HIDDEN), (65,)),  # two tiles of rows
         (rnn.GRU(HIDDEN), (HIDDEN,)),  # as many rows as units
         (rnn.LSTM(HIDDEN), (30,)),  # two of four operands are rows of one
-        (rnn.ResetBeforeGRU(96), (3, 3)),  # padded units, some of them in a block with others
+        (rnn.ResetBeforeGRU(48), (3, 3)),  # padded units, in a block with others
         (rnn.SLSTM(2 * HIDDEN, num_heads=2), (3,)),
         (rnn.SLSTM(48, num_heads=2), (65,)),  # padded units and two tiles of each head
     ],
     ids=str,
 )
 def test_batches_and_sizes(cell, batch, mode):
-    check(Case(cell), batch=batch, flags=("mask", "starts"), units=32, mode=mode)
+    check(Case(cell), batch=batch, flags=FLAGS, mode=mode)
 
 
 @needs_kernels
@@ -233,23 +237,45 @@ def test_accepts_the_cells_of_the_table():
     assert found == ACCEPTED
 
 
+def plant(monkeypatch, fault, kernel):
+    """Plants a fault in the "forward" or the "backward" kernel.
+
+    A "race": the barrier before a product is missing. "block" and "head": the weights are those of
+    another one.
+    """
+    run, pack, axis = hopper.run, hopper._pack, 0 if fault == "head" else 1
+
+    def faulty(scan, *args, **options):
+        with pytest.MonkeyPatch.context() as patch:
+            if scan.name == kernel and fault == "race":
+                patch.setattr(hopper, "_meet_in_cluster", lambda *args: None)
+            elif scan.name == kernel:
+                patch.setattr(hopper, "_pack", lambda *args: jnp.roll(pack(*args), 1, axis=axis))
+            return run(scan, *args, **options)
+
+    monkeypatch.setattr(hopper, "run", faulty)
+
+
 @needs_kernels
+@pytest.mark.parametrize("kernel", thorough_but("forward", "backward"))
 @pytest.mark.parametrize("fault", ["race", "block", "head"])
-def test_planted_faults_are_found(fault, monkeypatch):
-    """Without the barrier before a product, and with the weights of another block or head."""
-    if fault == "race":
-        monkeypatch.setattr(hopper, "_meet_in_cluster", lambda *args: None)
-    else:
-        pack, axis = hopper._pack, 0 if fault == "head" else 1
-        monkeypatch.setattr(hopper, "_pack", lambda *args: jnp.roll(pack(*args), 1, axis=axis))
+def test_planted_faults_are_found(fault, kernel, monkeypatch):
+    plant(monkeypatch, fault, kernel)
     case = Case(rnn.SLSTM(HIDDEN, num_heads=2) if fault == "head" else rnn.Elman(HIDDEN))
-    params, state, xs = work_of(case, (3,))
+    params, state, xs = work = work_of(case, (3,))
     options: dict = {"on_race": "warn"} if jax.__version_info__ >= (0, 12) else {}
-    engine = Interpreted(32, name=fault, **options)
-    got = jax.block_until_ready(rnn.unroll(case.cell, params, xs, state, engine=engine))
-    want = rnn.unroll(case.cell, params, xs, state, engine=rnn.engines.Sequential())
-    found = races_found() if fault == "race" else largest_error(got, want) > 0.1
-    assert found
+    engine = Interpreted(32, name=f"{fault} {kernel}", **options)
+
+    def results(engine):
+        if kernel == "backward":
+            return differentiated(case, engine, work, {})[1]
+        return jax.block_until_ready(rnn.unroll(case.cell, params, xs, state, engine=engine))
+
+    with races() as found:
+        got = results(engine)
+    assert found() == (fault == "race")
+    if fault != "race":
+        assert largest_error(got, results(rnn.engines.Sequential())) > 0.1
 
 
 REFUSED = {
@@ -295,6 +321,26 @@ def test_refuses_an_old_jax():
 # Platforms ---------------------------------------------------------------------------------------
 
 
+CASE = re.compile(r'^( *)%\S+ = "stablehlo.case"\(%\w+\) \(\{\n(.*?)\n\1\}\)', re.M | re.S)
+
+
+def part_of(text, platform):
+    """What an exported program runs on the platform of this number, of what platforms differ in.
+
+    One case turns the number of the platform into that of a branch of the next one.
+    """
+    taken = []
+    for function in text.split("\n  func.func "):
+        numbers = dict(
+            re.findall(r"(%\w+) = stablehlo.constant dense<(\d+)> : tensor<i32>", function)
+        )
+        cases = CASE.findall(function)
+        for (_, chosen), (indent, branches) in zip(cases[::2], cases[1::2], strict=True):
+            name = re.findall(r"stablehlo.return (%\w+)", chosen)[platform]
+            taken.append(branches.split(f"\n{indent}}}, {{\n")[int(numbers[name])])
+    return "\n".join(taken)
+
+
 @needs_kernels
 def test_a_program_contains_the_kernel_of_its_platform():
     """One exported artifact for several platforms; its CPU part runs here."""
@@ -310,9 +356,12 @@ def test_a_program_contains_the_kernel_of_its_platform():
         platforms=("cpu", "cuda", "tpu"),
         disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("mosaic_gpu_v2")],
     )(params, state, xs)
+    names = "@mosaic_gpu_v2(", "@tpu_custom_call(", "stablehlo.while("
     text = exported.mlir_module()
-    kernels = [text.count(f"@{name}(") for name in ("mosaic_gpu_v2", "tpu_custom_call")]
-    assert kernels == [2, 2]  # the forward and the backward pass
+    parts = [part_of(text, platform) for platform in range(3)]
+    found = [[part.count(name) for name in names] for part in parts]
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert found == [[0, 0, 2], [2, 0, 0], [0, 2, 0]]  # the forward and the backward pass
     got = exported.call(params, state, xs)
     want = program(params, state, xs)
     jax.tree.map(np.testing.assert_array_equal, got, want)
@@ -324,9 +373,7 @@ def test_a_program_contains_the_kernel_of_its_platform():
 def test_every_accepted_cell_is_lowered(case):
     """Forward and backward, for both devices: what the interpreters take, a compiler may lack."""
     params, state, xs = work_of(case, (3,))
-    flags = {
-        name: np.ones((TIME, 3), bool) for name in WAYS[EVERY.index(case) % 3].get("flags", ())
-    }
+    flags = {name: np.ones((TIME, 3), bool) for name in FLAGS[: EVERY.index(case) % 3]}
     floats, join = split((params, state, xs))
     run = functools.partial(objective, case, Fused(), join=join, options=flags)
     traced = jax.jit(jax.grad(run, has_aux=True)).trace(floats)
@@ -429,8 +476,9 @@ def test_examples_with_weights_of_their_own_take_the_reference():
 def test_gradients_over_examples(engine, order):
     case = Case(rnn.GRU(HIDDEN))
     work = mapped_work(case, 3)
-    got = jax.block_until_ready(jax.jit(over_examples(case, engine, order))(*work))
-    assert engine == Fused() or not races_found()
+    with races() as found:
+        got = jax.block_until_ready(jax.jit(over_examples(case, engine, order))(*work))
+    assert not found()
     want = jax.jit(over_examples(case, rnn.engines.Sequential(), order))(*work)
     assert largest_error(got, want) < 2e-2
 

@@ -1,8 +1,11 @@
-"""`Fused` under Mosaic GPU's interpreter, which also finds races."""
+"""`Fused` under Pallas' interpreters, which also find races."""
 
+import contextlib
 import dataclasses
 import importlib
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import jax
 
@@ -11,12 +14,26 @@ import jaxrnn as rnn
 AVAILABLE = jax.__version_info__ >= (0, 11)
 
 
-def races_found(mode: str = "cluster") -> bool:
-    """Whether the kernels that were interpreted last had a race."""
-    kind = "mosaic" if mode == "tpu" else "mosaic_gpu"
-    module = f"jax._src.pallas.{kind}.interpret.interpret_pallas_call"  # not public
-    found = importlib.import_module(module)
-    return (found.races if mode == "tpu" else found.get_races()).races_found
+@contextlib.contextmanager
+def races(mode: str = "cluster") -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether a kernel that was interpreted within has a race.
+
+    JAX itself forgets the races of a kernel when the next one starts: those of the forward pass
+    when the backward pass does.
+    """
+    kind, file, name = {
+        True: ("mosaic", "interpret_pallas_call", "RaceDetectionState"),
+        False: ("mosaic_gpu", "gpu_callbacks", "GPURaceDetectionState"),
+    }[mode == "tpu"]
+    module = importlib.import_module(f"jax._src.pallas.{kind}.interpret.{file}")  # not public
+    make, states = getattr(module, name), []
+
+    def remember(*args, **options):
+        states.append(make(*args, **options))
+        return states[-1]
+
+    with mock.patch.object(module, name, remember):
+        yield lambda: any(state.races_found for state in states)
 
 
 @dataclasses.dataclass(frozen=True)
