@@ -80,15 +80,14 @@ def test_no_more_blocks_meet_than_run_at_once():
 
 @needs_kernels
 @pytest.mark.parametrize(("hidden", "want"), [(768, 48), (1024, None)])
-def test_a_small_gpu_gets_fewer_blocks_or_no_kernel(hidden, want, monkeypatch):
+def test_a_small_gpu_gets_fewer_blocks_or_no_kernel(hidden, want):
     found = []
     cell = rnn.LSTM(hidden)
 
     def machines(*work):
         plan = fused._plan(cell, *work)
-        found.append(Fused()._machines(plan)[1])
+        found.append(Fused()._machines(plan, gpus=[gpu(core_count=78)])[1])
 
-    monkeypatch.setattr(jax, "local_devices", lambda: [gpu(core_count=78)])
     jax.eval_shape(machines, *work_of(cell))
     cuda = found[0].get("cuda")
     assert (cuda and cuda.keywords["geometry"].blocks) == want
