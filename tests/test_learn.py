@@ -10,6 +10,7 @@ import pytest
 
 from docs.tools import learn_diagrams, learn_gradients, learn_practice, learn_tree
 from docs.tools.cells_table import all_cells
+from docs.tools.experiments_data import load
 from tests.support.pages import DOCS, blocks, pages, run
 
 
@@ -40,15 +41,20 @@ def test_every_cell_is_in_the_picture_of_new_structures():
     assert set(map(str, learn_tree.years().values())) <= drawn
 
 
-def test_the_results_are_found_in_their_table():
+def test_the_bars_are_the_results_of_the_experiments():
     values = {
-        (title, bar.label): float(learn_practice.load(bar))
-        for title, bars in learn_practice.PANELS.items()
-        for bar in bars
+        (panel.title, bar.label): load(bar.row)[bar.figure].mean
+        for panel in learn_practice.PANELS
+        for bar in panel.bars
     }
     mape = {label: value for (title, label), value in values.items() if "MAPE" in title}
     assert mape["GRU"] < mape["linear autoregression"] < mape["same time yesterday"]
     assert mape["GRU, weather known"] < mape["linear, weather known"] < mape["GRU"]
+    drawn = (learn_diagrams.PICTURES / "practice.svg").read_text("utf-8")
+    for panel in learn_practice.PANELS:
+        for bar in panel.bars:
+            mean = panel.scale * values[panel.title, bar.label]
+            assert f"<!-- {mean:{panel.precision}} -->" in drawn  # the text of its paths
 
 
 def _gradients():

@@ -1,86 +1,101 @@
-"""The figure of docs/learn/practice.md, from the tables of experiments/README.md.
+"""The figure of docs/learn/practice.md, from the results in docs/data/experiments.
 
 python -m docs.tools.learn_practice    writes docs/images/learn/practice.svg
 """
 
-import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from docs.tools.experiments_data import load
 from docs.tools.learn_diagrams import PICTURES, save
 from experiments.common.plots import style_axes
 
-RESULTS = Path(__file__).parents[2] / "experiments" / "README.md"
 OURS, OTHERS = "#1f5fa8", "#b9bfc7"
 
 
 class Bar(NamedTuple):
-    """A result; `row` begins a row of the first table, `value` finds the number in it."""
+    """A result: a figure of a row, or of a baseline if its name has a slash."""
 
     label: str
     row: str
-    value: str
-    ours: bool = True
+    figure: str
 
 
-LANGUAGE, SPEECH = "character language model", "the same, from less"
-FORECAST, WEATHER = "forecast, a day ahead", "the same, with the weather"
-PANELS: dict[str, list[Bar]] = {
-    "language: nats per character": [
-        Bar("LSTM", LANGUAGE, r"([\d.]+) nats ±"),
-        Bar("LSTM, stronger", "the same, stronger", r"([\d.]+) nats ±"),
-        Bar("Transformer, 3 min on a CPU", LANGUAGE, r"README: ([\d.]+)", False),
-        Bar("Transformer, 10.7 M", "the same, stronger", r"([\d.]+) for the Transformer", False),
-    ],
-    "speech: CER in %, by training speech": [
-        Bar("4.5 minutes", SPEECH, r"CER ([\d.]+) % from 4.5"),
-        Bar("9.1 minutes", SPEECH, r"([\d.]+) % from 9.1"),
-        Bar("18.1 minutes", SPEECH, r"([\d.]+) % from 18.1"),
-    ],
-    "translation: BLEU": [
-        Bar("default", "translation", r"BLEU ([\d.]+) ±"),
-        Bar("strong", "`python -m experiments.translation strong`", r"BLEU ([\d.]+) ±"),
-        Bar("word-by-word baseline", "translation", r"Model 1\): BLEU ([\d.]+)", False),
-    ],
-    "demand a day ahead: MAPE in %": [
-        Bar("GRU", FORECAST, r"MAPE ([\d.]+) %"),
-        Bar("linear autoregression", FORECAST, r"autoregression ([\d.]+) %", False),
-        Bar("same time yesterday", FORECAST, r"yesterday ([\d.]+) %", False),
-        Bar("GRU, weather known", WEATHER, r"MAPE ([\d.]+) %"),
-        Bar("linear, weather known", WEATHER, r"autoregression ([\d.]+) %", False),
-    ],
-}
+class Panel(NamedTuple):
+    """The results of a task, and the precision of their labels."""
+
+    title: str
+    precision: str
+    bars: tuple[Bar, ...]
+    scale: float = 1
 
 
-def load(bar: Bar, text: str | None = None) -> str:
-    """The number of a bar, from the first row of the table that begins with, or holds, its name."""
-    text = text or RESULTS.read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("|") and bar.row in line]
-    rows.sort(key=lambda line: not line.startswith(f"| {bar.row} |"))
-    match = re.search(bar.value, rows[0]) if rows else None
-    if match is None:
-        raise ValueError(f"{RESULTS.name} has no {bar.value!r} in a row {bar.row!r}")
-    return match[1]
+MAPE = "mape, 48 ahead"
+PANELS = (
+    Panel(
+        "language: nats per character",
+        ".4g",
+        (
+            Bar("LSTM", "char_lm", "loss"),
+            Bar("LSTM, stronger", "char_lm_strong", "loss"),
+            Bar("Transformer, 3 min on a CPU", "char_lm", "small Transformer/loss"),
+            Bar("Transformer, 10.7 M", "char_lm_strong", "large Transformer/loss"),
+        ),
+    ),
+    Panel(
+        "speech: CER in %, by training speech",
+        ".1f",
+        (
+            Bar("4.5 minutes", "speech_amounts", "fused, 25%"),
+            Bar("9.1 minutes", "speech_amounts", "fused, 50%"),
+            Bar("18.1 minutes", "speech_amounts", "fused"),
+        ),
+        100,
+    ),
+    Panel(
+        "translation: BLEU",
+        ".1f",
+        (
+            Bar("default", "translation", "beam_bleu"),
+            Bar("strong", "translation_strong", "beam_bleu"),
+            Bar("word-by-word baseline", "translation", "IBM Model 1/bleu"),
+        ),
+    ),
+    Panel(
+        "demand a day ahead: MAPE in %",
+        ".2f",
+        (
+            Bar("GRU", "forecast", MAPE),
+            Bar("linear autoregression", "forecast", f"linear autoregression/{MAPE}"),
+            Bar("same time yesterday", "forecast", f"48 steps before/{MAPE}"),
+            Bar("GRU, weather known", "forecast_future", MAPE),
+            Bar("linear, weather known", "forecast_future", f"linear autoregression/{MAPE}"),
+        ),
+    ),
+)
 
 
 def plot(path: Path = PICTURES / "practice.svg") -> None:
-    """Draws a panel for each task; dark bars are this library's."""
+    """Draws a panel for each task; dark bars are this library's, with ± a standard deviation."""
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-    for ax, (title, bars) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
-        values = [load(bar) for bar in bars]
-        colors = [OURS if bar.ours else OTHERS for bar in bars]
-        lengths = [float(value) for value in values]
-        drawn = ax.barh([bar.label for bar in bars], lengths, color=colors, height=0.62)
-        ax.bar_label(drawn, values, fontsize=8.5, padding=3)
+    for ax, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+        found = [load(bar.row)[bar.figure] for bar in panel.bars]
+        means = [panel.scale * each.mean for each in found]
+        options: dict[str, Any] = {"error_kw": {"ecolor": "#30363d", "elinewidth": 1.2}}
+        options["xerr"] = [panel.scale * (each.std or 0) for each in found]
+        options["color"] = [OTHERS if "/" in bar.figure else OURS for bar in panel.bars]
+        drawn = ax.barh([bar.label for bar in panel.bars], means, height=0.62, **options)
+        texts = [format(mean, panel.precision) for mean in means]
+        ax.bar_label(drawn, texts, fontsize=8.5, padding=3)
         ax.invert_yaxis()
-        style_axes(ax, xlim=(0, 1.15 * max(lengths)))
+        style_axes(ax, xlim=(0, 1.15 * max(means)))
         ax.grid(False)
         ax.spines["bottom"].set_visible(False)
         ax.set_xticks([])
         ax.tick_params(axis="y", length=0, labelsize=8.5)
-        ax.set_title(title, loc="left", fontsize=10)
+        ax.set_title(panel.title, loc="left", fontsize=10)
     save(figure, path)
 
 

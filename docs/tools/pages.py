@@ -1,5 +1,6 @@
 """What the tools of the documentation share: sections of pages that they write, and pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def write_section(path: Path, mark: str, text: str) -> None:
     path.write_text(with_section(page, mark, text), encoding="utf-8")
 
 
-def table(rows: list[list[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, whose first row has the headings."""
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

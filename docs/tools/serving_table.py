@@ -43,7 +43,8 @@ def quantized_table(found: dict[str, dict[str, Any]]) -> str:
             loss = f"{row['loss']:.4f} {content['unit']}"
             size, seconds = f"{row['bytes'] / 1e6:.2f}", f"{row['seconds']:.2f}"
             rows.append([name, f"{bits} bits", size, seconds, loss])
-        notes.append(f"`{content['command']}`, {content['date']}, {content['threads']} threads")
+        machine = content["machine"]
+        notes.append(f"`{machine['command']}`, {machine['date']}, {machine['threads']} threads")
     return table(rows) + f"\n{'; '.join(notes)}.\n"
 
 

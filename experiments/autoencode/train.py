@@ -32,6 +32,7 @@ from experiments.autoencode.data import Weeks, make_weeks, mean_week, reconstruc
 from experiments.autoencode.report import Metrics, evaluate, format_table, plot_weeks
 from experiments.common import export, options
 from experiments.common.data.series import load_series
+from experiments.common.results import write_results
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Recurrent
@@ -232,6 +233,13 @@ def main(config: Config) -> Result:
     metrics = {
         name: [evaluate(series, weeks, values) for values in each] for name, each in methods.items()
     }
+    numbers = ("train", "test", "auc", "test_auc")
+    figures = {
+        name: {number: [getattr(m, number) for m in seeds] for number in numbers}
+        for name, seeds in metrics.items()
+    }
+    own = figures.pop(f"network ({config.cell})")
+    write_results(run.folder, "autoencode", config, own, outcome.seconds, figures)
     run.write("test_metrics.txt", format_table(series, metrics))
     plot_weeks(run.folder / "weeks.png", series, weeks, np.array(seeds[0][0]), networks[0])
     return Result(outcome, metrics)

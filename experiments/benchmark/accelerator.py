@@ -34,7 +34,7 @@ import numpy as np
 import tyro
 
 import jaxrnn as rnn
-from experiments.benchmark.timing import machine
+from experiments.common.results import machine
 
 Part = Literal["agreement", "repeats", "split", "speed", "cudnn", "parallel"]
 Row = dict[str, Any]

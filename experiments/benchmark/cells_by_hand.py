@@ -22,7 +22,8 @@ from rich.console import Console
 
 import jaxrnn as rnn
 from experiments.benchmark import by_hand, report
-from experiments.benchmark.timing import Comparison, compare, compile_program, machine
+from experiments.benchmark.timing import Comparison, compare, compile_program
+from experiments.common.results import machine
 
 PASSES = ("forward", "gradient")
 

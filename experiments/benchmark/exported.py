@@ -21,8 +21,8 @@ import tyro
 
 import jaxrnn as rnn
 from experiments.benchmark import timing
-from experiments.benchmark.report import write_json
 from experiments.common.processes import cores
+from experiments.common.results import machine, write_json
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def compare(config: Config) -> Iterator[tuple[str, str, timing.Comparison]]:
 def main(config: Config) -> list[str]:
     """Prints the table."""
     shape = f"{config.time}x{config.rows}x{config.inputs}x{config.hidden}"
-    print(f"{shape}, float32, {timing.machine()['processor']}, {cores()} threads")
+    print(f"{shape}, float32, {machine()['processor']}, {cores()} threads")
     print(f"{'cell':<14}{'ONNX':<10}{'jaxrnn ms':>11}{'onnxruntime ms':>16}{'ratio':>8}")
     lines, rows = [], []
     for name, form, found in compare(config):
@@ -123,7 +123,7 @@ def main(config: Config) -> list[str]:
         )
         print(lines[-1])
     if config.out is not None:
-        write_json(config.out, machine=timing.machine(), config=asdict(config), rows=rows)
+        write_json(config.out, machine=machine(), config=asdict(config), rows=rows)
     return lines
 
 

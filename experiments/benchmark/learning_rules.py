@@ -34,10 +34,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 import jaxrnn as rnn
-from experiments.benchmark.report import digits, make_figure, make_markdown, write_json
-from experiments.benchmark.timing import compile_program, interleave, machine
+from experiments.benchmark.report import digits, make_figure, make_markdown
+from experiments.benchmark.timing import compile_program, interleave
 from experiments.common.options import check_at_least
 from experiments.common.plots import COLORS, End, label_curves, style_axes
+from experiments.common.results import machine, write_json
 from jaxrnn.learning import RFLO, RTRL, TBPTT, UORO, EProp, Online, SnAp
 
 

@@ -35,7 +35,8 @@ from experiments.benchmark import report
 from experiments.benchmark.grids import Config
 from experiments.benchmark.peers import PASSES, Contender, Pass, Workload, engines
 from experiments.benchmark.results import OWN_KINDS, Entry, Line, Row, Timing, summarise
-from experiments.benchmark.timing import difference, interleave, machine, matrix_product
+from experiments.benchmark.timing import difference, interleave, matrix_product
+from experiments.common.results import machine, write_json
 
 
 class Result(NamedTuple):
@@ -143,7 +144,7 @@ def main(config: Config, console: Console | None = None) -> Result:
         console.print(report.row_table(rows[-1]))
         # Written after every row, so that an interrupted run keeps its measurements.
         lines = summarise(rows)
-        report.write_json(
+        write_json(
             folder / "results.json",
             machine=described,
             rows=[row.as_json() for row in rows],

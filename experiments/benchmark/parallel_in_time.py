@@ -43,9 +43,9 @@ from experiments.benchmark import parallel_report as report
 from experiments.benchmark.parallel_report import Entry, Point, Row
 from experiments.benchmark.peers import PASSES, Pass, engines
 from experiments.benchmark.peers.scan_tree import ScanTree
-from experiments.benchmark.report import write_json
-from experiments.benchmark.timing import compile_program, difference, interleave, machine
+from experiments.benchmark.timing import compile_program, difference, interleave
 from experiments.common.options import CellName, check_at_least, make_cell
+from experiments.common.results import machine, write_json
 
 # Configuration ------------------------------------------------------------------------------------
 

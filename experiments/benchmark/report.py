@@ -1,6 +1,5 @@
 """Tables, JSON and plots."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,6 @@ def digits(number: float | None, count: int = 3) -> str:
 def megabytes(count: int | None) -> float | None:
     """Bytes in units of a million."""
     return None if count is None else count / 1e6
-
-
-def write_json(path: Path, **content: Any) -> None:
-    """Writes measurements and the machine that they were made on."""
-    text = json.dumps(content, indent=1, allow_nan=False, default=str)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def make_figure(machine: dict[str, Any], width: float, height: float) -> Figure:

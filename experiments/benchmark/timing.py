@@ -1,25 +1,17 @@
 """Timing: ahead-of-time compilation, warm-up, interleaved rounds, medians, paired ratios."""
 
 import contextlib
-import importlib.metadata
 import math
-import os
-import platform
 import random
 import statistics
 import time
 import timeit
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from experiments.common.cli import shell_command
-from experiments.common.processes import cores
 
 SETTLE = 0.02
 """Seconds of rest before each turn. The OpenMP threads of the library that ran before keep spinning
@@ -31,11 +23,6 @@ LONG = 0.25
 """Calls that take at least this many seconds are not warmed up before they are timed."""
 FEWEST = 5
 """Rounds that are completed even after the time limit."""
-PACKAGES = (
-    *("jax", "jaxlib", "numpy", "torch", "flax", "dm-haiku", "equinox", "keras"),
-    "onnxruntime",
-)
-"""The packages whose versions are recorded."""
 
 
 class Program(NamedTuple):
@@ -193,30 +180,3 @@ def difference(values: Sequence[Any], wanted: Sequence[Any], least: float = 1e-3
         for value, want in zip(values, wanted, strict=True)
     ]
     return float(np.max(errors))
-
-
-def machine() -> dict[str, Any]:
-    """What the times depend on besides the code; command and date."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    prefixes = ("XLA_", "JAX_", "OMP_", "MKL_", "KMP_", "ONEDNN_")
-    flags = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(prefixes)}
-    return {
-        "device": jax.devices()[0].device_kind,
-        "backend": jax.default_backend(),
-        "processor": _processor(),
-        "threads": cores(),
-        "versions": versions,
-        "flags": flags,
-        "command": shell_command(),
-        "date": str(date.today()),
-    }
-
-
-def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())

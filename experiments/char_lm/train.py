@@ -33,6 +33,7 @@ from experiments.common.data.fetch import read_text
 from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options
 from experiments.common.processes import make_console
+from experiments.common.results import write_results
 from experiments.common.training import Outcome, Task, fit
 from jaxrnn import decoding
 from jaxrnn.layers import Recurrent, Stack
@@ -266,6 +267,8 @@ def main(config: Config) -> Result:
     shown = describe(config, corpus, samples)
     (folder / "samples.txt").write_text(shown, encoding="utf-8")
     console.print(shown)
+    figures = {name: [outcome.best[name]] for name in ("loss", "bits")}
+    write_results(folder, "char_lm", config, figures, outcome.seconds)
     if config.export is not None:
         export_model(config, corpus, outcome.params, config.export, console)
         if config.quantize:

@@ -16,7 +16,6 @@ on the training part, so that the test part is not used for it.
     python -m experiments.classify --folds 9 --seeds 1
 """
 
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +34,7 @@ from experiments.classify.report import Predictions, plot_confusion, summarize
 from experiments.common import export, options
 from experiments.common.ensemble import Ensemble
 from experiments.common.errors import UserError
+from experiments.common.results import write_results
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Bidirectional, Stack
@@ -301,7 +301,11 @@ def main(config: Config) -> Result:
     assert outcome is not None
     if not outcome.reports:
         return Result(outcome, tuple(metrics))
-    (run.folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
+    figures = {
+        name: [np.mean([m[name] for m in metrics if m["seed"] == seed]) for seed in run.seeds]
+        for name in ("accuracy", "loss")
+    }
+    write_results(run.folder, "classify", config, figures, outcome.seconds)
     if config.export is not None:
         export_model(config, data, one_seed(outcome.params, 0), run.console)
     part = "cross-validation" if config.folds else "test"

@@ -1,10 +1,8 @@
 """Trained models as ONNX files, for serving without JAX; see docs/serving.md."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ import jax.export
 from rich.console import Console
 
 import jaxrnn as rnn
-from experiments.common.cli import UserError, shell_command
-from experiments.common.processes import cores
+from experiments.common.cli import UserError
+from experiments.common.results import machine, write_json
 
 PyTree = Any
 
@@ -94,10 +92,7 @@ def compare_quantized(path: Path, console: Console, unit: str, loss: Callable[[A
         size, seconds = file.stat().st_size, statistics.median(times)
         lines.append(f"{file.name:<24}{size:>12,}{seconds:>10.2f}  {value:.4f}")
         rows.append({"file": file.name, "bytes": size, "seconds": seconds, "loss": value})
-    versions = {"jax": jax.__version__, "onnxruntime": onnxruntime.__version__}
-    content = {"unit": unit, "rows": rows, "threads": cores(), "versions": versions}
-    content |= {"date": str(date.today()), "command": shell_command()}
-    path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path.with_suffix(".json"), unit=unit, rows=rows, machine=machine())
     table = "\n".join(lines)
     console.print(table)
     return table

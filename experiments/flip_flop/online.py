@@ -10,7 +10,6 @@ updates once a sequence.
     python -m experiments.flip_flop.online --steps 2000 --seeds 1
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ import jaxrnn as rnn
 from experiments.common import options
 from experiments.common.cli import parse
 from experiments.common.plots import COLORS, End, label_curves, style_axes
+from experiments.common.results import write_results
 from experiments.common.seeds import mean_and_std
 from experiments.flip_flop.task import make_batch
 from experiments.flip_flop.train import Model, Params
@@ -201,20 +201,19 @@ def main(config: Config) -> list[Learned]:
     """Learns by every rule, and reports."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     config.out.mkdir(parents=True, exist_ok=True)
-    lines = [f"{'rule':<10}{'squared error':>18}{'memory, KiB':>14}{'ms a step':>12}"]
-    console.print(lines[0])
+    console.print(f"{'rule':<10}{'squared error':>18}{'memory, KiB':>14}{'ms a step':>12}")
     results = []
     for name in config.rules:
         result = run_rule(config, name)
         results.append(result)
         error = mean_and_std(result.last.tolist(), "{:.4f}", "{:.4f}")
-        row = f"{name:<10}{error:>18}{result.nbytes / 1024:>14.1f}{1e3 * result.seconds:>12.3f}"
-        lines.append(row)
-        console.print(row)
-    (config.out / "online.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    written = [result._asdict() for result in results]
-    text = json.dumps(written, default=np.ndarray.tolist)
-    (config.out / "online.json").write_text(text + "\n", encoding="utf-8")
+        console.print(
+            f"{name:<10}{error:>18}{result.nbytes / 1024:>14.1f}{1e3 * result.seconds:>12.3f}"
+        )
+    figures: dict[str, Any] = {result.rule: result.last.tolist() for result in results}
+    figures |= {f"{result.rule}, bytes": result.nbytes for result in results}
+    seconds = sum(result.seconds for result in results) * config.seeds * config.steps
+    write_results(config.out, "flip_flop.online", config, figures, seconds)
     plot_rules(config, results)
     return results
 

@@ -9,7 +9,6 @@ outputs, and saddles between them.
     python -m experiments.flip_flop --seeds 1 --steps 600
 """
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from flax import linen as nn
 
 import jaxrnn as rnn
 from experiments.common import options
+from experiments.common.results import write_results
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.flip_flop.task import Batch, covered_corners, make_batch
@@ -217,9 +217,9 @@ def main(config: Config) -> Result:
     run = Run("flip_flop", config, reporting=("candidates", "noise"))
     run.console.print(f"{config.bits}-bit flip-flop with {model.cell}; output folder {run.folder}")
     outcome = run.fit(make_task(config, model), model.init)
-    if outcome.signal is not None:
+    if not outcome.reports:
         return Result(outcome, (), ())
-    metrics, analyses, lines = [], [], []
+    metrics, analyses = [], []
     test = draw(config, config.training.seed, 3, rows=1024)
     for index, seed in enumerate(run.seeds):
         params = one_seed(outcome.params, index)
@@ -231,7 +231,7 @@ def main(config: Config) -> Result:
         )
         figure.savefig(run.folder / f"fixed_points_{seed}.png", dpi=120)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics[-1].items())
-        lines.append(f"seed {seed}: {shown}")
-    run.write("report.txt", "\n".join(lines))
-    (run.folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
+        run.console.print(f"seed {seed}: {shown}")
+    figures = {name: [values[name] for values in metrics] for name in metrics[0]}
+    write_results(run.folder, "flip_flop", config, figures, outcome.seconds)
     return Result(outcome, tuple(metrics), tuple(analyses))

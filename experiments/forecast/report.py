@@ -54,22 +54,37 @@ def evaluate(series: Series, split: Split, forecast: Forecast) -> dict[str, np.n
     return metrics
 
 
-def format_tables(series: Series, horizon: int, results: Results) -> str:
-    """Formats a table for the next step, the last step, and all steps; one row a method."""
+def summarize(horizon: int, results: Results) -> dict[str, dict[str, list[float]]]:
+    """The metrics of each method at the next step, at the last and over all, one number a seed."""
 
     def over_all(name: str, values: np.ndarray) -> float:
         return float(np.sqrt((values**2).mean()) if name == "rmse" else values.mean())
 
-    tables: dict[str, Any] = {"1 ahead": lambda name, values: values[0]}
+    selections: dict[str, Any] = {"1 ahead": lambda name, values: float(values[0])}
     if horizon > 1:
-        tables[f"{horizon} ahead"] = lambda name, values: values[-1]
-        tables[f"1 to {horizon} ahead"] = over_all
+        selections[f"{horizon} ahead"] = lambda name, values: float(values[-1])
+        selections[f"1 to {horizon} ahead"] = over_all
+    return {
+        method: {
+            f"{name}, {title}": [select(name, metrics[name]) for metrics in seeds]
+            for title, select in selections.items()
+            for name in _COLUMNS
+            if name in seeds[0]
+        }
+        for method, seeds in results.items()
+    }
+
+
+def format_tables(series: Series, horizon: int, results: Results) -> str:
+    """Formats a table for the next step, the last step, and all steps; one row a method."""
+    found = summarize(horizon, results)
+    titles = dict.fromkeys(key.partition(", ")[2] for values in found.values() for key in values)
     lines = [f"{series.name}, test part; mean over seeds ± standard deviation"]
-    for title, select in tables.items():
+    for title in titles:
         rows = [[title, *_COLUMNS.values()]]
-        for method, seeds in results.items():
-            values = [[select(name, m[name]) for m in seeds if name in m] for name in _COLUMNS]
-            rows.append([method, *(mean_and_std(column, "{:.4g}", "{:.2g}") for column in values)])
+        for method, values in found.items():
+            columns = (values.get(f"{name}, {title}", []) for name in _COLUMNS)
+            rows.append([method, *(mean_and_std(column, "{:.4g}", "{:.2g}") for column in columns)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines.append("")
         for row in rows:

@@ -28,13 +28,14 @@ from rich.console import Console
 from experiments.common import export, options
 from experiments.common.data.series import Series, load_series
 from experiments.common.ensemble import Ensemble
+from experiments.common.results import write_results
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.forecast.conformal import calibrate
 from experiments.forecast.features import Table, make_split, make_table, naive_forecasts
 from experiments.forecast.linear import Linear, fit_linear
 from experiments.forecast.model import LEVELS, Forecast, Model, Params, losses
-from experiments.forecast.report import Results, evaluate, format_tables, plot_forecast
+from experiments.forecast.report import Results, evaluate, format_tables, plot_forecast, summarize
 from jaxrnn.layers import Stack
 
 
@@ -252,6 +253,9 @@ def main(config: Config) -> Result:
         name: [evaluate(series, table.split, forecast) for forecast in seeds]
         for name, seeds in forecasts.items()
     }
+    figures = summarize(config.horizon, metrics)
+    own = figures.pop(f"network ({config.cell})")
+    write_results(run.folder, "forecast", config, own, outcome.seconds, figures)
     run.write("test_metrics.txt", format_tables(series, config.horizon, metrics))
     plot_forecast(run.folder / "forecast.png", series, table.split, networks[0], metrics)
     return Result(outcome, metrics)

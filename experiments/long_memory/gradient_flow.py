@@ -11,7 +11,6 @@ with chrono initialization, LRU and the orthogonal network; and that such cells 
     python -m experiments.gradient_flow --length 100 --steps 300
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ import numpy as np
 import jaxrnn as rnn
 from experiments.common import options
 from experiments.common.processes import make_console
+from experiments.common.results import write_results
 from experiments.common.training import Outcome, fit
 from experiments.long_memory import train
 from experiments.long_memory.gradient_flow_plot import plot_flows
@@ -114,7 +114,7 @@ def main(config: Config) -> Result:
     key = jax.random.key(config.training.seed)
     names = ("length", "hidden", "rows", "training")
     adding = train.Config("adding", **{name: getattr(config, name) for name in names})
-    flows, outcome = [], None
+    flows, outcome, seconds = [], None, 0.0
     for name, make_cell in CELLS.items():
         cell = make_cell(config.hidden, config.length)
         model = Model(cell, 1, config.hidden, options.make_engine(config.engine))
@@ -128,6 +128,7 @@ def main(config: Config) -> Result:
             identity=same | {"variant": name},
             console=console,
         )
+        seconds += outcome.seconds
         if outcome.signal is not None:
             return Result(outcome, tuple(flows), {})
         error = train.test(adding, model, outcome.params)["loss"]
@@ -138,8 +139,12 @@ def main(config: Config) -> Result:
         return Result(outcome, tuple(flows), {})
     by_bias = measure_forget_biases(config, inputs)
     console.print(format_table(flows, config.length))
-    written = json.dumps([flow._asdict() for flow in flows], default=np.ndarray.tolist)
-    (base / "flows.json").write_text(written + "\n", encoding="utf-8")
+    figures = {}
+    for flow in flows:
+        sizes = (values[-1] / np.log(10) for values in (flow.before, flow.after))
+        for name, value in zip(("initial", "trained", "error"), (*sizes, flow.error), strict=True):
+            figures[f"{flow.name}, {name}"] = [value]
+    write_results(base, "gradient_flow", config, figures, seconds)
     plot_flows(base / "gradient_flow.png", flows, by_bias)
     return Result(outcome, tuple(flows), by_bias)
 

@@ -12,6 +12,7 @@ from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.common.plots import COLORS, End, label_curves, style_axes
 from experiments.common.processes import make_console
+from experiments.common.results import write_results
 from experiments.long_memory import train
 from experiments.long_memory.train import Config, Result
 
@@ -99,6 +100,12 @@ def main(config: Config) -> Result:
     assert outcome is not None
     if not outcome.reports:
         return Result(outcome, ())
+    figures = {
+        f"{row.task}, {row.cell}": [values[CRITERIA[row.task].metric] for values in metrics]
+        for row, metrics, *_ in trained
+    }
+    seconds = sum(each.seconds for each in trained)
+    write_results(folder, "long_memory", replace(config, seeds=SEEDS), figures, seconds)
     table = format_table(trained)
     console.print(table)
     (folder / "table.md").write_text(table + "\n", encoding="utf-8")

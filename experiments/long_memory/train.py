@@ -13,7 +13,6 @@ their state with positive numbers only (MinGRU, RG-LRU) do not; LSTM counts far 
     python -m experiments.long_memory --suite
 """
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import options
+from experiments.common.results import write_results
 from experiments.common.seeds import Run, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.long_memory.model import Model, Params, make_memory_cell, mean_loss, weighted_mean
@@ -148,7 +148,8 @@ def main(config: Config) -> Result:
     if not outcome.reports:
         return Result(outcome, ())
     metrics = tuple(test(config, model, one_seed(outcome.params, i)) for i in range(config.seeds))
-    (run.folder / "test_metrics.json").write_text(json.dumps(metrics) + "\n", encoding="utf-8")
+    figures = {name: [values[name] for values in metrics] for name in metrics[0]}
+    write_results(run.folder, "long_memory", config, figures, outcome.seconds)
     for seed, values in zip(run.seeds, metrics, strict=True):
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         run.console.print(f"seed {seed}, test: {shown}")

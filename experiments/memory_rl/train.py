@@ -9,7 +9,6 @@ sequences, LRU in parallel over time. All of a training is one compiled program.
     python -m experiments.memory_rl --environment memory-chain --policies gru --seeds 1
 """
 
-import json
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +23,7 @@ from rich.console import Console
 
 from experiments.common.options import check_at_least
 from experiments.common.plots import COLORS, End, label_curves, style_axes
+from experiments.common.results import write_results
 from experiments.common.seeds import mean_and_std
 from experiments.memory_rl import ppo
 from experiments.memory_rl.environments import ENVIRONMENTS, Environment
@@ -99,33 +99,30 @@ def main(config: Config) -> list[Trained]:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     config.out.mkdir(parents=True, exist_ok=True)
     names = list(ENVIRONMENTS) if config.environment == "all" else [config.environment]
-    results, lines = [], []
+    results, chances, began = [], {}, time.perf_counter()
     for name in names:
         environment = ENVIRONMENTS[name]()
-        chance = float(
+        chances[name] = chance = float(
             ppo.evaluate(environment, None, None, jax.random.key(config.seed), 4 * config.tested)
         )
-        lines.append(
+        console.print(
             f"{name}: solved from {environment.solved:g}, random policy {chance:.2f}, "
             f"{config.ppo.iterations * config.ppo.environments * config.ppo.time:,} steps"
         )
-        console.print(lines[-1])
         for policy in config.policies:
             result = run_policy(config, environment, policy)
             results.append(result)
             each = ", ".join(f"{value:.2f}" for value in result.returns)
             mean = mean_and_std(result.returns, "{:.2f}", "{:.2f}")
-            lines.append(f"  {policy:<13} {mean}   ({each})   {result.rate:,.0f} steps/s")
-            console.print(lines[-1])
-    (config.out / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    written = [result._asdict() | {"curve": _jsonable(result.curve)} for result in results]
-    (config.out / "returns.json").write_text(json.dumps(written) + "\n", encoding="utf-8")
+            console.print(f"  {policy:<13} {mean}   ({each})   {result.rate:,.0f} steps/s")
+    figures: dict[str, Any] = {
+        f"{each.environment}, {each.policy}": each.returns for each in results
+    }
+    figures |= {f"{each.environment}, {each.policy}, steps a second": each.rate for each in results}
+    seconds = time.perf_counter() - began
+    write_results(config.out, "memory_rl", config, figures, seconds, {"random": chances})
     plot_returns(config, results)
     return results
-
-
-def _jsonable(curve: np.ndarray) -> list[list[float | None]]:
-    return [[None if np.isnan(value) else value for value in row] for row in curve.tolist()]
 
 
 def plot_returns(config: Config, results: list[Trained]) -> None:

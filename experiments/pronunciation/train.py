@@ -26,6 +26,7 @@ from experiments.common.data.fetch import read_text
 from experiments.common.data.splits import digest
 from experiments.common.options import Options, identity, run_folder
 from experiments.common.processes import make_console
+from experiments.common.results import write_results
 from experiments.common.training import Outcome, fit
 from experiments.seq2seq.export import export_model
 from experiments.seq2seq.model import Params, Seq2Seq
@@ -229,6 +230,12 @@ def report(
         [dictionary.letters.encode(word) for word, _ in pairs],
         [dictionary.phonemes.encode(phonemes) for _, phonemes in pairs],
     )
+    figures = {
+        f"{decoding}_{name}": [getattr(metrics, name)]
+        for decoding, metrics in (("greedy", greedy), ("beam", beam))
+        for name in ("wer", "per")
+    }
+    write_results(folder, "pronunciation", config, figures, outcome.seconds)
     title = "Attention weights over letters for each phoneme"
     plot_attention(folder / "attention.png", model, outcome.params, tokens, pairs, title)
     return Result(outcome, greedy, beam)

@@ -32,6 +32,7 @@ from experiments.common.data.splits import digest
 from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options, make_cell, make_engine
 from experiments.common.processes import make_console
+from experiments.common.results import write_results
 from experiments.common.training import Outcome, Task, fit
 from experiments.speech import data, decode
 from experiments.speech.corpora import Utterance, load_asterisk, load_ljspeech
@@ -308,8 +309,16 @@ def main(config: Config) -> Result:
         if outcome.signal is not None:
             break
         results.append(metrics)
-    if outcome.reports and len(results) > 1:
-        plot_learning_curve(folder / "learning-curve.png", results, baseline)
+    if outcome.reports:
+        figures = {
+            name if amount == 1 else f"{name}, {amount:.0%}": [value]
+            for amount, metrics in zip(sorted(config.amounts), results, strict=True)
+            for name, value in metrics._asdict().items()
+        }
+        baselines = {"most common text": {"greedy": baseline}}
+        write_results(folder, "speech", config, figures, outcome.seconds, baselines)
+        if len(results) > 1:
+            plot_learning_curve(folder / "learning-curve.png", results, baseline)
     return Result(outcome, tuple(results), baseline)
 
 

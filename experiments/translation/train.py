@@ -33,6 +33,7 @@ from experiments.common.options import (
     run_folder,
 )
 from experiments.common.processes import make_console
+from experiments.common.results import write_results
 from experiments.common.training import Outcome, Task, fit
 from experiments.seq2seq.export import export_model
 from experiments.seq2seq.model import Params, Seq2Seq
@@ -214,7 +215,16 @@ def main(config: Config) -> Result:
         f"beam search, {config.width}": [best for best, *_ in beams],
         f"minimum Bayes risk of {config.width}": [minimum_bayes_risk(beam) for beam in beams],
     }
-    return report(outcome, tokenizer, model, parts.test, systems, folder, console)
+    result = report(outcome, tokenizer, model, parts.test, systems, folder, console)
+    figures = {
+        f"{decoding}_{name}": [value]
+        for decoding in ("greedy", "beam", "minimum_bayes_risk")
+        for name, value in getattr(result, decoding)._asdict().items()
+    }
+    assert result.baseline is not None
+    baselines = {"IBM Model 1": result.baseline._asdict()}
+    write_results(folder, "translation", config, figures, outcome.seconds, baselines)
+    return result
 
 
 def report(

@@ -19,9 +19,9 @@ class Size(NamedTuple):
 
 
 LIMITS = {
-    "experiments": Size(120, 13_750),
-    "experiments.char_lm": Size(15, 2_140),
-    "experiments.speech": Size(22, 3_345),
+    "experiments": Size(120, 13_850),
+    "experiments.char_lm": Size(16, 2_250),
+    "experiments.speech": Size(23, 3_460),
 }
 """A reader's patience: what may be read before an experiment is understood."""
 

@@ -14,6 +14,7 @@ from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from tests.support import small_series
+from tests.support.results import read_results
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,10 @@ def test_a_run_learns_reports_and_is_found_again(path, tmp_path):
     assert 0 <= network[0].auc <= 1
     shown = (tmp_path / "test_metrics.txt").read_text()
     assert "3 principal components" in shown and "±" in shown and "anomalous days" in shown
+    written = read_results(tmp_path)
+    assert written["test"].values == tuple(metrics.test for metrics in network)
+    (mean,) = result.metrics["mean week"]
+    assert written["mean week/auc"].mean == mean.auc
     assert (tmp_path / "weeks.png").stat().st_size > 20_000
     again = autoencode.main(config)
     assert again.outcome.compile_seconds == 0 and again.metrics == result.metrics

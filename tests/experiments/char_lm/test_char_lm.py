@@ -19,6 +19,7 @@ from experiments.common.errors import UserError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.common.step import in_precision
+from tests.support.results import read_results
 
 TEXT = "the cat sat on the mat; the dog sat on the cat. " * 20
 
@@ -183,6 +184,7 @@ def test_files_of_a_run(ended):
         "checkpoints",
         "curves.png",
         "metrics.jsonl",
+        "results.json",
         "samples.txt",
     }
     assert all(sample in (folder / "samples.txt").read_text() for sample in result.samples)
@@ -191,6 +193,9 @@ def test_files_of_a_run(ended):
     ]
     assert len(losses) == 4 and losses[0] == pytest.approx(np.log(8), rel=0.3)
     assert min(losses) == result.outcome.best["loss"]
+    found = read_results(folder)
+    assert found.name == "char_lm" and found["loss"].values == (result.outcome.best["loss"],)
+    assert found.records[0]["options"]["hidden"] == 16 and found.seconds > 0
 
 
 def test_the_same_command_resumes_and_sample_options_keep_the_identity(ended):

@@ -1,7 +1,6 @@
 """Classification: the model against NumPy, the splits, the report, and a run."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from experiments.classify.data import Data, Sequences, pad
 from experiments.classify.report import Predictions, confusion, summarize
 from experiments.common.errors import UserError
 from experiments.common.options import Options
+from tests.support.results import read_results
 
 CLASSES = ("a", "b", "c")
 
@@ -165,8 +165,8 @@ def test_a_run_learns_reports_and_is_found_again(folder):
     result = classify.main(config)
     assert [metrics["seed"] for metrics in result.metrics] == [0, 1]
     assert min(metrics["accuracy"] for metrics in result.metrics) >= 11 / 12
-    written = json.loads((folder / "run" / "test_metrics.json").read_text())
-    assert written == list(result.metrics)
+    accuracies = tuple(metrics["accuracy"] for metrics in result.metrics)
+    assert read_results(folder / "run")["accuracy"].values == accuracies
     assert (folder / "run" / "confusion.png").stat().st_size > 10_000
     again = classify.main(config)
     assert again.outcome.compile_seconds == 0
@@ -179,6 +179,9 @@ def test_a_run_learns_reports_and_is_found_again(folder):
 def test_two_steps_of_cross_validation(folder):
     result = classify.main(small(folder, folds=2, seeds=1, members=1))
     assert len(result.metrics) == 2 and result.outcome.step == 2
+    accuracies = [metrics["accuracy"] for metrics in result.metrics]
+    found = read_results(folder / "run")["accuracy"]
+    assert found.values == pytest.approx([np.mean(accuracies)])  # of the folds of the one seed
 
 
 # Report -------------------------------------------------------------------------------------------

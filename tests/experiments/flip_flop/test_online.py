@@ -1,7 +1,5 @@
 """The flip-flop learned online: gradients, updates of a step, the stream, and a run."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 import jaxrnn as rnn
 from experiments.flip_flop import online
 from experiments.flip_flop.train import Model
+from tests.support.results import read_results
 
 
 def small(**changes):
@@ -70,7 +69,8 @@ def test_two_steps_of_every_rule(tmp_path):
     # Influence [rows, state, parameters] of RTRL; SnAp(1) keeps one row of the state a parameter.
     assert by_name["RTRL"].nbytes > 2 * by_name["SnAp(1)"].nbytes
     assert by_name["TBPTT(10)"].nbytes > by_name["TBPTT(1)"].nbytes
-    written = json.loads((tmp_path / "online.json").read_text())
-    assert [row["rule"] for row in written] == list(config.rules)
-    assert len((tmp_path / "online.txt").read_text().splitlines()) == 1 + len(results)
+    written = read_results(tmp_path)
+    for result in results:
+        assert written[result.rule].values == pytest.approx(result.last)
+        assert written[f"{result.rule}, bytes"].mean == result.nbytes
     assert (tmp_path / "online.png").stat().st_size > 10_000

@@ -20,6 +20,7 @@ from experiments.forecast.linear import PENALTIES
 from experiments.forecast.model import LEVELS, MEDIAN, Forecast, losses
 from experiments.forecast.report import evaluate, format_tables, plot_forecast
 from tests.support import small_series
+from tests.support.results import read_results
 
 HORIZON = 6
 
@@ -343,6 +344,13 @@ def test_a_run_learns_reports_and_is_found_again(path, tmp_path):
     assert len(network) == 2 and network[0]["rmse"][0] != network[1]["rmse"][0]
     shown = (tmp_path / "test_metrics.txt").read_text()
     assert "linear autoregression" in shown and "±" in shown and f"{HORIZON} ahead" in shown
+    written = read_results(tmp_path)
+    assert written["rmse, 1 ahead"].values == tuple(metrics["rmse"][0] for metrics in network)
+    last = f"pinball, {HORIZON} ahead"
+    assert written[last].values == tuple(metrics["pinball"][-1] for metrics in network)
+    naive = result.metrics["last value"][0]["rmse"]
+    over_all = written[f"last value/rmse, 1 to {HORIZON} ahead"].mean
+    assert over_all == pytest.approx(np.sqrt((naive**2).mean()))
     assert (tmp_path / "forecast.png").stat().st_size > 20_000
     again = forecast.main(config)
     assert again.outcome.compile_seconds == 0

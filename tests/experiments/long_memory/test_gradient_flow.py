@@ -1,7 +1,5 @@
 """Gradient flow: the measurement, the table, the plot's labels, and a run."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from experiments.common.options import Options
 from experiments.common.plots import separate
 from experiments.long_memory import gradient_flow
 from experiments.long_memory.model import Model
+from tests.support.results import read_results
 
 
 def test_sizes_are_medians_over_sequences_by_lag():
@@ -39,8 +38,11 @@ def test_a_run_of_two_cells(tmp_path, monkeypatch):
         assert not np.array_equal(flow.before, flow.after) and flow.error > 0
     assert list(result.by_bias) == ["-2", "2", "chrono"]
     assert result.by_bias["2"][-1] > result.by_bias["-2"][-1] + 1
-    written = json.loads((tmp_path / "flows.json").read_text())
-    assert written[1]["error"] == pytest.approx(result.flows[1].error)
+    written = read_results(tmp_path)
+    for flow in result.flows:
+        assert written[f"{flow.name}, error"].mean == pytest.approx(flow.error)
+        size = flow.after[-1] / np.log(10)
+        assert written[f"{flow.name}, trained"].mean == pytest.approx(size)
     assert (tmp_path / "gradient_flow.png").stat().st_size > 50_000
     assert len(list(tmp_path.glob("*/metrics.jsonl"))) == len(gradient_flow.CELLS)
 

@@ -1,7 +1,6 @@
 """Long memory: the model against NumPy, its metrics, the suite, and a run."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from experiments.long_memory import suite, train
 from experiments.long_memory.__main__ import main
 from experiments.long_memory.model import Model, make_memory_cell, mean_loss, weighted_mean
 from experiments.long_memory.tasks import TASKS
+from tests.support.results import read_results
 
 
 def small(**changes):
@@ -113,7 +113,8 @@ def test_two_steps_of_every_task(tmp_path, task):
     assert metrics["loss"] > 0 and np.isfinite(list(metrics.values())).all()
     if task == "parity":
         assert 0.2 < metrics["accuracy"] < 0.8 and 0.2 < metrics["accuracy_longer"] < 0.8
-    assert json.loads((tmp_path / "test_metrics.json").read_text()) == [metrics]
+    written = read_results(tmp_path)
+    assert {name: written[name].mean for name in written} == metrics
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert len(Log(tmp_path / "metrics.jsonl").read()) >= 2
     again = main(config)
@@ -148,6 +149,8 @@ def test_the_suite_is_one_table_of_all_rows_and_seeds(tmp_path, monkeypatch):
     line = (tmp_path / "table.md").read_text().splitlines()[2]
     assert line.startswith("| adding, 6 | elman | squared error |")
     assert ", ".join(f"{metrics['loss']:.4g}" for metrics in result.metrics) in line
+    errors = tuple(metrics["loss"] for metrics in result.metrics)
+    assert read_results(tmp_path)["adding, elman"].values == errors
 
 
 def test_the_suite_plots_every_task(tmp_path):

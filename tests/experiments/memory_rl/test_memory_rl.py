@@ -1,7 +1,6 @@
 """Recurrent PPO: steps against sequences, the formulas against NumPy, environments, and a run."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 from experiments.common.cli import UserError
 from experiments.memory_rl import environments, ppo, train
 from experiments.memory_rl.model import CELLS, Model
+from tests.support.results import read_results
 
 
 def random(tree, seed=0):
@@ -164,7 +164,7 @@ def test_a_rollout_records_what_the_policy_did(gymnax):
 
 
 @pytest.mark.thorough
-def test_two_steps_of_two_policies(gymnax, tmp_path):
+def test_two_steps_of_two_policies(gymnax, tmp_path, capsys):
     options = ppo.Options(iterations=2, environments=4, time=30, epochs=2, minibatches=2)
     config = train.Config(
         environment="memory-chain",
@@ -180,9 +180,11 @@ def test_two_steps_of_two_policies(gymnax, tmp_path):
     for result in results:
         assert result.curve.shape == (2, 2) and len(result.returns) == 2 and result.rate > 0
         assert (np.abs(result.curve) <= 1).all()
-    written = json.loads((tmp_path / "returns.json").read_text())
-    assert [row["returns"] for row in written] == [result.returns for result in results]
-    assert "random policy" in (tmp_path / "report.txt").read_text()
+    written = read_results(tmp_path)
+    for result in results:
+        assert written[f"memory-chain, {result.policy}"].values == tuple(result.returns)
+    assert -1 <= written["random/memory-chain"].mean <= 1
+    assert "random policy" in capsys.readouterr().out
     assert (tmp_path / "returns.png").stat().st_size > 10_000
 
 

@@ -7,6 +7,7 @@ from experiments.common.data.fetch import FetchError
 from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.pronunciation import train as pronunciation
+from tests.support.results import read_results
 
 SMALL = dict(hidden=5, embed=3, dropout=0.0, batch=4, width=3)
 # Four letters and three phonemes each, so that one size is compiled.
@@ -60,6 +61,9 @@ def test_pronunciation_runs_two_steps_and_reports(tmp_path, monkeypatch, capsys)
     assert "held-out words, beam search, 3: WER" in out and "errors:" in out
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"attention.png", "curves.png", "mistakes.txt", "metrics.jsonl"} <= names
+    written = read_results(tmp_path / "run")
+    assert written["beam_wer"].mean == result.beam.wer
+    assert written["greedy_per"].mean == pytest.approx(result.greedy.per)
     assert {"served.encoder.onnx", "served.decoder.onnx"} <= names
     lines = Log(tmp_path / "run/metrics.jsonl").read()
     assert [line["step"] for line in lines if "validation_loss" in line] == [0, 1, 2]

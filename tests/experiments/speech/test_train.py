@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from experiments.common.options import Options
 from experiments.speech import train as speech
 from experiments.speech.plots import plot_learning_curve
+from tests.support.results import read_results
 from tests.support.utterances import utterances, write_ljspeech
 
 
@@ -46,6 +47,11 @@ def test_speech_runs_two_steps_for_each_amount_and_reports(tmp_path, capsys, mon
     assert {"alignment.png", "curves.png", "learning-curve.png", "texts.txt"} <= names
     assert (tmp_path / "run/letters-4-english/metrics.jsonl").is_file()
     assert (tmp_path / "run/amount-0.5/alignment.png").is_file()
+    written = read_results(tmp_path / "run")
+    assert written["fused"].mean == pytest.approx(whole.fused)
+    assert written["greedy, 50%"].mean == pytest.approx(half.greedy)
+    assert written["minutes, 50%"].mean == pytest.approx(half.minutes)
+    assert written["most common text/greedy"].mean == pytest.approx(result.baseline)
 
 
 @pytest.mark.parametrize("fused", [None, 0.25])

@@ -15,6 +15,7 @@ from experiments.translation.data import GLOSS, Glosses, Tokenizer, is_sentence,
 from experiments.translation.ibm_model1 import IBMModel1
 from experiments.translation.metrics import evaluate, minimum_bayes_risk
 from experiments.translation.subwords import Subwords, join
+from tests.support.results import read_results
 
 NOUNS = ("Hund dog", "Baum tree", "Mann man", "Tisch table", "Vogel bird", "Stein stone")
 VERBS = ("sieht sees", "kennt knows", "malt paints")
@@ -97,6 +98,10 @@ def test_translation_runs_two_steps_and_reports(tmp_path, capsys):
     )
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"attention.png", "curves.png", "samples.txt", "metrics.jsonl"} <= names
+    written = read_results(tmp_path / "run")
+    assert written["beam_bleu"].mean == pytest.approx(result.beam.bleu)
+    assert written["minimum_bayes_risk_chrf"].mean == pytest.approx(result.minimum_bayes_risk.chrf)
+    assert written["IBM Model 1/bleu"].mean == pytest.approx(result.baseline.bleu)
     served = "encoder.onnx decoder.onnx subwords.model glosses.json".split()
     assert {f"served.{ending}" for ending in served} <= names
     glosses = json.loads((tmp_path / "run/served.glosses.json").read_text(encoding="utf-8"))
