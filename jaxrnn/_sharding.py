@@ -52,14 +52,23 @@ def is_explicit(tree: PyTree) -> bool:
     return any(_is_sharded(jax.typeof(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def with_automatic_axes(function: Callable, wanted: PyTree) -> Callable:
-    """A function computed under automatic sharding; its results are sharded as ``wanted``.
+def specs_of(tree: PyTree) -> PyTree:
+    """The partition specs of arrays, or of types."""
+
+    def spec(leaf):
+        kind = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+        return kind.sharding.spec if kind.sharding else P()
+
+    return jax.tree.map(spec, tree)
+
+
+def with_automatic_axes(function: Callable, specs: PyTree) -> Callable:
+    """A function computed under automatic sharding.
 
     Args:
         function: arrays with explicit shardings come to it without.
-        wanted: types like the function's results.
+        specs: how its results are sharded.
     """
-    specs = jax.tree.map(lambda leaf: leaf.sharding.spec if leaf.sharding else P(), wanted)
     return jax.sharding.auto_axes(function, out_sharding=specs)
 
 

@@ -136,20 +136,27 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     if key is not None and is_stochastic(cell):
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(time))
         cell, xs = Keyed(cell), (xs, keys)
-    # The carry of a loop has one type, and the zeros that a cell creates have no sharding: iterate
-    # until the state is sharded as it is after a step.
-    for _ in jax.tree.leaves(state):
-        after = checks.check_step(cell, params, state, xs)
-        placed = reshard_like(state, after)
-        if placed is state:
-            break
-        state = placed
+    state = settled(cell, params, state, xs)
     if time == 0 or 0 in batch_shape:
         engine = engines.Sequential()  # the scan gives the empty arrays their shapes
     if getattr(engine, "stochastic", False):  # a learning rule that draws random numbers
         key = None if key is None else key_of_rule(key)
         return engine(cell, params, state, xs, reverse=reverse, key=key)
     return engine(cell, params, state, xs, reverse=reverse)
+
+
+def settled(cell: Any, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
+    """The state, sharded as after a step, which is checked.
+
+    The carry of a loop has one type, and the zeros that a cell creates have no sharding: iterate
+    until the sharding reaches a fixed point.
+    """
+    for _ in range(1 + len(jax.tree.leaves(state))):
+        placed = reshard_like(state, checks.check_step(cell, params, state, xs))
+        if placed is state:
+            break
+        state = placed
+    return state
 
 
 def key_of_sequence(key: Array) -> Array:

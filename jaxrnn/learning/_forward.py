@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxrnn._cell import Cell
 from jaxrnn._masking import select, zero_skipped
 from jaxrnn._schedule.flat_state import batch_rank, is_inexact
-from jaxrnn._sharding import equally_varying, is_explicit, with_automatic_axes
+from jaxrnn._sharding import equally_varying, is_explicit, specs_of, with_automatic_axes
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines import Hoisted
 from jaxrnn.learning._custom import Wanted, Work, explicit, with_gradient
@@ -126,7 +126,7 @@ def run(
         def automatic(params, state, xs, key):
             return run(rule, cell, params, state, xs, reverse, key)
 
-        return with_automatic_axes(automatic, wanted)(params, state, xs, key)
+        return with_automatic_axes(automatic, specs_of(wanted))(params, state, xs, key)
     params, state, xs, key = equally_varying((params, state, xs, key))
     given = separate(cell, params, state, xs, local=rule.local)
     refusal = _refusal(given.step)

@@ -1,18 +1,21 @@
 """Learning from a stream, step by step."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from jaxrnn import _validation as checks
 from jaxrnn._arguments import brief, check_key
-from jaxrnn._cell import Cell, bind_with_key, input_rank, is_stochastic
+from jaxrnn._cell import Cell, bind_with_key, is_stochastic
 from jaxrnn._frozen import frozen
 from jaxrnn._masking import MaskedInput, zero_skipped
-from jaxrnn._schedule.flat_state import batch_rank, is_inexact
+from jaxrnn._schedule.flat_state import is_inexact
+from jaxrnn._sharding import equally_varying, specs_of, with_automatic_axes
 from jaxrnn._typing import Array, PyTree
-from jaxrnn._unroll import Keyed, key_of_rule, key_of_sequence
+from jaxrnn._unroll import Keyed, key_of_rule, key_of_sequence, settled
 from jaxrnn.engines import Hoisted
 from jaxrnn.learning._forward import (
     ForwardRule,
@@ -24,36 +27,21 @@ from jaxrnn.learning._forward import (
     separate,
     step_keys,
 )
-from jaxrnn.learning._real_step import Learned
+from jaxrnn.learning._real_step import Learned, RealStep
+from jaxrnn.learning._stream import (
+    Last,
+    Stream,
+    automatically,
+    batch_shape,
+    input_like,
+    one,
+    pulled,
+    pushed,
+    specs_of_rows,
+)
 from jaxrnn.learning._tracker import Sample, Tracker
 from jaxrnn.learning.tbptt import TBPTT
 from jaxrnn.wrappers.masked import Masked
-
-
-class Stream(NamedTuple):
-    """What a learner remembers between two steps; its size does not depend on their number.
-
-    Attributes:
-        count: steps taken.
-        key: the key, or None.
-        state: the state of the cell.
-        memory: what the rule remembers: influence; for `TBPTT`, None.
-        last: what `Online.gradient` reads of the last step; for `TBPTT`, of the last window.
-    """
-
-    count: Array
-    key: Array | None
-    state: PyTree
-    memory: PyTree
-    last: "Last"
-
-
-class Last(NamedTuple):
-    """A step taken: the state and influence before it, and the input."""
-
-    state: PyTree
-    memory: PyTree  # None where no output depends on the old state
-    x: PyTree
 
 
 @frozen
@@ -109,8 +97,10 @@ class Online:
             state: the state before the first step, a constant; None is ``cell.init_state(params)``
                 without batch axes, through which the parameters have influence.
             key: a random key, for `UORO` and for stochastic cells: as in `jaxrnn.unroll`.
-            x: an input of one step, of which only shapes and dtypes count. It is needed where they
-                do not follow from ``cell.init`` and the shapes of ``params``.
+            x: an input of one step, of which only the type counts. It is needed where shape and
+                dtype do not follow from ``cell.init`` and the shapes of ``params``, and where the
+                batch is sharded explicitly or within `jax.shard_map`, since all that is remembered
+                of a row is sharded as its input.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type or shape; ``x`` is needed; the
@@ -125,51 +115,76 @@ class Online:
             )
         own = state is None
         state = self.cell.init_state(params, ()) if own else checks.as_arrays("state", state)
-        batch = _batch_shape(self.cell, params, state)
+        batch = batch_shape(self.cell, params, state)
         if x is None:
-            x = _input_like(self.cell, params, batch, jax.tree.leaves(params))
-        x = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), x)
+            x = input_like(self.cell, params, batch, jax.tree.leaves(params))
+        x = jax.tree.map(jnp.zeros_like, x)
         count = jnp.zeros((), jnp.int32)
         cell, bound, inputs = self._bound(params, state, x, key, count)
-        checks.check_step(cell, bound, state, _one(inputs))
+        draw = None if key is None else key_of_rule(key)
+        bound, state, inputs, draw = equally_varying((bound, state, inputs, draw))
+        state = settled(cell, bound, state, one(inputs))
         if isinstance(self.rule, TBPTT):
             window = self.rule.window
             kept = jax.tree.map(
                 lambda leaf: jnp.broadcast_to(leaf, (window, *leaf.shape)), (state, inputs)
             )
             return Stream(count, key, state, None, Last(kept[0], None, kept[1]))
-        given, tracker, arrays, inputs = self._tracker(cell, bound, state, inputs)
-        draw = None if key is None else key_of_rule(key)
-        if own:
-            memory = tracker.of_initial_state(arrays, draw)
-        else:
-            memory = tracker.nothing(batch, draw, arrays)
-        before = memory if given.step.output_reads_old_state else None
+        found: list[RealStep] = []
+
+        def begin(bound, state, inputs, draw):
+            given, tracker, arrays, _ = self._tracker(cell, bound, state, inputs)
+            found.append(given.step)
+            if own:
+                memory = tracker.of_initial_state(arrays, draw)
+            else:
+                memory = tracker.nothing(batch, draw, arrays)
+            return equally_varying((memory, inputs))[0]
+
+        args = bound, state, inputs, draw
+
+        def specs():
+            types = jax.eval_shape(with_automatic_axes(begin, P()), *args)
+            return specs_of_rows(types, state, found[0].rank)
+
+        memory = automatically(begin, specs, *args)
+        before = memory if found[0].output_reads_old_state else None
         return Stream(count, key, state, memory, Last(state, before, inputs))
 
     def step(self, params: PyTree, carry: Stream, x: PyTree) -> tuple[Stream, PyTree]:
         """Takes a step: ``(params, carry, x) -> (carry, y)``."""
         x = checks.as_arrays("x", x)
         cell, bound, inputs = self._bound(params, carry.state, x, carry.key, carry.count)
-        new, y = cell.step(bound, carry.state, inputs)
+        draws = step_keys(None if carry.key is None else key_of_rule(carry.key), carry.count)
+        bound, inputs, draws, state, memory, last = equally_varying(
+            (bound, inputs, draws, carry.state, carry.memory, carry.last)
+        )
+        new, y = cell.step(bound, state, inputs)
         count = carry.count + 1
         if isinstance(self.rule, TBPTT):
-            last = _pushed(carry, inputs)
-            return carry._replace(count=count, state=new, last=last), y
-        given, tracker, arrays, inputs = self._tracker(cell, bound, carry.state, inputs)
-        step, memory = given.step, carry.memory
-        old = step.split_state(jax.tree.leaves(carry.state))
-        x, valid, start = inputs if given.unmasked else (inputs, None, None)
-        draws = step_keys(None if carry.key is None else key_of_rule(carry.key), carry.count)
-        if start is not None:
-            old = select_state(start, broadcast_initial(step, arrays, start.shape), old)
-            memory = restart(start, tracker.of_initial_state(arrays, draws[0]), memory)
-        moved = tracker.advance(memory, arrays, old, x, draws[1])
-        if valid is not None:
-            moved = restart(valid, moved, memory)
-        before = memory if step.output_reads_old_state else None
-        state = jax.tree.unflatten(step.structure, step.join_state(old))
-        return Stream(count, carry.key, new, moved, Last(state, before, inputs)), y
+            last = pushed(last, carry.count == 0, state, inputs)
+            return Stream(count, carry.key, new, None, last), y
+
+        def advance(bound, state, inputs, draws, memory):
+            given, tracker, arrays, inputs = self._tracker(cell, bound, state, inputs)
+            step, old = given.step, given.step.split_state(jax.tree.leaves(state))
+            x, valid, start = inputs if given.unmasked else (inputs, None, None)
+            if start is not None:
+                start = start if valid is None else start & valid
+                old = select_state(start, broadcast_initial(step, arrays, start.shape), old)
+                memory = restart(start, tracker.of_initial_state(arrays, draws[0]), memory)
+            moved = tracker.advance(memory, arrays, old, x, draws[1])
+            if valid is not None:
+                moved = restart(valid, moved, memory)
+            before = memory if step.output_reads_old_state else None
+            state = jax.tree.unflatten(step.structure, step.join_state(old))
+            return moved, Last(state, before, inputs)
+
+        def specs():
+            return specs_of((memory, Last(state, last.memory, inputs)))
+
+        moved, last = automatically(advance, specs, bound, state, inputs, draws, memory)
+        return Stream(count, carry.key, new, moved, last), y
 
     def gradient(self, params: PyTree, carry: Stream, dloss_dy: PyTree) -> PyTree:
         """The gradient of the last step's loss, given its gradient with respect to ``y``.
@@ -181,22 +196,23 @@ class Online:
                 are ignored; ``jax.grad(..., allow_int=True)`` makes them.
 
         Returns:
-            A pytree like ``params``; zero for integers.
+            A pytree like ``params``; zero for integers. As that of `jax.grad`, it is summed over
+            the devices that have the same parameters.
         """
-        if isinstance(self.rule, TBPTT):
-            return self._of_window(self.rule.window, params, carry, dloss_dy)
+        dy = [leaf for leaf in jax.tree.leaves(dloss_dy) if is_inexact(leaf)]
+        of = self._of_window if isinstance(self.rule, TBPTT) else self._of_influence
+        return automatically(of, lambda: specs_of(params), params, carry, dy)
 
+    def _of_influence(self, params: PyTree, carry: Stream, dy: list) -> PyTree:
+        """The gradient of a rule that accumulates influence."""
         # The key of the last step is in its input; that of the sequence binds the parameters.
-        def bind(params):
-            return self._bind(params, carry.state, carry.key)
-
+        bind, carry, dy = self._varying(params, carry, dy)
         bound = bind(params)
         cell = self._keyed(carry.key)
         given, tracker, arrays, inputs = self._tracker(cell, bound, carry.state, carry.last.x)
         step = given.step
         new, old = (step.split_state(jax.tree.leaves(s)) for s in (carry.state, carry.last.state))
         x, valid, _ = inputs if given.unmasked else (inputs, None, None)
-        dy = [leaf for leaf in jax.tree.leaves(dloss_dy) if is_inexact(leaf)]
         dy = zero_skipped(dy, valid)
         loss = instantaneous(step, tracker.learned, arrays, new, old, x, dy)
         total = jax.tree.map(
@@ -211,30 +227,41 @@ class Online:
         leaves = jax.tree.leaves(bound)
         first = len(arrays) - len(leaves)
         floats = [n for n, leaf in enumerate(leaves) if is_inexact(leaf)]
-        return _pulled(bind, params, [cotangents[first + n] for n in floats])
+        return pulled(bind, params, [cotangents[first + n] for n in floats])
 
-    def _of_window(self, window: int, params: PyTree, carry: Stream, dloss_dy: PyTree) -> PyTree:
+    def _of_window(self, params: PyTree, carry: Stream, dy: list) -> PyTree:
         """The gradient of `TBPTT`: back through the last window."""
+        assert isinstance(self.rule, TBPTT)
+        bind, carry, dy = self._varying(params, carry, dy)
+        window = self.rule.window
         taken = jnp.minimum(carry.count, window)
         first = jax.tree.map(lambda leaf: leaf[window - taken], carry.last.state)
-        batch = _batch_shape(self.cell, params, carry.state)
+        batch = batch_shape(self.cell, params, carry.state)
         valid = jnp.arange(window, dtype=jnp.int32) >= window - taken
         valid = jnp.broadcast_to(valid.reshape(-1, *(1 for _ in batch)), (window, *batch))
         cell = Masked(self._keyed(carry.key))
 
         def output(params):
-            bound = self._bind(params, carry.state, carry.key)
-            _, ys = Hoisted()(cell, bound, first, MaskedInput(carry.last.x, valid))
+            _, ys = Hoisted()(cell, bind(params), first, MaskedInput(carry.last.x, valid))
             return [y[-1] for y in jax.tree.leaves(ys) if is_inexact(y)]
 
-        dy = [leaf for leaf in jax.tree.leaves(dloss_dy) if is_inexact(leaf)]
-        return _pulled(output, params, dy)
+        return pulled(output, params, dy)
+
+    def _varying(self, params: PyTree, carry: Stream, dy: list) -> tuple[Callable, Stream, list]:
+        """``params -> bound``, and what is read, varying over the devices of `jax.shard_map`."""
+        read = carry.state, carry.memory, carry.last, dy
+        _, (state, memory, last, dy) = equally_varying((params, read))
+
+        def bind(params):  # its gradient is summed over devices
+            return self._bind(equally_varying((params, read))[0], state, carry.key)
+
+        return bind, carry._replace(state=state, memory=memory, last=last), dy
 
     def _keyed(self, key: Array | None) -> Any:
         return self.cell if key is None or not is_stochastic(self.cell) else Keyed(self.cell)
 
     def _bind(self, params: PyTree, state: PyTree, key: Array | None) -> PyTree:
-        batch = _batch_shape(self.cell, params, state)
+        batch = batch_shape(self.cell, params, state)
         draw = None if key is None else key_of_sequence(key)
         return bind_with_key(self.cell, params, draw, batch)
 
@@ -248,7 +275,7 @@ class Online:
         self, cell: Any, params: PyTree, state: PyTree, x: PyTree
     ) -> tuple[Sequence, Tracker, list[Any], PyTree]:
         rule: Any = self.rule
-        given = separate(cell, params, state, _one(x), local=rule.local)
+        given = separate(cell, params, state, one(x), local=rule.local)
         step, arrays = given.step, given.step.arrays(params)
         first = len(arrays) - len(jax.tree.leaves(params))
         places = [n for n, leaf in enumerate(arrays) if n >= first and is_inexact(leaf)]
@@ -256,61 +283,3 @@ class Online:
         own = step.split_state(jax.tree.leaves(state))
         tracker = rule.track(Sample(step, arrays, Learned(tuple(places)), own, inner, False))
         return given, tracker, arrays, x
-
-
-def _one(x: PyTree) -> PyTree:
-    """A sequence of one step."""
-    return jax.tree.map(lambda leaf: leaf[None], x)
-
-
-def _batch_shape(cell: Any, params: PyTree, state: PyTree) -> tuple[int, ...]:
-    leaves = jax.tree.leaves(state)
-    return leaves[0].shape[: batch_rank(cell, params, state)] if leaves else ()
-
-
-def _pushed(carry: Stream, x: PyTree) -> Last:
-    """The window with one step more; all of it is the first step after that."""
-
-    def push(kept, new):
-        shifted = jnp.concatenate([kept[1:], new[None]])
-        return jnp.where(carry.count == 0, jnp.broadcast_to(new, kept.shape), shifted)
-
-    return Last(
-        jax.tree.map(push, carry.last.state, carry.state),
-        None,
-        jax.tree.map(push, carry.last.x, x),
-    )
-
-
-def _pulled(function: Any, params: PyTree, cotangents: list) -> PyTree:
-    """The gradient of ``params``, given cotangents of the floating-point leaves of a function."""
-    leaves, structure = jax.tree.flatten(params)
-    places = [n for n, leaf in enumerate(leaves) if is_inexact(leaf)]
-
-    def of_floats(floats):
-        whole = list(leaves)
-        for place, value in zip(places, floats, strict=True):
-            whole[place] = value
-        out = function(jax.tree.unflatten(structure, whole))
-        return [leaf for leaf in jax.tree.leaves(out) if is_inexact(leaf)]
-
-    (found,) = jax.vjp(of_floats, [leaves[place] for place in places])[1](cotangents)
-    gradient = list(map(jnp.zeros_like, leaves))
-    for place, value in zip(places, found, strict=True):
-        gradient[place] = value
-    return jax.tree.unflatten(structure, gradient)
-
-
-def _input_like(cell: Any, params: PyTree, batch: tuple[int, ...], leaves: list) -> PyTree:
-    """An input of the shape for which ``cell.init`` draws parameters like these."""
-    if callable(getattr(cell, "init", None)) and input_rank(cell) == 1:
-        shapes = [jnp.shape(leaf) for leaf in leaves]
-        for size in sorted({size for shape in shapes for size in shape}):
-            drawn = jax.eval_shape(lambda key: cell.init(key, size), jax.random.key(0))  # noqa: B023
-            if [leaf.shape for leaf in jax.tree.leaves(drawn)] == shapes:
-                dtype = next(leaf.dtype for leaf in leaves if is_inexact(leaf))
-                return jax.ShapeDtypeStruct((*batch, size), dtype)
-    raise ValueError(
-        f"the shape of one input does not follow from the parameters of {brief(cell)}; pass an "
-        "example: init(params, state, x=xs[0])"
-    )

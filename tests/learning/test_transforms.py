@@ -129,9 +129,10 @@ def test_explain_reports_the_influence():
         rnn.explain(cell, params, xs, rule=rnn.engines.Hoisted())
 
 
-@pytest.mark.thorough
-def test_shard_map_over_the_batch():
-    done = on_four_devices("tests.support.sharded_learning")
+@pytest.mark.parametrize("arguments", thorough_but((("episodes",),), (("--all",),)), ids=str)
+def test_batch_sharded_over_devices(arguments):
+    """On four devices: values, and what each device computes and sends."""
+    done = on_four_devices("tests.support.sharded_learning", *arguments)
     assert done.returncode == 0, done.stderr
 
 
