@@ -9,6 +9,7 @@ import pytest
 
 import jaxrnn as rnn
 from jaxrnn.learning import RFLO, RTRL, TBPTT, UORO, EProp, Online, SnAp
+from jaxrnn.wrappers import MaskedInput
 from tests.support.cases import CELLS, WRAPPERS, Case, random_inputs, random_params, random_state
 from tests.support.helpers import assert_near, split, thorough_but, weighted_sum
 from tests.support.user_cells import USER_CELLS
@@ -21,13 +22,27 @@ WAYS = {
     "mask and starts": {"mask": MASK, "starts": STARTS},
     "reverse": {"mask": MASK, "starts": STARTS, "reverse": True},
 }
+COMPLEX = Case(
+    rnn.from_step(
+        lambda p, h, x: (p["a"] * jnp.conj(h) + x.astype(h.dtype) @ p["K"],) * 2,
+        init_state=lambda params, batch: jnp.broadcast_to(params["first"], (*batch, 3)),
+        init=lambda key, size, dtype: {
+            name: jnp.zeros(shape, "complex128")
+            for name, shape in {"a": (3,), "K": (size, 3), "first": (3,)}.items()
+        },
+    ),
+    name="complex parameters",
+    params=lambda rng, params: jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(size=(*leaf.shape, 2)) @ [0.5, 0.5j]), params
+    ),
+)
 STACKS = (
     Case(rnn.layers.Stack((rnn.GRU(3), rnn.LSTM(2))), name="Stack(GRU, LSTM)"),
     Case(rnn.layers.Stack((rnn.LRU(3), rnn.MinGRU(2))), name="Stack(LRU, MinGRU)"),
 )
-ALL = CELLS + WRAPPERS + USER_CELLS + STACKS
+ALL = (*CELLS, *WRAPPERS, *USER_CELLS, *STACKS, COMPLEX)
 # The default tier: dense, diagonal and complex, with a counter, with a learned initial state, with
-# draws for the whole batch, and of two layers.
+# draws for the whole batch, of two layers, and with complex parameters.
 REPRESENTATIVE = {
     "GRU": "reverse",
     "LRU": "mask and starts",
@@ -35,6 +50,7 @@ REPRESENTATIVE = {
     "LearnedInitialState(Elman)": "mask and starts",
     "Noisy": "mask and starts",
     "Stack(LRU, MinGRU)": "reverse",
+    "complex parameters": "mask and starts",
 }
 
 
@@ -112,23 +128,42 @@ def test_rows_that_are_not_independent():
     assert_near(got, want, 1e-10)
 
 
-def test_inputs_get_the_gradient_of_the_same_step():
+def one_by_one(case, params, state, xs, mask, starts, reverse):
+    """`unroll` as a loop over the steps, whose states pass no gradient on."""
+    ys, start = [None] * TIME, np.zeros(BATCH, bool)
+    for t in range(TIME)[:: -1 if reverse else 1]:
+        if not reverse:
+            start = start | starts[t]
+        h = jnp.where(start[:, None], case.cell.init_state(params, (BATCH,)).hidden, state.hidden)
+        new, y = case.cell.step(params, type(state)(jax.lax.stop_gradient(h)), xs[t])
+        # What is held keeps its gradient, which is that of the step that made it.
+        state = type(state)(jnp.where(mask[t, :, None], new.hidden, state.hidden))
+        ys[t] = jnp.where(mask[t, :, None], y, 0.0)
+        start = start & ~mask[t]
+        if reverse:
+            start = start | starts[t]
+    return state, jnp.stack(ys)
+
+
+@pytest.mark.parametrize(
+    ("masked", "reverse"),
+    thorough_but((True, False), (False, True), (False, False), (True, True), quick=2),
+)
+def test_inputs_get_the_gradient_of_the_same_step(masked, reverse):
     case = case_of("GRU")
     params, state, xs = work(case)
+    mask, starts = (MASK, STARTS) if masked else (np.ones_like(MASK), np.zeros_like(STARTS))
 
     def loss(xs, engine):
-        _, ys = rnn.unroll(case.cell, params, xs, state, engine=engine)
-        return weighted_sum(ys)
+        flags = {"mask": MASK, "starts": STARTS} if masked else {}
+        out = rnn.unroll(case.cell, params, xs, state, engine=engine, reverse=reverse, **flags)
+        return weighted_sum(out)
 
-    def one_by_one(xs):
-        total, h, ys = 0.0, state, []
-        for x in xs:
-            h, y = case.cell.step(params, jax.lax.stop_gradient(h), x)
-            ys.append(y)
-        return weighted_sum(jnp.stack(ys)) + total
+    def by_hand(xs):
+        return weighted_sum(one_by_one(case, params, state, xs, mask, starts, reverse))
 
     got = jax.jit(jax.grad(functools.partial(loss, engine=RTRL())))(xs)
-    assert_near(got, jax.jit(jax.grad(one_by_one))(xs), 1e-12)
+    assert_near(got, jax.jit(jax.grad(by_hand))(xs), 1e-12)
 
 
 def streamed(case, rule, key):
@@ -167,7 +202,13 @@ def summed(case, rule, key):
 
 RULES = (RTRL(), SnAp(1), UORO(), RFLO(), EProp(), TBPTT(3))
 STREAMS = thorough_but(
-    ("Jordan", RTRL()), ("LSTM", RTRL()), ("MinGRU", UORO()), ("GRU", TBPTT(3)), ("LSTM", SnAp(1))
+    ("Jordan", RTRL()),
+    ("MinGRU", UORO()),
+    ("Noisy", TBPTT(3)),
+    ("LSTM", RTRL()),
+    ("GRU", TBPTT(3)),
+    ("LSTM", SnAp(1)),
+    quick=3,
 )
 
 
@@ -180,6 +221,42 @@ def check_stream(case, rule):
 @pytest.mark.parametrize(("name", "rule"), STREAMS, ids=str)
 def test_online_sums_to_unroll(name, rule):
     check_stream(case_of(name), rule)
+
+
+@pytest.mark.parametrize("rule", thorough_but(*RULES), ids=str)
+def test_a_stream_with_episodes_sums_to_unroll(rule):
+    """Masks and starts, and an initial state through which parameters have influence."""
+    cell = rnn.wrappers.LearnedInitialState(rnn.Jordan(4, output_size=3, decay=0.5))
+    case = Case(cell, name="LearnedInitialState(Jordan)")
+    params, xs = random_params(case), random_inputs(case, (TIME,))
+    mask, times = jnp.array([1, 1, 0, 1, 1], bool), jnp.arange(5.0)
+    # Only RTRL treats what happens before the first step alike in both.
+    starts = jnp.array([rule != RTRL(), 0, 0, 0, 1], bool)
+    key = jax.random.key(3) if isinstance(rule, UORO) else None
+    learner = Online(rnn.wrappers.Masked(cell), rule)
+
+    @jax.jit
+    def streamed(params):
+        # A start has no effect at a skipped step.
+        inputs = MaskedInput(xs, mask, starts | ~mask)
+        carry = learner.init(params, None, key, x=jax.tree.map(lambda x: x[0], inputs))
+
+        def body(loop, step):
+            carry, _ = learner.step(params, loop[0], step[0])
+            found = learner.gradient(params, carry, jnp.cos(jnp.arange(3.0) + step[1]))
+            return (carry, jax.tree.map(jnp.add, loop[1], found)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return jax.lax.scan(body, (carry, zeros), (inputs, times))[0][1]
+
+    @jax.jit
+    @jax.grad
+    def summed(params):
+        engine = TBPTT(3, stride=1) if isinstance(rule, TBPTT) else rule
+        _, ys = rnn.unroll(cell, params, xs, mask=mask, starts=starts, key=key, engine=engine)
+        return (ys * jnp.cos(jnp.arange(3.0) + times[:, None])).sum()
+
+    assert_near(streamed(params), summed(params), 1e-10)
 
 
 @pytest.mark.thorough

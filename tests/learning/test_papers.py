@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxrnn as rnn
-from jaxrnn.learning import RFLO, RTRL, TBPTT, UORO, EProp, SnAp, uoro
-from tests.support.cases import Case, random_inputs, random_params
+from jaxrnn.learning import RFLO, RTRL, TBPTT, UORO, EProp, Online, SnAp, uoro
+from tests.support.cases import Case, random_inputs, random_params, random_state
 from tests.support.helpers import assert_near, thorough_but, weighted_sum
 from tests.support.oracle import sigmoid
 
@@ -40,14 +40,16 @@ CASES = {
 
 
 def by_rule(case, rule):
+    """The gradients of the parameters and of the initial state."""
     params, xs = random_params(case), random_inputs(case, (TIME,))
 
     @jax.jit
-    @jax.grad
-    def gradient(params):
-        return (rnn.unroll(case.cell, params, xs, engine=rule)[1] * WEIGHTS).sum()
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradient(params, state):
+        _, ys = rnn.unroll(case.cell, params, xs, state, engine=rule)
+        return (ys * WEIGHTS).sum()
 
-    return gradient(params)
+    return gradient(params, case.cell.init_state(params, ()))
 
 
 # Derivatives of one step, by hand: s', ∂s'/∂s and, for each gate, ∂s'/∂(pre-activation)
@@ -103,7 +105,7 @@ def leaky_by_hand(p, s, x):
     return new, (local + np.diag(slope) @ p["U"].T, local), {"u": np.diag(slope)}, blocks
 
 
-def transcribed(case, step, *, local=False, order=None):
+def transcribed(case, step, *, local=False, diagonal=False, order=None):
     """Σ over t of dloss/dy[t] M[t], with M' = mask(J M + B), one dense column a parameter."""
     p = jax.tree.map(np.asarray, random_params(case))
     xs = np.asarray(random_inputs(case, (TIME,)))
@@ -117,28 +119,36 @@ def transcribed(case, step, *, local=False, order=None):
             if fed is not None:
                 columns = np.einsum("i,sj->sij", fed, columns)
             direct[name] = columns.reshape(size, -1)
-        return new, jacobian[local] if isinstance(jacobian, tuple) else jacobian, direct
+        jacobian = jacobian[local] if isinstance(jacobian, tuple) else jacobian
+        return new, np.diag(np.diag(jacobian)) if diagonal else jacobian, direct
 
     _, jacobian, direct = derivatives(np.full(size, 0.5), xs[0])  # where nothing is zero by chance
     mask = {name: columns != 0 for name, columns in direct.items()}
+    mask["start"] = np.eye(size, dtype=bool) | (jacobian != 0)
     for _ in range((order or 1) - 1):
         mask = {name: kept | ((jacobian != 0) @ kept) for name, kept in mask.items()}
     s, influence, totals = np.zeros(size), dict.fromkeys(mask, 0.0), dict.fromkeys(mask, 0.0)
+    influence["start"] = np.eye(size)  # of the initial state
     for t, x in enumerate(xs):
         s, jacobian, direct = derivatives(s, x)
+        direct["start"] = np.zeros((size, size))
         for name, columns in direct.items():
             moved = jacobian @ (influence[name] + 0 * columns) + columns
             influence[name] = moved if order is None else moved * mask[name]
             totals[name] = totals[name] + WEIGHTS[t] @ influence[name][:H]
     fields = p if isinstance(p, dict) else p._asdict()
     found = {name: jnp.asarray(totals[name].reshape(leaf.shape)) for name, leaf in fields.items()}
-    return found if isinstance(p, dict) else type(p)(**found)
+    state = case.cell.init_state(p, ())
+    starts = np.split(totals["start"], len(jax.tree.leaves(state)))
+    start = jax.tree.unflatten(jax.tree.structure(state), map(jnp.asarray, starts))
+    return found if isinstance(p, dict) else type(p)(**found), start
 
 
 QUICK = [
     ("LSTM", lstm, SnAp(1), {"order": 1}),
     ("LSTM", lstm, EProp(), {"local": True}),
     ("leaky", leaky_by_hand, RFLO(), {"local": True}),
+    ("LSTM", lstm, RFLO(), {"local": True, "diagonal": True}),
 ]
 MORE = [
     ("GRU", gru, SnAp(1), {"order": 1}),
@@ -189,27 +199,34 @@ def test_snap_of_as_many_orders_as_steps_is_rtrl():
 # UORO ---------------------------------------------------------------------------------------------
 
 KEYS = 4000
+CELL = rnn.wrappers.LearnedInitialState(rnn.GRU(H))
+LEARNED_START = Case(CELL, name="LearnedInitialState(GRU)")
 
 
-def estimates(case, keys):
-    params, xs = random_params(case), random_inputs(case, (TIME,))
+def with_starts(rule, params, xs, key):
+    """The gradient of the parameters, in which a sequence begins at step 4 too."""
 
-    def gradient(key):
-        def loss(params):
-            ys = rnn.unroll(case.cell, params, xs, key=key, engine=UORO())[1]
-            return (ys * WEIGHTS).sum()
+    def loss(params):
+        starts = np.arange(TIME) == 4
+        _, ys = rnn.unroll(CELL, params, xs, starts=starts, key=key, engine=rule)
+        return (ys * WEIGHTS).sum()
 
-        found = jax.grad(loss)(params)
-        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(found)])
+    found = jax.grad(loss)(params)
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(found)])
 
-    return np.asarray(jax.jit(jax.vmap(gradient))(jax.random.split(jax.random.key(5), keys)))
+
+def estimates(keys):
+    gradient = jax.vmap(functools.partial(with_starts, UORO()), in_axes=(None, None, 0))
+    params, xs = random_params(LEARNED_START), random_inputs(LEARNED_START, (TIME,))
+    return np.asarray(jax.jit(gradient)(params, xs, jax.random.split(jax.random.key(5), keys)))
 
 
 def test_uoro_is_unbiased_and_its_variance_is_reduced(monkeypatch):
-    case = CASES["GRU"]
-    exact = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(by_rule(case, RTRL()))])
-    found = estimates(case, KEYS)
-    chosen = np.random.default_rng(0).permutation(exact.size)[:20]
+    params, xs = random_params(LEARNED_START), random_inputs(LEARNED_START, (TIME,))
+    exact = np.asarray(jax.jit(with_starts, static_argnums=0)(RTRL(), params, xs, None))
+    found = estimates(KEYS)
+    chosen = np.random.default_rng(0).permutation(exact.size - H)[:20]
+    chosen = np.append(chosen, exact.size - 1 - np.arange(H))  # those of the initial state
     error = (found.mean(axis=0) - exact)[chosen]
     deviation = found.std(axis=0)[chosen] / np.sqrt(KEYS)
     assert (abs(error) < 3 * deviation).all()
@@ -217,7 +234,7 @@ def test_uoro_is_unbiased_and_its_variance_is_reduced(monkeypatch):
     # Section 3.3 of the paper: the factors ρ minimize the variance.
     monkeypatch.setattr(uoro, "_balance", lambda theta, state: jnp.ones((), state.dtype))
     jax.clear_caches()
-    plain = estimates(case, KEYS)
+    plain = estimates(KEYS)
     assert (
         abs(plain.mean(axis=0) - exact)[chosen] < 4 * plain.std(axis=0)[chosen] / np.sqrt(KEYS)
     ).all()
@@ -225,41 +242,68 @@ def test_uoro_is_unbiased_and_its_variance_is_reduced(monkeypatch):
     jax.clear_caches()
 
 
+def test_uoro_balances_its_factors_and_draws_for_every_row():
+    """Equation 15 of the paper: the factors ρ make both vectors equally long."""
+    theta, state = (jnp.asarray(np.cos(np.arange(n)) * n) for n in (7, 4))
+    rho = uoro._balance(theta, state)
+    norm = jnp.linalg.norm
+    np.testing.assert_allclose(rho * norm(state), norm(theta) / rho, rtol=1e-12)
+    assert uoro._balance(0 * theta, state) == uoro._balance(theta, 0 * state) == 1
+
+    case = CASES["GRU"]
+    learner, params = Online(case.cell, UORO()), random_params(case)
+    carry = learner.init(params, case.cell.init_state(params, (2,)), jax.random.key(0))
+    for _ in range(2):
+        carry, _ = jax.jit(learner.step)(params, carry, jnp.ones((2, 3)))
+    first, second = abs(carry.memory.state)  # of equal rows
+    assert (first != second).any()
+
+
 # TBPTT --------------------------------------------------------------------------------------------
 
 
-def by_hand(case, window, stride, params, xs):
+def by_hand(case, window, stride, params, first, xs, mask, starts):
     """Each stride's losses reach back ``window`` steps from its end."""
-    total, time = 0.0, len(xs)
-    stride = stride or window
-    for begin in range(0, time, stride):
-        end = begin + stride
-        first = max(0, end - window)
-        state = case.cell.init_state(params, ())
-        if first:
-            state = rnn.unroll(case.cell, params, xs[:first], engine=rnn.engines.Sequential())[0]
-            state = jax.lax.stop_gradient(state)
-        for t in range(first, min(end, time)):
-            state, y = case.cell.step(params, state, xs[t])
-            if t >= begin:
-                total = total + (y * WEIGHTS[t]).sum()
-        if end >= time:
-            total = total + weighted_sum(state)
-    return total
+    ys, stride = [], stride or window
+    for begin in range(0, TIME, stride):
+        state, start = first, False
+        for t in range(min(begin + stride, TIME)):
+            if 0 < t == begin + stride - window:
+                state = jax.lax.stop_gradient(state)
+            start = start or starts[t]
+            y = jnp.zeros(H)
+            if mask[t]:
+                state = case.cell.init_state(params, ()) if start else state
+                state, y = case.cell.step(params, state, xs[t])
+                start = False
+            ys += [y] if t >= begin else []
+    return state, jnp.stack(ys)
 
 
 @pytest.mark.parametrize(
     ("window", "stride"),
     thorough_but((4, 3), (1, None), (3, None), (TIME, None), (5, 2), (4, 1), (9, None)),
 )
-def test_tbptt_follows_a_loop_with_stop_gradient(window, stride):
-    case = CASES["LSTM"]
+@pytest.mark.parametrize("reverse", [False, True])
+def test_tbptt_follows_a_loop_with_stop_gradient(window, stride, reverse):
+    case = Case(rnn.wrappers.LearnedInitialState(rnn.LSTM(H)), name="LearnedInitialState(LSTM)")
     params, xs = random_params(case), random_inputs(case, (TIME,))
+    first = random_state(case, ())
+    mask, starts = np.arange(TIME) != 2, np.arange(TIME) == 1
 
-    def by_rule(params, xs):
-        final, ys = rnn.unroll(case.cell, params, xs, engine=TBPTT(window, stride))
+    def by_rule(params, first, xs):
+        options = {"mask": mask, "starts": starts, "reverse": reverse}
+        engine = TBPTT(window, stride)
+        final, ys = rnn.unroll(case.cell, params, xs, first, engine=engine, **options)
         return (ys * WEIGHTS).sum() + weighted_sum(final)
 
-    got = jax.jit(jax.grad(by_rule, argnums=(0, 1)))(params, xs)
-    want = jax.jit(jax.grad(functools.partial(by_hand, case, window, stride), argnums=(0, 1)))
-    assert_near(got, want(params, xs), 1e-12)
+    def by_loop(params, first, xs):
+        order = slice(None, None, -1 if reverse else 1)
+        cuts = np.roll(starts[::-1], 1) if reverse else starts  # between the same two steps
+        final, ys = by_hand(case, window, stride, params, first, xs[order], mask[order], cuts)
+        return (ys[order] * WEIGHTS).sum() + weighted_sum(final)
+
+    got, want = (
+        jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, first, xs) for loss in (by_rule, by_loop)
+    )
+    assert_near(got, want, 1e-12)

@@ -13,7 +13,11 @@ from tests.support.helpers import assert_near, split, thorough_but, weighted_sum
 H, N = 4, 3
 
 
-def made(transition):
+def zero_state(params, batch):
+    return jnp.zeros((*batch, H), "complex128")
+
+
+def made(transition, init_state=zero_state):
     """A cell of a complex state, with the real and imaginary parts of a kernel packed."""
     shapes = {"kernel": (N, 2 * H), "gate": (H,)}
 
@@ -24,13 +28,18 @@ def made(transition):
 
     return rnn.from_step(
         step,
-        init_state=lambda params, batch: jnp.zeros((*batch, H), "complex128"),
+        init_state=init_state,
         init=lambda key, size, dtype: {name: jnp.zeros(s, dtype) for name, s in shapes.items()},
     )
 
 
 def zeros(h):
     return jnp.zeros_like(h.real)
+
+
+def half_of_the_kernel(params, batch):
+    """An initial state that the second half of the kernel does not reach."""
+    return jnp.broadcast_to(params["kernel"][0, :H].astype("complex128"), (*batch, H))
 
 
 def one_scale(a, h, re, im):
@@ -53,6 +62,7 @@ NOT_ROTATED = {
     ),
     "two scales": made(lambda a, h, re, im: a * h + jax.lax.complex(a.real * re, a.imag * im)),
     "swapped": made(lambda a, h, re, im: a * h + jax.lax.complex(im, re)),
+    "initial state": made(lambda a, h, re, im: a * h + jax.lax.complex(re, im), half_of_the_kernel),
     "nonlinear": made(lambda a, h, re, im: a * h + jax.lax.complex(jnp.tanh(re), jnp.tanh(im))),
 }
 
@@ -96,6 +106,10 @@ def check(cell, engine):
     assert_near(got, want, 1e-10)
 
 
-@pytest.mark.parametrize("name", thorough_but("S5", "two scales", *ROTATED, *NOT_ROTATED))
+QUICK = "S5", "initial state"
+NAMES = sorted(ROTATED | NOT_ROTATED, key=lambda name: name not in QUICK)
+
+
+@pytest.mark.parametrize("name", thorough_but(*NAMES, quick=2))
 def test_rtrl_is_back_propagation(name):
     check((ROTATED | NOT_ROTATED)[name], RTRL())

@@ -68,8 +68,8 @@ def on_four_devices(module: str, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-def thorough_but(*values):
-    """Parameters of a test, of which only the first is in the default tier; tuples are unpacked."""
-    marks = [(), *[pytest.mark.thorough] * (len(values) - 1)]
+def thorough_but(*values, quick=1):
+    """Parameters of a test; only so many are in the default tier. Tuples are unpacked."""
+    marks = [*[()] * quick, *[pytest.mark.thorough] * (len(values) - quick)]
     values = [value if isinstance(value, tuple) else (value,) for value in values]
     return [pytest.param(*value, marks=mark) for value, mark in zip(values, marks, strict=True)]
