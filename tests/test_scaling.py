@@ -1,9 +1,11 @@
 """The arithmetic of docs/scaling.md: the table is current, and agrees with real parameters."""
 
 import jax
+import pytest
 
 import jaxrnn as rnn
 from docs.tools import scaling_table
+from tests.support.helpers import on_four_devices
 
 
 def test_the_table_is_current():
@@ -25,3 +27,10 @@ def test_parameters_are_counted_as_the_cells_have_them():
     counted = scaling_table.lru(layers=3, hidden=64, vocabulary=10)
     assert counted.weights == 3 * (size(rnn.LRU(64), 64) + 2 * 64 * 64) + 64 * 10
     assert counted.embedding == 640
+
+
+@pytest.mark.thorough
+def test_the_memory_of_devices_is_what_the_compiler_counts():
+    """On four devices, in a separate process."""
+    done = on_four_devices("tests.support.memory_of_devices")
+    assert done.returncode == 0, done.stderr

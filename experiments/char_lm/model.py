@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from experiments.common.step import in_32_bits
 from jaxrnn.layers import Stack
 
 
@@ -53,11 +54,12 @@ class CharLM:
     ) -> tuple[Any, jax.Array]:
         """Reads `tokens [time, rows]`; returns the state and logits `[time, rows, vocabulary]`."""
         stack_key, dropout_key = (None, None) if key is None else jax.random.split(key)
-        xs = self._embedding.apply(params.embedding, tokens)
-        state, ys = self.stack.apply(params.stack, state, xs, key=stack_key)
+        dtype = jax.tree.leaves(params.embedding)[0].dtype
+        xs: Any = self._embedding.apply(in_32_bits(params.embedding), tokens)
+        state, ys = self.stack.apply(params.stack, state, xs.astype(dtype), key=stack_key)
         drop = nn.Dropout(self.dropout, deterministic=key is None)
         ys = drop.apply({}, ys, rng=dropout_key)
-        logits: Any = self._output.apply(params.readout, ys)
+        logits: Any = self._output.apply(in_32_bits(params.readout), in_32_bits(ys))
         return state, logits
 
     def step(self, params: Params, state: Any, token: jax.Array) -> tuple[Any, jax.Array]:

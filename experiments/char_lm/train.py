@@ -133,7 +133,6 @@ def make_task(config: Config, corpus: Corpus, model: CharLM) -> Task:
             rows = jax.random.bernoulli(reset_key, config.learned_state, tokens.shape[1:])
             state = model.reset(params, state, rows)
         state, logits = model.apply(params, state, tokens[:-1], key)
-        logits = logits.astype("float32")  # bfloat16 is too coarse for the sum
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[1:])
         return losses.mean(), state
 

@@ -10,6 +10,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.common.options import Options, make_optimizer
+from experiments.common.random_bits import THREEFRY
+from experiments.common.sharding import Layout
 
 PyTree = Any
 Loss = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]]
@@ -62,18 +64,29 @@ def make_step(
         return State(params, opt_state, carry, ema), (value, optax.tree.norm(gradient))
 
     if seeds is None:
-        key = jax.random.key(options.seed)
+        key = jax.random.key(options.seed, impl=THREEFRY)
     else:
-        key = jnp.stack([jax.random.key(seed) for seed in seeds])
+        key = jnp.stack([jax.random.key(seed, impl=THREEFRY) for seed in seeds])
         step = jax.vmap(step, in_axes=(0, None, None, 0))
     return lambda state, batch, number: step(state, batch, number, key)
+
+
+def jit_step(
+    loss: Loss, options: Options, layout: Layout | None = None, seeds: Sequence[int] | None = None
+) -> Any:
+    """`make_step`, jitted for the shardings of a layout; it donates the state."""
+    if layout is None:
+        return jax.jit(make_step(loss, options, seeds), donate_argnums=0)
+    shardings = {"in_shardings": tuple(layout), "out_shardings": (layout.state, layout.replicated)}
+    step = make_step(loss, options, seeds, layout.replicated.mesh)
+    return jax.jit(step, donate_argnums=0, **shardings)
 
 
 def in_precision(loss: Loss, precision: str) -> Loss:
     """Casts the parameters and the batch of a loss to a precision.
 
-    The gradient and the loss come back in float32, the carry in its own dtype. The loss should cast
-    the outputs of the model to float32 before it sums over them.
+    The gradient and the loss come back in float32, the carry in its own dtype. The loss should sum
+    `in_32_bits`, and so should layers from Flax their gradients; those of `jaxrnn` do.
     """
     if precision == "float32":
         return loss
@@ -87,6 +100,20 @@ def in_precision(loss: Loss, precision: str) -> Loss:
         return value.astype("float32"), optax.tree.cast_like(after, carry)
 
     return low_precision_loss
+
+
+def in_32_bits(tree: PyTree) -> PyTree:
+    """Casts arrays of 16 bits to float32.
+
+    A gradient is a sum over time, rows and devices. That of a layer with such parameters is rounded
+    to 16 bits once, after the sum.
+    """
+
+    def widen(leaf):
+        narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4
+        return leaf.astype("float32") if narrow else leaf
+
+    return jax.tree.map(widen, tree)
 
 
 def update_ema(ema: PyTree, params: PyTree, decay: float, number: jax.Array) -> PyTree:

@@ -31,7 +31,7 @@ from experiments.common.cli import ProgressBar, stop_signals
 from experiments.common.errors import UserError
 from experiments.common.metrics import Log, plot_curves
 from experiments.common.options import Options
-from experiments.common.step import Loss, State, init_state, make_step
+from experiments.common.step import Loss, State, init_state, jit_step
 
 PyTree = Any
 
@@ -219,7 +219,7 @@ class _Run:
         return step, jax.tree.map(jnp.array, State(**content))
 
     def _compile(self, state: State) -> tuple[Callable, State]:
-        task, options, shardings = self.task, self.options, {}
+        task, options = self.task, self.options
         axes, batch = (task.batch_axes, task.carry_axes), task.batch(0)
         rows = sharding.count_rows(axes, (batch, state.carry))
         self.mesh = mesh = sharding.make_mesh(options.devices, rows, self._print)
@@ -227,12 +227,7 @@ class _Run:
             self.layout = layout = sharding.make_layout(mesh, state, *axes, options.shard)
             state = sharding.place(state, layout.state)
             batch = self._batch(0)
-            shardings = {
-                "in_shardings": tuple(layout),
-                "out_shardings": (layout.state, layout.replicated),
-            }
-        train_step = make_step(task.loss, options, self.seeds, mesh)
-        jitted = jax.jit(train_step, donate_argnums=0, **shardings)
+        jitted = jit_step(task.loss, options, self.layout, self.seeds)
         return jitted.lower(state, batch, np.int32(0)).compile(), state
 
     def _batch(self, step: int) -> PyTree:

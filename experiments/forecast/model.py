@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from experiments.common.step import in_32_bits
 from jaxrnn.layers import Stack
 
 LEVELS = (0.025, 0.1, 0.5, 0.9, 0.975)
@@ -66,15 +67,15 @@ class Model:
         _, ys = self.stack.apply(params.stack, None, xs, key=stack_key)
         xs, ys = xs[at], ys[at]
         ys = nn.Dropout(self.dropout, deterministic=key is None).apply({}, ys, rng=dropout_key)
-        raw: Any = self._readout.apply(params.readout, ys)
-        center: Any = self._skip.apply(params.skip, xs)
-        raw = raw.reshape(*raw.shape[:-1], self.horizon, 1 + len(LEVELS)).astype("float32")
+        raw: Any = self._readout.apply(in_32_bits(params.readout), in_32_bits(ys))
+        center: Any = self._skip.apply(in_32_bits(params.skip), in_32_bits(xs))
+        raw = raw.reshape(*raw.shape[:-1], self.horizon, 1 + len(LEVELS))
         mean, quantiles = raw[..., :1], raw[..., 1:]
         median, distances = quantiles[..., MEDIAN, None], jax.nn.softplus(quantiles)
         below = median - jnp.cumsum(distances[..., :MEDIAN][..., ::-1], -1)[..., ::-1]
         above = median + jnp.cumsum(distances[..., MEDIAN + 1 :], -1)
         predicted = jnp.concatenate([mean, below, median, above], -1)
-        return center[..., None].astype("float32") + predicted
+        return center[..., None] + predicted
 
     @property
     def _readout(self) -> nn.Dense:

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 import jaxrnn as rnn
 from experiments.common.options import make_cell
+from experiments.common.step import in_32_bits
 from experiments.long_memory.tasks import Batch
 from jaxrnn import initializers
 
@@ -74,13 +75,15 @@ class Model:
 
     def encode(self, params: Params, xs: jax.Array) -> jax.Array:
         """The inputs of the cell, from the inputs `[time, rows, features]`."""
-        encoded: Any = self._encoder.apply(params.encoder, xs) if self.linear else xs
-        return encoded
+        if not self.linear:
+            return xs
+        encoded: Any = self._encoder.apply(in_32_bits(params.encoder), in_32_bits(xs))
+        return encoded.astype(xs.dtype)
 
     def apply(self, params: Params, xs: jax.Array) -> jax.Array:
         """The outputs `[time, rows, outputs]`."""
         _, ys = rnn.unroll(self.cell, params.cell, self.encode(params, xs), engine=self.engine)
-        outputs: Any = self._readout.apply(params.readout, ys)
+        outputs: Any = self._readout.apply(in_32_bits(params.readout), in_32_bits(ys))
         return outputs
 
     @property
@@ -95,6 +98,7 @@ class Model:
 
 def mean_loss(classes: int | None, outputs: jax.Array, batch: Batch) -> jax.Array:
     """The mean squared error, or cross-entropy in nats, over the steps with a target."""
+    batch = in_32_bits(batch)
     if classes is None:
         losses = jnp.square(outputs[..., 0] - batch.targets)
     else:

@@ -17,6 +17,7 @@ import optax
 from flax import linen as nn
 
 from experiments.common.data.batching import Size, bucket_index, bucketed_loss
+from experiments.common.step import in_32_bits
 from experiments.speech.data import BLANK, LETTERS, PHONEMES, Batch
 from jaxrnn.layers import Stack
 
@@ -77,11 +78,12 @@ class Model:
         drop = nn.Dropout(self.dropout, deterministic=key is None)
         _, ys = self.lower.apply(params.lower, None, xs, lengths=lengths, key=keys[1])
         ys = drop.apply({}, ys, rng=keys[2])
-        phonemes = _output(PHONEMES).apply(params.phonemes, ys)
+        phonemes = _output(PHONEMES).apply(in_32_bits(params.phonemes), in_32_bits(ys))
         if self.upper is not None:
             _, ys = self.upper.apply(params.upper, None, ys, lengths=lengths, key=keys[3])
             ys = drop.apply({}, ys, rng=keys[4])
-        return _output(LETTERS).apply(params.letters, ys), phonemes
+        letters = _output(LETTERS).apply(in_32_bits(params.letters), in_32_bits(ys))
+        return letters, phonemes
 
     def loss(self, params: Params, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """The summed CTC loss of a batch, per letter.

@@ -12,7 +12,7 @@ import pytest
 from experiments.common import sharding
 from experiments.common.errors import UserError
 from experiments.common.options import Options
-from experiments.common.step import State, init_state, make_step
+from experiments.common.step import State, init_state, jit_step
 from tests.experiments.common.test_seeds import side_by_side
 from tests.support import toy
 
@@ -51,13 +51,9 @@ def held_bytes(what, devices):
 
     mesh = sharding.make_mesh(devices, 4, pytest.fail)
     options = Options(shard=what)
-    step = make_step(loss, options, mesh=mesh)
     state = init_state(jnp.zeros((SIZE, SIZE)), (), options)
-    batch, shardings = np.ones((4, SIZE), np.float32), {}
-    if mesh is not None:
-        layout = sharding.make_layout(mesh, state, 0, 0, what)
-        shardings = dict(in_shardings=tuple(layout), out_shardings=(layout.state, layout[2]))
-    jitted = jax.jit(step, donate_argnums=0, **shardings)
+    layout = None if mesh is None else sharding.make_layout(mesh, state, 0, 0, what)
+    batch, jitted = np.ones((4, SIZE), np.float32), jit_step(loss, options, layout)
     analysis = jitted.lower(state, batch, np.int32(0)).compile().memory_analysis()
     return analysis.argument_size_in_bytes
 

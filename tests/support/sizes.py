@@ -20,8 +20,8 @@ class Size(NamedTuple):
 
 LIMITS = {
     "experiments": Size(120, 13_850),
-    "experiments.char_lm": Size(16, 2_250),
-    "experiments.speech": Size(23, 3_460),
+    "experiments.char_lm": Size(16, 2_260),
+    "experiments.speech": Size(23, 3_470),
 }
 """A reader's patience: what may be read before an experiment is understood."""
 

@@ -118,6 +118,21 @@ def test_in_bfloat16_the_loss_differs_by_rounding_only(parts):
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(state))
 
 
+def test_in_bfloat16_gradients_are_summed_in_32_bits():
+    """In 16 bits the error of the output layer's bias is 0.095, that of the embedding 0.030."""
+    config, corpus = small(batch=16, time=48), Corpus.of(2 * TEXT)
+    model = char_lm.make_model(config, corpus)
+    task, params = char_lm.make_task(config, corpus, model), random_params(model)
+
+    def gradient(loss):
+        work = (params, model.init_state(params, 16), task.batch(0), jax.random.key(0))
+        return jax.jit(jax.grad(lambda *work: loss(*work)[0]))(*work)
+
+    exact, low = gradient(task.loss), gradient(in_precision(task.loss, "bfloat16"))
+    for want, got in zip(jax.tree.leaves(exact), jax.tree.leaves(low), strict=True):
+        assert jnp.linalg.norm(got - want) < 0.01 * jnp.linalg.norm(want)
+
+
 def test_dropout_needs_a_key_and_keeps_the_expectation(parts):
     _, corpus, _, params = parts
     model = char_lm.make_model(small(dropout=0.5), corpus)

@@ -1,6 +1,8 @@
 """The command line: what a command prints, and its exit status."""
 
+import platform
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -60,3 +62,36 @@ def test_a_preset_replaces_the_defaults():
     assert parse(Config, ["large"], DOCS, presets) == Config(9)
     assert parse(Config, ["large", "--size", "2"], DOCS, presets) == Config(2)
     assert parse(Config, [], DOCS, presets) == Config(1)
+
+
+FAULTS = """
+import resource, sys, threading
+from experiments.common.cli import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        b"x" * 2**26
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+if "keep" in sys.argv:
+    keep_freed_memory()
+for _ in range(2):
+    thread = threading.Thread(target=faults)
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_memory_that_is_freed_is_not_mapped_again():
+    """Page faults of a thread that takes 64 MiB eight times, after another one did."""
+
+    def second(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS, *arguments], capture_output=True, text=True, check=True
+        )
+        return int(done.stdout.split()[1])
+
+    assert second() > 8 * 2**26 / 4096 / 2
+    assert second("keep") < 1000
