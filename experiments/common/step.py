@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from experiments.common.options import Options, make_optimizer
 from experiments.common.random_bits import THREEFRY
@@ -41,17 +41,20 @@ def init_state(
 
 
 def make_step(
-    loss: Loss, options: Options, seeds: Sequence[int] | None = None, mesh: Mesh | None = None
+    loss: Loss,
+    options: Options,
+    seeds: Sequence[int] | None = None,
+    replicated: NamedSharding | None = None,
 ) -> Callable[[State, PyTree, jax.Array], tuple[State, tuple[jax.Array, jax.Array]]]:
     """Returns `step(state, batch, number) -> (state, (loss, norm of its gradient))`.
 
-    With `seeds`, states and results have a leading axis of seeds. `mesh` is needed for sharded
-    parameters, which a step gathers once.
+    With `seeds`, states and results have a leading axis of seeds. `replicated` is needed for
+    sharded parameters, which a step gathers once.
     """
     optimizer = make_optimizer(options)
     loss = in_precision(loss, options.precision)
-    if mesh is not None and options.shard == "parameters":
-        loss = _gather_params(loss, NamedSharding(mesh, PartitionSpec()))
+    if replicated is not None and options.shard == "parameters":
+        loss = _gather_params(loss, replicated)
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
     def step(state, batch, number, key):
@@ -78,7 +81,7 @@ def jit_step(
     if layout is None:
         return jax.jit(make_step(loss, options, seeds), donate_argnums=0)
     shardings = {"in_shardings": tuple(layout), "out_shardings": (layout.state, layout.replicated)}
-    step = make_step(loss, options, seeds, layout.replicated.mesh)
+    step = make_step(loss, options, seeds, layout.replicated)
     return jax.jit(step, donate_argnums=0, **shardings)
 
 

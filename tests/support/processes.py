@@ -68,7 +68,7 @@ class Processes:
                     )
                 )
 
-    def wait(self, timeout=120):
+    def wait(self, timeout=300):
         """The exit statuses of all processes."""
         return [process.wait(timeout) for process in self.all]
 
