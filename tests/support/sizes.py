@@ -19,9 +19,9 @@ class Size(NamedTuple):
 
 
 LIMITS = {
-    "experiments": Size(120, 13_850),
-    "experiments.char_lm": Size(16, 2_260),
-    "experiments.speech": Size(23, 3_470),
+    "experiments": Size(120, 13_980),
+    "experiments.char_lm": Size(17, 2_360),
+    "experiments.speech": Size(24, 3_580),
 }
 """A reader's patience: what may be read before an experiment is understood."""
 
