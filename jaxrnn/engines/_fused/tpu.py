@@ -1,9 +1,10 @@
 """A scan in one kernel for TPUs, written in Pallas TPU.
 
 A TPU core runs the programs of a grid one after another, so one core owns all hidden units and
-nothing is exchanged. The grid runs over heads, and for each over blocks of time: while one block is
-computed, the inputs of the next one are copied to VMEM. The recurrent kernels stay in VMEM, and so
-does the carry, in the buffers of the results. Everything that depends on Pallas TPU is here.
+nothing is exchanged. The grid runs over heads, their tiles of rows, and blocks of time: while one
+block is computed, the inputs of the next one are copied to VMEM. The recurrent kernels stay in
+VMEM, and so does the carry, in the buffers of the results. Everything that depends on Pallas TPU is
+here.
 """
 
 import importlib
@@ -19,6 +20,7 @@ from jaxrnn.engines._fused.steps import Scan
 
 LANES, SUBLANES = 128, 16  # of a tile of 16-bit numbers
 BLOCK = 2 * 2**20  # bytes of a block of time, unless one step is larger
+PART = 8  # a step of a tile of rows takes at most this part of the memory that kernels leave
 MEMORY = 96 * 2**20  # bytes of VMEM for the kernel, of the 128 MiB of a v5e or v6e core
 
 
@@ -48,8 +50,13 @@ def run(
     pl: Any = importlib.import_module("jax.experimental.pallas")
     pltpu: Any = importlib.import_module("jax.experimental.pallas.tpu")
     rows, hidden = carry[0].shape
-    heads = weights[0].shape[0]
-    height, width = _up(rows, SUBLANES), _up(hidden // heads, LANES)
+    heads, width = weights[0].shape[0], _up(hidden // weights[0].shape[0], LANES)
+    dtypes = [x.dtype for x in (*constants, *carry, *carry, *stacked)] + list(scan.dtypes)
+    row_bytes = width * sum(dtype.itemsize for dtype in dtypes)
+    gates = [w.shape[1] * w.shape[3] for w in weights]
+    most_rows = (MEMORY - vmem_bytes(gates, width)) // PART // row_bytes
+    tiles = math.ceil(rows / max(SUBLANES, SUBLANES * (most_rows // SUBLANES)))
+    height = _up(math.ceil(rows / tiles), SUBLANES)
 
     def pad_kernel(w):
         # Whatever a padded unit computes meets rows of zeros.
@@ -60,7 +67,7 @@ def run(
 
     kernels = [pad_kernel(w) for w in weights]
     constants, carry, stacked = (
-        [heads_as_rows(x, heads, height, width) for x in group]
+        [heads_as_rows(x, heads, tiles * height, width) for x in group]
         for group in (constants, carry, stacked)
     )
     step_bytes = (
@@ -105,27 +112,29 @@ def run(
 
     over_time = pl.BlockSpec(
         (steps, height, width),
-        lambda head, n: (blocks - 1 - n if reverse else n, head, jnp.int32(0)),
+        lambda tile, n: (blocks - 1 - n if reverse else n, tile, jnp.int32(0)),
     )
-    one_head = pl.BlockSpec((height, width), lambda head, n: (head, jnp.int32(0)))
-    kernel_of_head = [
-        pl.BlockSpec((None, *w.shape[1:]), lambda head, n: (head, *(jnp.int32(0),) * 3))
-        for w in kernels
-    ]
+    one_tile = pl.BlockSpec((height, width), lambda tile, n: (tile, jnp.int32(0)))
+
+    def head_of(tile, n):
+        return jax.lax.div(tile, jnp.int32(tiles)), *(jnp.int32(0),) * 3
+
+    kernel_of_head = [pl.BlockSpec((None, *w.shape[1:]), head_of) for w in kernels]
     local: Any = {"manual_axis_type": jax.typeof(carry[0]).manual_axis_type}  # for jax.shard_map
     out = [
-        jax.ShapeDtypeStruct((time, heads * height, width), dtype, **local) for dtype in scan.dtypes
+        jax.ShapeDtypeStruct((time, heads * tiles * height, width), dtype, **local)
+        for dtype in scan.dtypes
     ]
     out += [jax.ShapeDtypeStruct(x.shape, x.dtype, **local) for x in carry]
     values = pl.pallas_call(
         body,
-        grid=(heads, blocks),
+        grid=(heads * tiles, blocks),
         in_specs=[
             *kernel_of_head,
-            *(one_head for _ in (*constants, *carry)),
+            *(one_tile for _ in (*constants, *carry)),
             *(over_time for _ in stacked),
         ],
-        out_specs=[*(over_time for _ in scan.dtypes), *(one_head for _ in carry)],
+        out_specs=[*(over_time for _ in scan.dtypes), *(one_tile for _ in carry)],
         out_shape=out,
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("arbitrary", "arbitrary"), vmem_limit_bytes=MEMORY
