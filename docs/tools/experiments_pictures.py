@@ -74,7 +74,8 @@ ALL = (
         "flip_flop",
         PAGE,
         "States and fixed points of the flip-flop network in three dimensions",
-        "States of the network of the first seed, and its fixed points.",
+        "States of the network of the first seed, its fixed points with their unstable directions, "
+        "and the eigenvalues of their Jacobians.",
     ),
     Picture(
         "memory_rl",
