@@ -4,8 +4,10 @@ A family is an idea; within it, cells stand in the order in which they are best 
 """
 
 import inspect
+import json
 import re
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from docs.tools import cells_table
 from jaxrnn import cells
@@ -70,6 +72,9 @@ FAMILIES = {
     ),
 }  # fmt: skip
 
+MEMORY = Path(__file__).parents[1] / "data" / "cells_memory.json"
+"""What `docs.tools.cells_memory` measured of each cell."""
+
 _INDEX = "::: jaxrnn.{}\n    options:\n      heading_level: 2\n      members: {}\n"
 
 
@@ -110,6 +115,22 @@ def _count(name: str, kind: type) -> str:
     return re.sub(r"`(.+?)`", r"<code>\1</code>", text)
 
 
+def adds(record: dict[str, Any]) -> bool:
+    """Whether a cell learned the adding problem: a tenth of the error of predicting 1."""
+    return record["adding"] < 0.1 / 6
+
+
+def _remembers(record: dict[str, Any] | None) -> str:
+    """The columns for what a cell remembers; where it learned the task, the number is bold."""
+    if record is None:
+        return "<td></td><td></td>"
+    values = (
+        (f"{record['adding']:.4f}", adds(record)),
+        (f"{100 * record['parity']:.0f} %", record["parity"] > 0.99),
+    )
+    return "".join(f"<td>{f'<b>{text}</b>' if learned else text}</td>" for text, learned in values)
+
+
 def catalogue() -> str:
     """The table of all cells, a row a cell, with the family as an attribute to filter by."""
     choices = [("", "all"), *((name, family.title) for name, family in FAMILIES.items())]
@@ -117,16 +138,19 @@ def catalogue() -> str:
         f'<button type="button" class="md-button" data-family="{name}">{title}</button>'
         for name, title in choices
     )
+    records = json.loads(MEMORY.read_text(encoding="utf-8"))["cells"]
     rows = [
         f'<tr data-family="{name}"><td><a href="{name}/#jaxrnn.{cell}"><code>{cell}</code></a></td>'
         f"<td>{idea(kind)}</td><td>{cells_table.paper(kind)}</td>"
         f"<td>{_count(cell, kind)}</td>"
-        f"<td>{', '.join(cells_table.serving(kind))}</td></tr>"
+        f"<td>{', '.join(cells_table.serving(kind))}</td>{_remembers(records.get(cell))}</tr>"
         for name, family in FAMILIES.items()
         for cell in family.cells
         for kind in [getattr(cells, cell)]
     ]
-    head = "".join(f"<th>{t}</th>" for t in ("cell", "idea", "paper", "parameters", "engines"))
+    heads = ["cell", "idea", "paper", "parameters", "engines"]
+    heads += [f'<a href="#memory-tasks">{task}</a>' for task in ("adding", "parity")]
+    head = "".join(f"<th>{text}</th>" for text in heads)
     return "\n".join(
         (
             f'<div class="families">{buttons}</div>',
