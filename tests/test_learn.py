@@ -8,7 +8,17 @@ import re
 
 import pytest
 
-from docs.tools import learn_diagrams, learn_gradients, learn_practice, learn_tree
+from docs.tools import (
+    cells_memory,
+    learn_cells,
+    learn_comparisons,
+    learn_convolution,
+    learn_diagrams,
+    learn_efficiency,
+    learn_gradients,
+    learn_practice,
+    learn_tree,
+)
 from docs.tools.cells_table import all_cells
 from docs.tools.experiments_data import load
 from tests.support.pages import DOCS, blocks, pages, run
@@ -33,6 +43,27 @@ def test_what_the_page_says_of_gradients_is_in_the_data():
     biases = data["forget_biases"]
     assert min(biases["chrono"]) > -1 and max(biases["chrono"]) <= 0
     assert [bias for bias, sizes in biases.items() if sizes[-1] > 1] == ["3", "4", "5"]
+
+
+def test_records_of_what_cells_remember_are_those_of_the_cells():
+    records, made = cells_memory.load()["cells"], cells_memory.memory_cells()
+    for name, record in records.items():
+        assert record["cell"] == repr(made[name])
+        assert record["steps"] == cells_memory.steps_of(name)
+    brc = records["BRC"]  # the example of the page
+    assert -5 < brc["initial"] < -3.5 and -0.6 < brc["trained"] and brc["adding"] < 0.02
+
+
+@pytest.mark.slow
+def test_every_cell_has_a_record_of_what_it_remembers():
+    assert cells_memory.missing(cells_memory.load()["cells"]) == []
+
+
+def test_a_pixel_reaches_one_point_further_with_each_step():
+    size = learn_convolution.SIZE
+    for t, change in enumerate(learn_convolution.changes(), 1):
+        reach = size // 2 - (change > 0).argmax(0)[size // 2]
+        assert reach == t
 
 
 def test_every_cell_is_in_the_picture_of_new_structures():
@@ -66,9 +97,12 @@ PICTURES = {
     "tree": lambda path: learn_diagrams.save(learn_tree.draw().figure, path),
     "gradient_flow": lambda path: learn_gradients.plot_cells(_gradients(), path),
     "forget_bias": lambda path: learn_gradients.plot_forget_biases(_gradients(), path),
+    "every_cell": cells_memory.plot,
+    "conv_lstm": learn_convolution.plot,
 } | {
     name: lambda path, draw=draw: learn_diagrams.save(draw().figure, path)
-    for name, draw in learn_diagrams.DIAGRAMS.items()
+    for tool in (learn_diagrams, learn_cells, learn_comparisons, learn_efficiency)
+    for name, draw in tool.DIAGRAMS.items()
 }
 
 

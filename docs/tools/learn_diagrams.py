@@ -1,4 +1,4 @@
-"""The diagrams of docs/learn/: networks unrolled in time, cells, and the sequence autoencoder.
+"""The diagrams of docs/learn/: networks unrolled in time, and the sequence autoencoder.
 
 python -m docs.tools.learn_diagrams    writes docs/images/learn/*.svg
 """
@@ -125,77 +125,6 @@ def draw_backward() -> Sheet:
     return sheet
 
 
-def draw_lstm() -> Sheet:
-    """The LSTM: its cell state runs along the top, the constant error carousel."""
-    sheet, top, gates = Sheet(8.2, 4.1), 3.3, 1.6
-    sheet.text((0.55, top), "$c_{t-1}$", STATE, fontsize=13)
-    sheet.text((7.75, top), "$c_t$", STATE, fontsize=13)
-    places = {"f": 1.9, "i": 3.0, "g": 4.1, "o": 5.5}
-    bottom = 0.55
-    for name, x in places.items():
-        label = "tanh" if name == "g" else "$\\sigma$"
-        sheet.box((x, gates), label, GATE, (0.62, 0.42))
-        sheet.arrow((x, bottom), (x, gates - 0.21), INPUT)
-        sheet.text((x - 0.2, gates + 0.4), f"${name}$", GATE, fontsize=13)
-    sheet.axes.plot([1.2, places["o"]], [bottom, bottom], color=INPUT, lw=1.4, zorder=1)
-    sheet.text((0.7, bottom), "$x_t,\\ h_{t-1}$", INPUT, fontsize=13)
-    times_f, plus, times_i, times_o = (1.9, top), (3.55, top), (3.55, 2.5), (6.6, 1.6)
-    for at, sign in ((times_f, "×"), (plus, "+"), (times_i, "×"), (times_o, "×")):
-        sheet.node(at, sign, STATE)
-    sheet.arrow((0.85, top), (1.74, top), STATE, lw=2.6)
-    sheet.arrow((2.06, top), (3.39, top), STATE, lw=2.6)
-    sheet.arrow((3.71, top), (7.5, top), STATE, lw=2.6)
-    sheet.arrow((1.9, gates + 0.21), (1.9, top - 0.16), GATE)
-    sheet.path((3.0, gates + 0.21), (3.0, 2.5), (3.39, 2.5), color=GATE)
-    sheet.path((4.1, gates + 0.21), (4.1, 2.5), (3.71, 2.5), color=GATE)
-    sheet.arrow((3.55, 2.66), (3.55, top - 0.16), STATE)
-    sheet.arrow((5.81, gates), (6.44, gates), GATE)
-    sheet.box((6.6, 2.45), "tanh", STATE, (0.62, 0.42))
-    sheet.arrow((6.6, top), (6.6, 2.66), STATE)
-    sheet.arrow((6.6, 2.24), (6.6, 1.76), STATE)
-    sheet.arrow((6.76, gates), (7.5, gates), STATE)
-    sheet.text((7.75, gates), "$h_t$", STATE, fontsize=13)
-    note = "constant error carousel: no matrix and no squashing on this line, only a factor f"
-    sheet.text((4.1, 3.8), note, STATE, fontsize=9.5, style="italic")
-    return sheet
-
-
-def draw_gru() -> Sheet:
-    """The GRU in both forms: where the reset gate multiplies."""
-    sheet = Sheet(9.7, 2.9)
-    for left, title, first, second in (
-        (0.0, "reset before (2014)", "×", "$U_n$"),
-        (4.8, "reset after (cuDNN, PyTorch)", "$U_n$", "×"),
-    ):
-        y, x = 1.55, [left + 0.4 + 1.0 * i for i in range(5)]
-        sheet.text((left + 2.3, 2.65), title, fontsize=11, weight="bold")
-        sheet.text((x[0], y), "$h_{t-1}$", STATE, fontsize=13)
-        for place, name in ((x[1], first), (x[2], second)):
-            if name == "×":
-                sheet.node((place, y), "×", STATE)
-                sheet.text((place, y - 0.85), "$r$", GATE, fontsize=13)
-                sheet.arrow((place, y - 0.65), (place, y - 0.16), GATE)
-            else:
-                sheet.box((place, y), name, INK, (0.55, 0.45))
-        sheet.node((x[3], y), "+", STATE)
-        sheet.text((x[3], y - 0.85), "$x_t W_n + b_n$", INPUT, fontsize=12)
-        sheet.arrow((x[3], y - 0.65), (x[3], y - 0.16), INPUT)
-        sheet.arrow((x[0] + 0.3, y), (x[1] - (0.16 if first == "×" else 0.275), y), STATE)
-        sheet.arrow(
-            (x[1] + (0.16 if first == "×" else 0.275), y),
-            (x[2] - (0.16 if second == "×" else 0.275), y),
-            STATE,
-        )
-        sheet.arrow((x[2] + (0.16 if second == "×" else 0.275), y), (x[3] - 0.16, y), STATE)
-        sheet.arrow((x[3] + 0.16, y), (x[4] - 0.31, y), STATE)
-        sheet.box((x[4], y), "tanh", GATE, (0.62, 0.42))
-        sheet.arrow((x[4], y + 0.21), (x[4], y + 0.55), STATE)
-        sheet.text((x[4], y + 0.7), "$n$", STATE, fontsize=13)
-    note = "one product for r, z and n only in the second form: $h\\,[U_r, U_z, U_n]$"
-    sheet.text((4.7, 0.2), note, INPUT, fontsize=9.5, style="italic")
-    return sheet
-
-
 def draw_autoencoder() -> Sheet:
     """The sequence autoencoder: an encoder, a code, a decoder."""
     sheet, y = Sheet(9.6, 3.0), 1.5
@@ -226,8 +155,6 @@ def draw_autoencoder() -> Sheet:
 DIAGRAMS: dict[str, Callable[[], Sheet]] = {
     "unrolled": draw_unrolled,
     "backward": draw_backward,
-    "lstm": draw_lstm,
-    "gru": draw_gru,
     "autoencoder": draw_autoencoder,
 }
 
