@@ -1,13 +1,18 @@
 """The documentation site: every public name has a page, and the strict build has no warning.
 
-`python -m pytest -m thorough tests/test_site.py` builds it; the extra docs has what it needs.
+`python -m pytest -m thorough tests/test_site.py` builds it; the extra docs has what it needs. With
+Playwright's package and Chromium on the path, every page is opened in a browser, too.
 """
 
+import collections
 import functools
+import http.server
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import zlib
 
 import pytest
@@ -49,6 +54,26 @@ def test_every_page_is_in_the_navigation():
     listed = set(re.findall(r"[\w/]+\.md", navigation))
     made = {f"cells/{name}.md" for name in families.FAMILIES}
     assert listed == set(pages()) | made | {"index.md", "experiments.md", "changelog.md"}
+
+
+def test_every_picture_has_a_background_of_its_own():
+    """Else its black text is invisible where the site is dark."""
+    background = re.compile(r'<g id="patch_1">\s*<path [^>]*style="fill: #ffffff"')
+    pictures = sorted(DOCS.rglob("*.svg"))
+    assert pictures
+    assert [path.name for path in pictures if not background.search(path.read_text("utf-8"))] == []
+
+
+def test_nothing_is_said_twice():
+    """No run of twelve words of prose is on two pages."""
+    where = collections.defaultdict(set)
+    for page in [*pages(), "../README.md", "../experiments/README.md"]:
+        text = re.sub(r"^```.*?^```", " | ", (DOCS / page).read_text("utf-8"), flags=re.M | re.S)
+        for paragraph in re.split(r"\n\s*\n|\|", text):
+            words = re.findall(r"\w+", re.sub(r"\]\([^)]*\)", " ", paragraph).lower())
+            for first in range(len(words) - 11):
+                where[" ".join(words[first : first + 12])].add(page)
+    assert {run: found for run, found in where.items() if len(found) > 1} == {}
 
 
 # An interpreter of its own, since the number of devices is set before the first computation.
@@ -104,3 +129,64 @@ def test_equations_of_cells_are_displays(site):
     text = (site / "cells" / "lstm" / "index.html").read_text("utf-8")
     assert text.count('<div class="arithmatex">') >= len(families.FAMILIES["lstm"].cells)
     assert r"\tanh ( c ' )" in text
+
+
+# In a browser -------------------------------------------------------------------------------------
+
+PROBE = """() => ({
+  wider: Math.max(0, document.scrollingElement.scrollWidth - innerWidth),
+  broken: [...document.images].filter((i) => !(i.complete && i.naturalWidth)).map((i) => i.src),
+  plain: [...document.querySelectorAll(".arithmatex")].filter(
+    (e) => !e.querySelector(".katex") || e.querySelector(".katex-error")
+  ).map((e) => e.textContent),
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("needs Chromium on the path")
+    with playwright.sync_playwright() as run:
+        chromium = run.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Where a server of the built site listens."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
+def test_every_page_fits_and_shows_its_equations_and_pictures(
+    site, browser, address, width, scheme
+):
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    page, errors, found = context.new_page(), [], {}
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: line.type == "error" and errors.append(line.text))
+    for path in sorted(site.rglob("index.html")):
+        name = path.parent.relative_to(site).as_posix()
+        page.goto(f"{address}/{name}/", wait_until="load")
+        seen = {what: value for what, value in page.evaluate(PROBE).items() if value}
+        if seen or errors:
+            found[name] = seen | {"errors": list(errors)}
+            errors.clear()
+    context.close()
+    assert found == {}
