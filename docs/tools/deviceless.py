@@ -4,6 +4,7 @@ For an H200 it needs, next to JAX, the wheels jax-cuda13-plugin and jax-cuda13-p
 version and nvidia-cuda-nvcc; for a TPU the wheel libtpu.
 """
 
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ def mesh_of(device: str) -> jax.sharding.Mesh:
             platform="cuda", target_config=H200.read_text(), topology="1x1x1"
         )
     else:
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "true")  # no device to lock
         topology = topologies.get_topology_desc(device, platform="tpu")
     return jax.sharding.Mesh(topology.devices[:1], ("x",))
 
