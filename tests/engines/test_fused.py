@@ -185,8 +185,9 @@ FLAGS = "mask", "starts"
 
 
 @needs_kernels
-def test_kernels_agree_with_sequential():
-    check(Case(rnn.LSTM(HIDDEN)), flags=FLAGS)
+def test_kernels_agree_with_sequential(monkeypatch):
+    monkeypatch.setattr(hopper, "DEPTH", HIDDEN)  # two parts of the depth of each product
+    check(Case(rnn.LSTM(2 * HIDDEN)), units=HIDDEN, flags=FLAGS)
 
 
 @needs_kernels
@@ -222,7 +223,8 @@ def test_every_accepted_cell_agrees_with_sequential(case, mode):
     ],
     ids=str,
 )
-def test_batches_and_sizes(cell, batch, mode):
+def test_batches_and_sizes(cell, batch, mode, monkeypatch):
+    monkeypatch.setattr(tpu, "BLOCK", 1)  # byte: one step
     check(Case(cell), batch=batch, flags=FLAGS, mode=mode)
 
 
