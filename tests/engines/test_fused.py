@@ -322,17 +322,18 @@ def test_refuses_an_old_jax():
 
 @needs_kernels
 @pytest.mark.thorough
-def test_a_tpu_takes_many_rows_in_tiles(monkeypatch):
-    """Of 16 rows each, and for each head, where all rows of a step are more than VMEM holds.
+@pytest.mark.parametrize("mode", ["cluster", "tpu"])
+def test_many_rows_of_heads_equal_the_loop_of_other_platforms(mode, monkeypatch):
+    """On a TPU in tiles of 16 rows each, where all rows of a step are more than VMEM holds.
 
-    The loop of other platforms rounds as the kernel does; float64 differs by more than 1.
+    The loop of other platforms rounds as a kernel does; float64 differs by more than 1.
     """
     monkeypatch.setattr(tpu, "PART", 2**20)
     case = Case(rnn.SLSTM(48, num_heads=2))
     work, flags = work_of(case, (35,)), np.random.default_rng(2).random((2, TIME, 35)) < 0.6
     options: dict = dict(zip(FLAGS, flags, strict=True))
-    with races("tpu") as found:
-        got = differentiated(case, Interpreted(mode="tpu", name="tiles"), work, options)
+    with races(mode) as found:
+        got = differentiated(case, Interpreted(32, mode=mode, name="tiles"), work, options)
     assert not found()
     assert largest_error(got, differentiated(case, Fused(), work, options)) < 1e-3
 
