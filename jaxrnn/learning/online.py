@@ -234,10 +234,9 @@ class Online:
         assert isinstance(self.rule, TBPTT)
         bind, carry, dy = self._varying(params, carry, dy)
         window = self.rule.window
-        taken = jnp.minimum(carry.count, window)
-        first = jax.tree.map(lambda leaf: leaf[window - taken], carry.last.state)
+        first = jax.tree.map(lambda leaf: leaf[0], carry.last.state)  # of the first valid step
         batch = batch_shape(self.cell, params, carry.state)
-        valid = jnp.arange(window, dtype=jnp.int32) >= window - taken
+        valid = jnp.arange(window, dtype=jnp.int32) >= window - carry.count
         valid = jnp.broadcast_to(valid.reshape(-1, *(1 for _ in batch)), (window, *batch))
         cell = Masked(self._keyed(carry.key))
 
