@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jaxrnn as rnn
+from docs.tools import flip_flop_online
 from experiments.flip_flop import online
 from experiments.flip_flop.train import Model
 from tests.support.results import read_results
@@ -74,3 +75,17 @@ def test_two_steps_of_every_rule(tmp_path):
         assert written[result.rule].values == pytest.approx(result.last)
         assert written[f"{result.rule}, bytes"].mean == result.nbytes
     assert (tmp_path / "online.png").stat().st_size > 10_000
+
+
+@pytest.mark.thorough
+def test_the_page_shows_what_was_measured(tmp_path):
+    data, page, picture = (tmp_path / name for name in ("data.json", "page.md", "picture.svg"))
+    flip_flop_online.measure(small(rules=("RTRL", "SnAp(2)", "BPTT"), out=tmp_path), data)
+    mark = flip_flop_online.MARK
+    page.write_text(f"Before.\n<!-- {mark} -->\nold\n<!-- end of {mark} -->\nAfter.\n")
+    flip_flop_online.write(data, page, picture)
+    text = page.read_text()
+    assert text.startswith("Before.\n") and text.endswith("\nAfter.\n") and "old" not in text
+    assert "the last 1 of 12 steps" in text
+    drawn = picture.read_text()
+    assert "RTRL, SnAp(2)" in drawn and "BPTT" in drawn  # the same for a GRU
