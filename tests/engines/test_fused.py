@@ -492,7 +492,7 @@ def test_examples_with_weights_of_their_own_take_the_reference():
 @needs_kernels
 @pytest.mark.thorough
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("engine", [Fused(), Interpreted(32)], ids=str)
+@pytest.mark.parametrize("engine", [Fused(), Interpreted(HIDDEN)], ids=str)
 def test_gradients_over_examples(engine, order):
     case = Case(rnn.GRU(HIDDEN))
     work = mapped_work(case, 3)

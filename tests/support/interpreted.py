@@ -38,7 +38,11 @@ def races(mode: str = "cluster") -> Iterator[Callable[[], bool]]:
 
 @dataclasses.dataclass(frozen=True)
 class Interpreted:
-    """An engine: `Fused` in a cluster or on a TPU, interpreted with race detection."""
+    """An engine: `Fused` in a cluster or on a TPU, interpreted with race detection.
+
+    Blocks that wait, and the program around them, occupy threads of XLA, of which there is one for
+    each core: with more blocks than cores they wait for ever. PJRT_NPROC=16 gives XLA more threads.
+    """
 
     units: int | None = None
     on_race: str | None = None  # "warn": JAX 0.12 would raise
