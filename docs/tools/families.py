@@ -131,6 +131,10 @@ def _remembers(record: dict[str, Any] | None) -> str:
     return "".join(f"<td>{f'<b>{text}</b>' if learned else text}</td>" for text, learned in values)
 
 
+def _names() -> list[str]:
+    return [name for family in FAMILIES.values() for name in family.cells]
+
+
 def catalogue() -> str:
     """The table of all cells, a row a cell, with the family as an attribute to filter by."""
     choices = [("", "all"), *((name, family.title) for name, family in FAMILIES.items())]
@@ -158,5 +162,8 @@ def catalogue() -> str:
             f'<table class="cells"><thead><tr>{head}</tr></thead><tbody>',
             *rows,
             "</tbody></table></div></div>",
+            ""
+            if all(name in records for name in _names())
+            else "<p>Without numbers: not measured yet.</p>",
         )
     )
