@@ -44,9 +44,9 @@ def make_section(found: dict[str, Any]) -> str:
     steps, seeds = config["steps"], len(found["rules"][0]["losses"])
     return f"""![Squared error by steps, and at the end by memory](images/{PICTURE.name})
 
-A GRU of {config["hidden"]} units on {config["rows"]} streams, mean of {seeds} seeds. Right, the
-squared error over the last {steps // 10:,} of {steps:,} steps, and what a learner keeps between two
-steps (BPTT: the temporary memory of the gradient of {config["chunk"]} steps).
+Left, the mean of {seeds} seeds; a GRU of {config["hidden"]} units, {config["rows"]} streams.
+Right, that of the last {steps // 10:,} steps against the size of a learner's carry; for BPTT, of
+the buffers that the gradient of a sequence needs.
 `{machine["command"]}`, jax {machine["versions"]["jax"]}, {machine["date"]}."""
 
 
