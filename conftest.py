@@ -18,6 +18,10 @@ HURRY = [
 ]
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     HURRY.append("--xla_cpu_use_fusion_emitters=false")
+else:
+    # Blocks of an interpreted kernel wait for each other, each in a thread of XLA, which has no
+    # more threads than cores otherwise.
+    os.environ.setdefault("PJRT_NPROC", "16")
 os.environ["XLA_FLAGS"] = " ".join([*HURRY, os.environ.get("XLA_FLAGS", "")]).strip()
 
 import jax  # noqa: E402

@@ -41,7 +41,7 @@ class Interpreted:
     """An engine: `Fused` in a cluster or on a TPU, interpreted with race detection.
 
     Blocks that wait, and the program around them, occupy threads of XLA, of which there is one for
-    each core: with more blocks than cores they wait for ever. PJRT_NPROC=16 gives XLA more threads.
+    each core unless PJRT_NPROC says more: with too few they wait for ever. conftest.py sets it.
     """
 
     units: int | None = None
