@@ -3,7 +3,7 @@
 python -m docs.tools.learn_cells    writes docs/images/learn/*.svg
 """
 
-from docs.tools.learn_diagrams import BACK, GATE, INK, INPUT, PICTURES, STATE, Sheet, save
+from docs.tools.learn_diagrams import BACK, GATE, INK, INPUT, STATE, Sheet, save_all
 
 TOP, GATES, BOTTOM = 3.3, 1.6, 0.55  # heights: the state, the gates, the inputs
 
@@ -160,5 +160,4 @@ DIAGRAMS = {
 }
 
 if __name__ == "__main__":
-    for name, draw in DIAGRAMS.items():
-        save(draw().figure, PICTURES / f"{name}.svg")
+    save_all(DIAGRAMS)

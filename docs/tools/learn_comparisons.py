@@ -3,7 +3,7 @@
 python -m docs.tools.learn_comparisons    writes docs/images/learn/*.svg
 """
 
-from docs.tools.learn_diagrams import BACK, GATE, INK, INPUT, PICTURES, STATE, Sheet, save
+from docs.tools.learn_diagrams import BACK, GATE, INK, INPUT, STATE, Sheet, save_all
 
 PACKED = {
     "LSTM": {
@@ -86,5 +86,4 @@ def draw_packed() -> Sheet:
 DIAGRAMS = {"three_cells": draw_three_cells, "packed_gates": draw_packed}
 
 if __name__ == "__main__":
-    for name, draw in DIAGRAMS.items():
-        save(draw().figure, PICTURES / f"{name}.svg")
+    save_all(DIAGRAMS)

@@ -3,7 +3,7 @@
 python -m docs.tools.learn_diagrams    writes docs/images/learn/*.svg
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,12 @@ Point = tuple[float, float]
 def save(figure: Figure, path: Path) -> None:
     """Writes an SVG that is the same for the same drawing, with text as paths."""
     save_picture(figure, path, "path", facecolor="white")
+
+
+def save_all(diagrams: "Mapping[str, Callable[[], Sheet]]") -> None:
+    """Writes each diagram by its name."""
+    for name, draw in diagrams.items():
+        save(draw().figure, PICTURES / f"{name}.svg")
 
 
 class Sheet:
@@ -159,5 +165,4 @@ DIAGRAMS: dict[str, Callable[[], Sheet]] = {
 }
 
 if __name__ == "__main__":
-    for name, draw in DIAGRAMS.items():
-        save(draw().figure, PICTURES / f"{name}.svg")
+    save_all(DIAGRAMS)

@@ -3,7 +3,7 @@
 python -m docs.tools.learn_efficiency    writes docs/images/learn/*.svg
 """
 
-from docs.tools.learn_diagrams import BACK, GATE, INPUT, PICTURES, STATE, Sheet, save
+from docs.tools.learn_diagrams import BACK, GATE, INPUT, STATE, Sheet, save_all
 
 STEPS = 4
 
@@ -92,5 +92,4 @@ def draw_scan(count: int = 8) -> Sheet:
 DIAGRAMS = {"schedule": draw_schedule, "scan": draw_scan}
 
 if __name__ == "__main__":
-    for name, draw in DIAGRAMS.items():
-        save(draw().figure, PICTURES / f"{name}.svg")
+    save_all(DIAGRAMS)

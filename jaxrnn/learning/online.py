@@ -1,5 +1,6 @@
 """Learning from a stream, step by step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -200,7 +201,9 @@ class Online:
             the devices that have the same parameters.
         """
         dy = [leaf for leaf in jax.tree.leaves(dloss_dy) if is_inexact(leaf)]
-        of = self._of_window if isinstance(self.rule, TBPTT) else self._of_influence
+        of = self._of_influence
+        if isinstance(self.rule, TBPTT):
+            of = functools.partial(self._of_window, self.rule.window)
         return automatically(of, lambda: specs_of(params), params, carry, dy)
 
     def _of_influence(self, params: PyTree, carry: Stream, dy: list) -> PyTree:
@@ -229,11 +232,9 @@ class Online:
         floats = [n for n, leaf in enumerate(leaves) if is_inexact(leaf)]
         return pulled(bind, params, [cotangents[first + n] for n in floats])
 
-    def _of_window(self, params: PyTree, carry: Stream, dy: list) -> PyTree:
+    def _of_window(self, window: int, params: PyTree, carry: Stream, dy: list) -> PyTree:
         """The gradient of `TBPTT`: back through the last window."""
-        assert isinstance(self.rule, TBPTT)
         bind, carry, dy = self._varying(params, carry, dy)
-        window = self.rule.window
         first = jax.tree.map(lambda leaf: leaf[0], carry.last.state)  # of the first valid step
         batch = batch_shape(self.cell, params, carry.state)
         valid = jnp.arange(window, dtype=jnp.int32) >= window - carry.count
