@@ -96,10 +96,17 @@ def frameworks_table(found: dict[str, Any]) -> str:
         for cell in CELLS.values()
         if any(t.cell == cell and t.of("torch") for t in measured)
     ]
+    spread = [
+        t.ratio("torch", "jaxrnn spread")
+        for t in measured
+        if t.cell == "LSTM" and t.of("jaxrnn spread")
+    ]
     return table(rows) + paragraph(
         f"{source(found)} In the geometric mean over LSTM and GRU, `Auto` is {training} times as "
         f"fast as the fastest JAX peer with gradients, and {forward} times forward only. With "
-        f"gradients its speed relative to PyTorch's is {', '.join(torch)}."
+        f"gradients its speed relative to PyTorch's is {', '.join(torch)}; for LSTM with its batch "
+        f"spread over a device a core, {geometric_mean(spread):.2f} ({min(spread):.2f} to "
+        f"{max(spread):.2f})."
     )
 
 

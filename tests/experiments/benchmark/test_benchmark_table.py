@@ -68,6 +68,7 @@ def test_tables():
     text = " ".join(lines[6:])
     assert "150 to 200 GFLOP/s), jax 0.0, torch 1.1" in text and "1.00 for LSTM" in text
     assert "2.00 times as fast as the fastest JAX peer" in text
+    assert "spread over a device a core, 2.00 (2.00 to 2.00)." in text
     lines = spread_table(FOUND).splitlines()
     assert [line.split(" | ")[-1] for line in lines[2:4]] == ["2.00 |", "1.00 |"]
     assert lines[4] == ""  # no row of another cell
