@@ -20,12 +20,23 @@ def make(name: str) -> tuple[Any, Any]:
 
 
 class Transition(NamedTuple):
-    """The result of one step; a new episode has begun if `done`."""
+    """The result of one step; a new episode has begun if `done`.
+
+    Attributes:
+        observation: the next observation, the first of the new episode if one has begun.
+        state: the state that belongs to it.
+        reward: the reward.
+        done: whether the episode has ended.
+        last: the observation that followed the action, also where the episode has ended.
+        cut: whether the episode was ended by its time limit alone.
+    """
 
     observation: jax.Array
     state: Any
     reward: jax.Array
     done: jax.Array
+    last: jax.Array
+    cut: jax.Array
 
 
 class Environment(NamedTuple):
@@ -66,11 +77,17 @@ class Environment(NamedTuple):
         """One step of every copy; those whose episode ends are reset."""
         step = jax.vmap(self.environment.step, in_axes=(0, 0, 0, None))
         keys = jax.random.split(key, len(action))
-        observation, state, reward, terminated, truncated, _ = step(
+        observation, state, reward, terminated, truncated, info = step(
             keys, state, action, self.params
         )
-        reward = jnp.asarray(reward, jnp.float32)
-        return Transition(self.observed(observation), state, reward, terminated | truncated)
+        return Transition(
+            self.observed(observation),
+            state,
+            jnp.asarray(reward, jnp.float32),
+            terminated | truncated,
+            self.observed(info["final_observation"]),
+            truncated & ~terminated,
+        )
 
 
 def _memory_chain(length: int = 20) -> Environment:

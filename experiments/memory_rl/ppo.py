@@ -4,6 +4,10 @@ A rollout of T steps of N environments, the advantages, and several epochs of up
 iteration (J. Schulman et al., "Proximal policy optimization algorithms", 2017). A minibatch is
 some of the environments with all of their steps, from the states of the network at the beginning
 of the rollout; `starts` cuts the episodes.
+
+A time limit is not part of the task, and the policy does not see the time. So the return of an
+episode that it cuts goes on with the value of the last observation (F. Pardo et al., "Time limits
+in reinforcement learning", 2018).
 """
 
 from dataclasses import dataclass
@@ -68,6 +72,7 @@ class Rollout(NamedTuple):
     value: jax.Array
     reward: jax.Array
     done: jax.Array
+    beyond: jax.Array  # the value after an episode that its time limit cut; 0 elsewhere
 
 
 class Carry(NamedTuple):
@@ -121,6 +126,7 @@ def train(
             environment.reward_scale * rollout.reward,
             rollout.value,
             rollout.done,
+            rollout.beyond,
             last,
             options.discount,
             options.trace,
@@ -162,8 +168,17 @@ def act(environment: Environment, model: Model, carry: Carry, keys: jax.Array):
         action = jax.random.categorical(sampling, logits)
         log_probability = log_probabilities(logits, action)
         after = environment.step(moving, carry.environment, action)
+        going_on = jnp.zeros_like(after.done)
+        _, (_, beyond) = model.step(carry.params, network, after.last, going_on)
         rollout = Rollout(
-            carry.observation, carry.start, action, log_probability, value, after.reward, after.done
+            carry.observation,
+            carry.start,
+            action,
+            log_probability,
+            value,
+            after.reward,
+            after.done,
+            jnp.where(after.cut, beyond, 0.0),
         )
         returned = carry.returned + after.reward
         carry = carry._replace(
@@ -187,6 +202,7 @@ def estimate_advantages(
     rewards: jax.Array,
     values: jax.Array,
     dones: jax.Array,
+    beyond: jax.Array,
     last: jax.Array,
     discount: float,
     trace: float,
@@ -195,16 +211,17 @@ def estimate_advantages(
 
         δ_t = r_t + γ V_(t+1) - V_t,   A_t = δ_t + γ λ A_(t+1)
 
-    with V_(t+1) = A_(t+1) = 0 after the end of an episode, and V = `last` after the last step.
+    with A_(t+1) = 0 and V_(t+1) = `beyond` after the end of an episode, and V = `last` after the
+    last step.
     """
 
     def back(advantage, step):
         reward, value, following, done = step
-        alive = jnp.where(done, 0.0, discount)
-        advantage = reward + alive * following - value + alive * trace * advantage
+        error = reward + discount * following - value
+        advantage = error + jnp.where(done, 0.0, discount * trace) * advantage
         return advantage, advantage
 
-    following = jnp.concatenate([values[1:], last[None]])
+    following = jnp.where(dones, beyond, jnp.concatenate([values[1:], last[None]]))
     steps = rewards, values, following, dones
     return jax.lax.scan(back, jnp.zeros_like(last), steps, reverse=True)[1]
 

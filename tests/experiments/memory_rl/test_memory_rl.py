@@ -51,14 +51,17 @@ def test_advantages_are_sums_of_discounted_errors_within_an_episode():
     time, rows, discount, trace = 6, 3, 0.9, 0.8
     rewards, values, last = draw(time, rows), draw(time, rows, seed=1), draw(rows, seed=2)
     dones = np.random.default_rng(3).random((time, rows)) < 0.3
-    found = ppo.estimate_advantages(rewards, values, jnp.asarray(dones), last, discount, trace)
+    beyond = draw(time, rows, seed=4)  # of every step; of importance at the end of an episode
+    found = ppo.estimate_advantages(
+        rewards, values, jnp.asarray(dones), beyond, last, discount, trace
+    )
     following = np.concatenate([values[1:], last[None]])
     for row in range(rows):
         for begin in range(time):
             total = 0.0
             for t in range(begin, time):
-                bootstrap = 0 if dones[t, row] else discount * following[t, row]
-                error = rewards[t, row] + bootstrap - values[t, row]
+                bootstrap = beyond[t, row] if dones[t, row] else following[t, row]
+                error = rewards[t, row] + discount * bootstrap - values[t, row]
                 total += (discount * trace) ** (t - begin) * error
                 if dones[t, row]:
                     break
@@ -73,7 +76,7 @@ def test_the_loss_is_the_clipped_objective():
     actions = jnp.asarray(np.random.default_rng(1).integers(0, 3, (6, 4)))
     before, advantages, targets = -1.1 + 0.3 * draw(6, 4, seed=2), draw(6, 4, seed=3), draw(6, 4)
     empty = jnp.zeros(())
-    rollout = ppo.Rollout(xs, starts, actions, before, empty, empty, empty)
+    rollout = ppo.Rollout(xs, starts, actions, before, empty, empty, empty, empty)
     found = ppo.loss(params, model, options, state, rollout, advantages, targets)
     logits, values = map(np.asarray, model.apply(params, state, xs, starts))
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -134,8 +137,15 @@ def test_the_cart_pole_shows_positions_only_and_ends(gymnax):
     np.testing.assert_allclose(observation, np.stack([state.x, 10 * state.theta], -1), rtol=1e-6)
     after = pole.step(jax.random.key(1), state, jnp.ones(5, jnp.int32))
     assert after.observation.shape == (5, 2) and (after.reward == 1).all() and not after.done.any()
+    assert not after.cut.any()
+    np.testing.assert_array_equal(after.last, after.observation)
     late = pole.step(jax.random.key(1), state.replace(time=jnp.full(5, 199)), jnp.ones(5, int))
-    assert late.done.all() and (late.state.time == 0).all()
+    assert late.done.all() and (late.state.time == 0).all() and late.cut.all()
+    np.testing.assert_array_equal(late.last, after.last)  # of the episode that was cut
+    assert (late.observation != late.last).any(axis=1).all()  # of the new one
+    fallen = state.replace(time=jnp.full(5, 199), theta=jnp.ones(5))
+    fell = pole.step(jax.random.key(1), fallen, jnp.ones(5, int))
+    assert fell.done.all() and not fell.cut.any()
     returned = ppo.evaluate(pole, None, None, jax.random.key(0), 200)
     assert 15 < returned < 30  # the return of a random policy is about 22
 
@@ -161,6 +171,39 @@ def test_a_rollout_records_what_the_policy_did(gymnax):
     for row in range(3):
         length = int(np.argmax(rollout.done[:, row])) + 1
         assert ended[length - 1, row] == length  # a reward of 1 a step
+
+
+def test_an_episode_cut_by_its_time_limit_goes_on_with_the_value_of_its_last_observation(gymnax):
+    pole = environments.ENVIRONMENTS["position-cart-pole"]()
+    model = Model(CELLS["gru"](4), 2, 4)
+    params = random(model.init(jax.random.key(0), pole.size))
+    observation, state = pole.reset(jax.random.key(1), 3)
+    # Two rows are cut, after 5 and 3 steps, and in one the pole falls.
+    time = jnp.asarray([195, 0, 197], jnp.int32)
+    angle = jnp.asarray([0.0, 0.25, 0.0])
+    first = ppo.Carry(
+        params,
+        (),
+        state.replace(time=time, theta=angle),
+        observation,
+        jnp.ones(3, bool),
+        model.init_state(params, 3),
+        jnp.zeros(3),
+    )
+    _, (rollout, _) = ppo.act(pole, model, first, jax.random.split(jax.random.key(2), 7))
+    assert rollout.done[0, 1]
+    expected = np.zeros((7, 3), np.float32)
+    for row, end in ((0, 4), (2, 2)):
+        assert rollout.done[end, row]
+        state = jax.tree.map(lambda leaf, row=row: leaf[row], first.environment)
+        for action in rollout.action[: end + 1, row]:
+            *_, info = pole.environment.step(jax.random.key(3), state, action, pole.params)
+            state = pole.environment.step_env(jax.random.key(3), state, action, pole.params)[1]
+        last = pole.observed(info["final_observation"])
+        xs = jnp.concatenate([rollout.observation[: end + 1, row], last[None]])[:, None]
+        starts = jnp.arange(end + 2)[:, None] == 0
+        expected[end, row] = model.apply(params, model.init_state(params, 1), xs, starts)[1][-1, 0]
+    np.testing.assert_allclose(rollout.beyond, expected, atol=2e-6)  # 0 at all other steps
 
 
 @pytest.mark.thorough
