@@ -18,6 +18,7 @@ from jaxrnn.cells._heads import (
     segment_sums,
     split_heads,
 )
+from jaxrnn.cells._triangular import solve_unit_lower
 
 
 class DeltaNetParams(NamedTuple):
@@ -78,7 +79,7 @@ def _chunk(cell, params, state: DeltaNetState, xs: Array) -> tuple[DeltaNetState
     mixing = beta[..., None] * since * (k @ keys)
     mixing = jnp.where(causal(xs.shape[0], strict=True), mixing, jnp.zeros_like(mixing))
     wanted = beta[..., None] * (v - first * (k @ memory))
-    u = jax.scipy.linalg.solve_triangular(mixing, wanted, lower=True, unit_diagonal=True)
+    u = solve_unit_lower(mixing, wanted)
 
     weights = since * (q @ keys)
     weights = jnp.where(causal(xs.shape[0]), weights, jnp.zeros_like(weights))
