@@ -68,7 +68,15 @@ def with_automatic_axes(function: Callable, specs: PyTree) -> Callable:
     Args:
         function: arrays with explicit shardings come to it without.
         specs: how its results are sharded.
+
+    Raises:
+        ValueError: no mesh is set.
     """
+    if jax.sharding.get_abstract_mesh().empty:
+        raise ValueError(
+            "arrays are sharded explicitly and no mesh is set; call within jax.set_mesh(mesh), "
+            "where mesh is that of the arrays"
+        )
     return jax.sharding.auto_axes(function, out_sharding=specs)
 
 

@@ -94,7 +94,10 @@ def _is_zero(node: Any) -> bool:
 def _instantiated(cotangent: Any) -> Any:
     if cotangent.dtype == jax.dtypes.float0:
         return None
-    return jnp.zeros(cotangent.shape, cotangent.dtype) if _is_zero(cotangent) else cotangent
+    if not _is_zero(cotangent):
+        return cotangent
+    zeros, sharding = jnp.zeros(cotangent.shape, cotangent.dtype), cotangent.aval.sharding
+    return jax.reshard(zeros, sharding) if any(sharding.spec) else zeros
 
 
 def explicit(cell: Any, params: PyTree, state: PyTree, xs: PyTree) -> tuple[Any, list[Any]]:

@@ -6,6 +6,8 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import jaxrnn as rnn
 from jaxrnn.learning import RTRL, TBPTT, UORO, EProp, Online, SnAp
@@ -48,6 +50,31 @@ def test_only_what_is_differentiated_has_influence():
     assert "f64[3,9]" in program and "f64[3,3,9]" not in program
     got = jax.grad(of_bias)(params.bias)
     assert_near(got, jax.grad(loss)(params, xs, rnn.engines.Hoisted()).bias, 1e-10)
+
+
+@pytest.mark.parametrize("rule", thorough_but(TBPTT(TIME), RTRL()), ids=str)
+def test_a_loss_of_outputs_alone_with_explicit_sharding(rule):
+    """The final state has no cotangent then, and the zeros in its place are sharded as it is."""
+    params, xs = random_params(GRU), random_inputs(GRU, (TIME, BATCH))
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(AxisType.Explicit,))
+
+    def of_outputs(params, xs, engine):
+        return (rnn.unroll(GRU.cell, params, xs, engine=engine)[1] ** 2).sum()
+
+    gradient = jax.jit(jax.grad(of_outputs), static_argnums=2)
+    want = gradient(params, xs, rnn.engines.Hoisted())
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(xs, NamedSharding(mesh, P(None, "rows")))
+        got = gradient(params, sharded, rule)
+    assert_near(got, want, 1e-10)
+
+
+def test_explicit_shardings_need_a_mesh():
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(AxisType.Explicit,))
+    xs = jax.device_put(random_inputs(GRU, (TIME, BATCH)), NamedSharding(mesh, P(None, "rows")))
+    params = jax.device_put(random_params(GRU), NamedSharding(mesh, P()))
+    with pytest.raises(ValueError, match=r"no mesh is set; call within jax\.set_mesh\(mesh\)"):
+        jax.jit(jax.grad(loss), static_argnums=2)(params, xs, RTRL())
 
 
 @pytest.mark.parametrize("rule", thorough_but(RTRL(), SnAp(1), EProp(), TBPTT(2)))
