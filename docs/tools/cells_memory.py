@@ -157,8 +157,8 @@ def plot(path: Path = PICTURES / "every_cell.svg") -> None:
     records = load()["cells"]
     figure = Figure(figsize=(9.6, 7.2))
     columns = (("simple", "lstm", "gru"), ("dynamics", "linear", "matrix"))
-    panels = figure.subplots(1, 2, gridspec_kw=dict(wspace=0.62))
-    figure.subplots_adjust(left=0.15, right=0.94, top=0.93, bottom=0.065)
+    panels = figure.subplots(1, 2, gridspec_kw=dict(wspace=0.74))
+    figure.subplots_adjust(left=0.14, right=0.935, top=0.93, bottom=0.065)
     rows = max(sum(len(FAMILIES[name].cells) + 1 for name in names) for names in columns)
     for ax, names in zip(panels, columns, strict=True):
         style_axes(ax, xlim=(SMALLEST - 0.6, LARGEST + 0.4), ylim=(rows - 0.3, -0.6))
