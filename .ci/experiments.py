@@ -18,7 +18,7 @@ COMMANDS = (
     f"forecast {TWO} --hidden 8 --layers 1 --test 2000 --valid 1000",
     f"autoencode {TWO} --hidden 8 --test 2000",
     f"classify {TWO} --hidden 8 --members 1 --seeds 1",
-    f"classify {TWO} --hidden 8 --members 1 --seeds 1 --data mnist-rows",
+    f"classify {TWO} --hidden 8 --members 1 --seeds 1 --data mnist-rows --precision bfloat16",
     f"long_memory {TWO} --hidden 8 --length 20",
     f"gradient_flow {TWO} --hidden 8 --length 20 --measured 2",
     f"flip_flop {TWO} --hidden 8 --time 10 --seeds 1 --candidates 16",

@@ -34,6 +34,7 @@ from experiments.common import export, options
 from experiments.common.data.series import load_series
 from experiments.common.results import write_results
 from experiments.common.seeds import Run, one_seed
+from experiments.common.step import in_32_bits
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Recurrent
 
@@ -110,15 +111,17 @@ class Model:
         """Returns the codes `[weeks, code]` of values `[time, weeks]`."""
         xs = jnp.concatenate([values[..., None], calendar], -1)
         _, ys = self.encoder.apply(params.encoder, None, xs)
-        codes: Any = nn.Dense(self.code).apply(params.code, ys.mean(0))
+        mean = in_32_bits(ys).mean(0)
+        codes: Any = nn.Dense(self.code).apply(in_32_bits(params.code), mean)
         return codes
 
     def decode(self, params: Params, codes: jax.Array, calendar: jax.Array) -> jax.Array:
         """Returns the values `[time, weeks]` of codes `[weeks, code]`."""
         repeated = jnp.broadcast_to(codes, (calendar.shape[0], *codes.shape))
-        xs = jnp.concatenate([repeated, calendar], -1)
+        xs = jnp.concatenate([repeated.astype(calendar.dtype), calendar], -1)
         _, ys = self.decoder.apply(params.decoder, None, xs)
-        weights: Any = nn.Dense(1 + self.code).apply(params.readout, ys)
+        readout = nn.Dense(1 + self.code)
+        weights: Any = readout.apply(in_32_bits(params.readout), in_32_bits(ys))
         return weights[..., 0] + (weights[..., 1:] * codes).sum(-1)
 
 

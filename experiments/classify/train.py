@@ -166,8 +166,8 @@ class Model:
 def add_noise(key: jax.Array, xs: jax.Array, noise: float, offset: float) -> jax.Array:
     """Adds Gaussian noise to `[time, rows, channels]`: one for each step, one for all steps."""
     keys = jax.random.split(key)
-    xs = xs + noise * jax.random.normal(keys[0], xs.shape)
-    return xs + offset * jax.random.normal(keys[1], xs.shape[1:])
+    xs = xs + noise * jax.random.normal(keys[0], xs.shape, xs.dtype)
+    return xs + offset * jax.random.normal(keys[1], xs.shape[1:], xs.dtype)
 
 
 def pool_statistics(ys: jax.Array, lengths: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ from experiments.common.metrics import Log
 from experiments.common.options import Options
 from tests.support import small_series
 from tests.support.results import read_results
+from tests.support.rounding import rounding_error, with_noise
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,13 @@ def test_weeks_begin_at_local_midnight_across_changes_of_the_clock(series):
     begins = moved.times[data.make_weeks(moved, 140).steps[0]]
     assert (begins == begins.astype("datetime64[D]")).all()
     assert len(np.unique(begins)) == len(begins) >= 160
+
+
+def test_in_bfloat16_sums_over_time_and_rows_are_in_32_bits(path, weeks):
+    config = small(path, batch=32)
+    model = autoencode.make_model(config)
+    params = with_noise(model.init(jax.random.key(0), weeks.calendar.shape[-1]))
+    assert rounding_error(autoencode.make_task(config, weeks, model), params) < 0.01
 
 
 def test_too_little_data_is_an_error(series):

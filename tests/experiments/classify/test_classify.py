@@ -14,6 +14,7 @@ from experiments.classify.report import Predictions, confusion, summarize
 from experiments.common.errors import UserError
 from experiments.common.options import Options
 from tests.support.results import read_results
+from tests.support.rounding import rounding_error, with_noise
 
 CLASSES = ("a", "b", "c")
 
@@ -58,6 +59,20 @@ def elman(params, xs):
         h = np.tanh(x @ params.input_kernel + params.bias + h @ params.recurrent_kernel)
         ys.append(h)
     return np.array(ys)
+
+
+def test_noise_has_the_dtype_of_the_sequences():
+    xs = classify.add_noise(jax.random.key(0), jnp.zeros((50, 9, 3), "bfloat16"), 0.5, 2.0)
+    assert xs.dtype == jnp.bfloat16
+    steps = xs.astype("float32")
+    assert 0.4 < (steps - steps.mean(0)).std() < 0.6 and 1 < steps.mean(0).std() < 3
+
+
+def test_in_bfloat16_gradients_differ_by_rounding_only(tmp_path):
+    train, config = sequences(24, 0), small(tmp_path, rows=24, noise=0.0, offset=0.0, dropout=0.0)
+    model = classify.make_model(config, Data(train, train, CLASSES))
+    params = with_noise(model.init(jax.random.key(0), 3))
+    assert rounding_error(classify.make_task(config, model, train), params) < 0.02
 
 
 def test_logits_are_of_pooled_statistics_of_both_directions_up_to_the_length(folder):
