@@ -111,8 +111,7 @@ class Model:
         """Returns the codes `[weeks, code]` of values `[time, weeks]`."""
         xs = jnp.concatenate([values[..., None], calendar], -1)
         _, ys = self.encoder.apply(params.encoder, None, xs)
-        mean = in_32_bits(ys).mean(0)
-        codes: Any = nn.Dense(self.code).apply(in_32_bits(params.code), mean)
+        codes: Any = nn.Dense(self.code).apply(in_32_bits(params.code), in_32_bits(ys).mean(0))
         return codes
 
     def decode(self, params: Params, codes: jax.Array, calendar: jax.Array) -> jax.Array:
