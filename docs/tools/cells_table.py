@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from docs.tools.pages import table
 from jaxrnn import cells, engines, for_platforms
 from jaxrnn._cell import Cell, input_rank
 
@@ -277,29 +278,27 @@ def serving(kind: type) -> list[str]:
 # The table ----------------------------------------------------------------------------------------
 
 
-def table() -> str:
+def make_table() -> str:
     """The table of all cells in Markdown, with its legend."""
     made = all_cells()
     unknown = set(OTHERS) - set(made)
     if unknown:
         raise ValueError(f"there are no cells of the names {sorted(unknown)}")
-    lines = [
-        f"{len(made)} cells. Of the letters, H is the first argument, I the input's size, and "
-        "others stand for the arguments that the column of parameters names.",
-        "",
-        "| cell | equations | paper | parameters | engines |",
-        "|---|---|---|---|---|",
-    ]
-    for name, kind in made.items():
-        cells_ = (
+    rows = [
+        (
             f"`{name}`",
             "<br>".join(f"`{_escape(line)}`" for line in equations(kind)),
             _escape(paper(kind)),
             f"{parameters(kind)}{legend(sizes_of(name))}",
             ", ".join(serving(kind)),
         )
-        lines.append("| " + " | ".join(cells_) + " |")
-    return "\n".join(lines)
+        for name, kind in made.items()
+    ]
+    return (
+        f"{len(made)} cells. Of the letters, H is the first argument, I the input's size, and "
+        "others stand for the arguments that the column of parameters names.\n\n"
+        + table([("cell", "equations", "paper", "parameters", "engines"), *rows])
+    )
 
 
 def _escape(text: str) -> str:
@@ -315,4 +314,4 @@ def legend(sizes: Sizes) -> str:
 
 
 if __name__ == "__main__":
-    print(table())
+    print(make_table(), end="")

@@ -16,7 +16,7 @@ CELL_BY_NAME = catalogue.all_cells()
 
 @pytest.fixture(scope="module")
 def table():
-    return catalogue.table()
+    return catalogue.make_table()
 
 
 def test_every_cell_has_one_row(table):
