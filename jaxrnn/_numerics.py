@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrnn._sharding import sharded_as
 from jaxrnn._typing import Array, Initializer
 
 
@@ -131,5 +132,5 @@ def dropout(key: Array | None, rate: float, x: Array) -> Array:
     """Zeroes elements with probability ``rate`` and rescales the rest; identity if key is None."""
     if key is None or rate == 0:
         return x
-    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    keep = sharded_as(jax.random.bernoulli(key, 1 - rate, x.shape), x)
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrnn._typing import Array, PyTree
@@ -45,6 +46,46 @@ def reshard_like(tree: PyTree, wanted: PyTree) -> PyTree:
 
     placed = jax.tree.map(reshard, tree, before, wanted)
     return placed if changed else tree
+
+
+def sharded_as(x: Array, like: Array) -> Array:
+    """An array of the same shape as another, sharded explicitly as that one is, if it is."""
+    return jax.reshard(x, jax.typeof(like).sharding) if is_explicit(like) else x
+
+
+def on_mesh_of(tree: PyTree, xs: PyTree) -> PyTree:
+    """A tree whose arrays that are on no mesh are on that of ``xs``, the same on every device.
+
+    Only if the inputs are sharded explicitly.
+    """
+    meshes = [jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(xs) if is_explicit(leaf)]
+    if not meshes:
+        return tree
+
+    def place(leaf):
+        alone = jax.typeof(leaf).sharding.mesh.empty
+        return jax.reshard(leaf, NamedSharding(meshes[0], P())) if alone else leaf
+
+    return jax.tree.map(place, tree)
+
+
+def with_rows_of(state: PyTree, xs: PyTree, rank: int) -> PyTree:
+    """A state whose batch axes are sharded as those of the inputs ``[time, *batch, ...]``.
+
+    Those of a state that is sharded stay.
+    """
+    sharded = [leaf for leaf in jax.tree.leaves(xs) if any(specs_of(leaf)[1 : 1 + rank])]
+    if not sharded or is_explicit(state):
+        return state
+    batch, rows = sharded[0].shape[1 : 1 + rank], specs_of(sharded[0])[1 : 1 + rank]
+
+    def place(leaf):
+        if leaf.shape[:rank] != batch:
+            return leaf
+        spec = P(*rows, *[None] * (leaf.ndim - rank))
+        return jax.reshard(leaf, NamedSharding(jax.typeof(sharded[0]).sharding.mesh, spec))
+
+    return jax.tree.map(place, state)
 
 
 def is_explicit(tree: PyTree) -> bool:

@@ -14,7 +14,7 @@ from jaxrnn._arguments import check_key
 from jaxrnn._cell import Cell, is_stochastic
 from jaxrnn._masking import MaskedInput, effective_starts, safe_inputs, valid_steps
 from jaxrnn._platform import named_platforms
-from jaxrnn._sharding import equally_varying, reshard_like
+from jaxrnn._sharding import equally_varying, on_mesh_of, reshard_like, with_rows_of
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.engines._engine import check_engine
 from jaxrnn.engines._levels import Level, NotLevels
@@ -122,9 +122,11 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     params, state, xs = jax.tree.map(_strong, (params, state, xs))
     # Once, before any loop: the gradient of the cast is a sum over devices.
     params, state, xs = equally_varying((params, state, xs))
+    params, state = on_mesh_of((params, state), xs)
     if key is not None and hasattr(cell, "bind"):
         params = cell.bind(params, key_of_sequence(key), batch_shape)
     state = checks.check_state(cell, params, state, xs, batch_shape)
+    state = with_rows_of(state, xs, len(batch_shape))
     mask = valid_steps(xs, lengths, mask)
     if starts is not None:
         starts = effective_starts(starts, mask, reverse)

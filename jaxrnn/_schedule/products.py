@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 
 from jaxrnn._schedule.tangents import nonzero_tangent
 from jaxrnn._schedule.trace import PARAMS, STATE, evaluate, is_literal, var_bytes
@@ -260,15 +259,13 @@ def _contract_over_time(eqn: Any, xs, cotangents, like) -> Array:
     Over devices, too, before it is rounded to 16 bits.
     """
     axes = tuple(range(xs.ndim - 1))
-    mesh, spec = jax.typeof(xs).sharding.mesh, jax.typeof(like).sharding.spec
     whole = jax.lax.dot_general(
         xs,
         cotangents.astype(xs.dtype),
         ((axes, axes), ((), ())),
         precision=eqn.params["precision"],
         preferred_element_type=like.dtype if like.dtype.itemsize >= 4 else "float32",
-        # On the mesh of the inputs: parameters may not have been placed on one.
-        out_sharding=NamedSharding(mesh, spec) if is_explicit(xs) else None,
+        out_sharding=jax.typeof(like).sharding if is_explicit(xs) else None,
     )
     return whole.astype(like.dtype)
 

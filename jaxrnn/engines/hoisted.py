@@ -13,12 +13,14 @@ from jaxrnn._platform import ACCELERATOR, CPU, by_platform
 from jaxrnn._schedule.interpret import run_after, run_before, run_inputs
 from jaxrnn._schedule.partition import Schedule, schedule_cell
 from jaxrnn._schedule.products import is_plain_product
-from jaxrnn._schedule.trace import var_bytes
+from jaxrnn._schedule.trace import all_eqns, var_bytes
+from jaxrnn._sharding import is_explicit
 from jaxrnn._typing import PyTree
 from jaxrnn.engines._chunks import in_chunks
 from jaxrnn.engines._engine import check_symbolic, why_not_options
 from jaxrnn.engines._loop import Loop, has_tangent_rules
 from jaxrnn.engines._plain import PlainLoop, only_plain_products_are_hoisted, with_derivatives_of
+from jaxrnn.engines.sequential import Sequential
 
 
 @frozen
@@ -85,6 +87,8 @@ class Hoisted:
     ) -> tuple[PyTree, PyTree]:
         """The work in the schedule of one kind of platform."""
         plan = schedule_cell(cell, params, state, xs, platform)
+        if is_explicit(xs) and _has_convolution(plan):
+            return Sequential(self.unroll or 1)(cell, params, state, xs, reverse=reverse)
         once = run_before(plan, params)
         work = list(once.values()), jax.tree.leaves(state), jax.tree.leaves(xs)
         time, checkpoint = work[2][0].shape[0], self.checkpoint_every is not None
@@ -122,6 +126,16 @@ On a GPU, steps of an iteration share the kernels that count, that cast the firs
 write what the steps stack; docs/accelerators.md has their number."""
 ROWS = 8
 """Rows of a product for which, on a CPU, hoisting it saves no time in a forward pass."""
+
+
+def _has_convolution(plan: Schedule) -> bool:
+    """Whether a step has a convolution.
+
+    At all time steps at once, steps and rows would be one axis of it, which explicit shardings do
+    not allow.
+    """
+    eqns = all_eqns(plan.step.jaxpr.eqns)
+    return any(eqn.primitive.name == "conv_general_dilated" for eqn in eqns)
 
 
 def _values_in_plain_loop(plan: Schedule) -> bool:

@@ -29,7 +29,7 @@ class Stack:
     """A stack of layers, with dropout, normalization and residual connections between them.
 
         u_1 = h_0 = xs
-        u_l = dropout(normalise(h_{l-1}))                     for l > 1
+        u_l = dropout(normalize(h_{l-1}))                     for l > 1
         h_l = layer_l(u_l) (+ h_{l-1} where residual)         for l = 1, 2, ..., L
         ys = h_L
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxrnn._arguments import check_rate
 from jaxrnn._cell import is_affine, is_stochastic, step_with_key
 from jaxrnn._frozen import frozen
+from jaxrnn._sharding import sharded_as
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.wrappers._wrapper import Wrapper, split_key
 
@@ -128,4 +129,5 @@ def _hold_part(old: Array, new: Array, rate: float, key: Array | None) -> Array:
         return new
     if key is None:
         return rate * old + (1 - rate) * new
-    return jnp.where(jax.random.bernoulli(key, rate, new.shape), old, new)
+    hold = sharded_as(jax.random.bernoulli(key, rate, new.shape), new)
+    return jnp.where(hold, old, new)

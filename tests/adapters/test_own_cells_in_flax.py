@@ -177,10 +177,10 @@ def test_parameter_names_work_with_optax_masks():
     def decayed(params):
         return traverse_util.path_aware_map(lambda path, _: path[-1] != "bias", params)
 
-    optimiser = optax.adamw(1e-3, weight_decay=1.0, mask=decayed)
+    optimizer = optax.adamw(1e-3, weight_decay=1.0, mask=decayed)
     zeros = jax.tree.map(jnp.zeros_like, variables["params"])
     with jax.numpy_dtype_promotion("standard"):  # Optax needs it
-        updates, _ = optimiser.update(zeros, optimiser.init(zeros), variables["params"])
+        updates, _ = optimizer.update(zeros, optimizer.init(zeros), variables["params"])
     assert not updates["cell"]["bias"].any() and updates["cell"]["input_kernel"].any()
 
 
@@ -194,20 +194,20 @@ def test_an_nnx_model_trains():
             return self.head(self.rnn(xs)[:, -1])
 
     model = Model(flax.nnx.Rngs(0))
-    optimiser = flax.nnx.Optimizer(model, optax.adam(0.05), wrt=flax.nnx.Param)
+    optimizer = flax.nnx.Optimizer(model, optax.adam(0.05), wrt=flax.nnx.Param)
     xs = XS.swapaxes(0, 1)
 
     def loss(model):
         return ((model(xs) - xs.sum((1, 2))[:, None]) ** 2).mean()
 
     @flax.nnx.jit
-    def step(model, optimiser):
+    def step(model, optimizer):
         value, gradient = flax.nnx.value_and_grad(loss)(model)
-        optimiser.update(model, gradient)
+        optimizer.update(model, gradient)
         return value
 
     with jax.numpy_dtype_promotion("standard"):  # Optax needs it
-        losses = [step(model, optimiser) for _ in range(60)]
+        losses = [step(model, optimizer) for _ in range(60)]
     assert losses[-1] < losses[0] / 10
 
 

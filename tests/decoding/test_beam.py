@@ -14,7 +14,7 @@ V, H, END = 3, 4, 2
 PARAMS = models.draw(V, H, seed=5)
 
 
-def normalised(h, first, tokens, penalty):
+def normalized(h, first, tokens, penalty):
     return models.score(PARAMS, h, first, tokens) / len(tokens) ** penalty
 
 
@@ -46,8 +46,8 @@ def test_exhaustive_beams_rank_all_sequences(end, penalty):
     assert beams.tokens.shape == (length, *batch, width)
     for row in np.ndindex(batch):
         h = state[0][row]
-        best = sorted(found, key=lambda tokens: -normalised(h, first[row], tokens, penalty))
-        scores = [normalised(h, first[row], tokens, penalty) for tokens in best]
+        best = sorted(found, key=lambda tokens: -normalized(h, first[row], tokens, penalty))
+        scores = [normalized(h, first[row], tokens, penalty) for tokens in best]
         np.testing.assert_allclose(beams.scores[row][: len(best)], scores, rtol=1e-9)
         assert (beams.scores[row][len(best) :] == -np.inf).all()
         for number, want in enumerate(best):
@@ -77,7 +77,7 @@ def search(h, first, length, width, end, penalty):
         for tokens in kept:
             ended = tokens[-1:] == (end,)
             offers += [tokens] if ended else [(*tokens, token) for token in range(V)]
-        kept = sorted(offers, key=lambda tokens: -normalised(h, first, tokens, penalty))[:width]
+        kept = sorted(offers, key=lambda tokens: -normalized(h, first, tokens, penalty))[:width]
     return kept
 
 

@@ -57,7 +57,7 @@ def model(arrays):
         *(absent, absent),  # projection
         tensor("hidden", (BATCH, HIDDEN), variable=True),
         tensor("cell", (BATCH, HIDDEN), variable=True),
-        *(absent, absent, absent, absent),  # layer normalisation
+        *(absent, absent, absent, absent),  # layer normalization
     ]
     ys = tensor("ys", (TIME, BATCH, HIDDEN))
     operator.outputs = [ys]
