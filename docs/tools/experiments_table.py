@@ -37,7 +37,7 @@ CER = "CER {greedy:.1%} greedy, {beam:.1%} beam search, {fused:.1%} with shallow
 MAPE = (
     "MAPE {mape, 48 ahead:.2f %} at step 48, {mape, 1 to 48 ahead:.2f %} over all of steps 1 to "
     "48; RMSE of the next step {rmse, 1 ahead:.2f MW}; intervals of 80 and 95 % cover "
-    "{in 80 %, 48 ahead:.1%} and {in 95 %, 48 ahead:.1%} at step 48"
+    "{80 %, 48 ahead:.1%} and {95 %, 48 ahead:.1%} at step 48"
 )
 LINEAR = (
     "linear autoregression {linear autoregression/mape, 48 ahead:.2f %} and "
@@ -71,8 +71,8 @@ ROWS = (
         "forecast_next",
         "forecast, half an hour ahead",
         "electricity demand of Victoria, the last year held out",
-        "RMSE {rmse, 1 ahead:.2f MW}; intervals of 80 and 95 % cover {in 80 %, 1 ahead:.1%} and "
-        "{in 95 %, 1 ahead:.1%}",
+        "RMSE {rmse, 1 ahead:.2f MW}; intervals of 80 and 95 % cover {80 %, 1 ahead:.1%} and "
+        "{95 %, 1 ahead:.1%}",
         "linear autoregression {linear autoregression/rmse, 1 ahead:.1f MW}, last value "
         "{last value/rmse, 1 ahead:.1f MW}",
     ),

@@ -31,9 +31,10 @@ def plot_attention(
     ((indices, pairs),) = chunks(*tokens, len(symbols))
     weights = np.asarray(attention_weights(model, params, pairs.source, pairs.target[1:]))
     columns = min(2, len(symbols))
-    size = max(4.0, 0.36 * (1 + max(len(side) for pair in symbols for side in pair)))
+    longest = [1 + max(map(len, side)) for side in zip(*symbols, strict=True)]
     lines = -(-len(symbols) // columns)
-    figure = Figure(figsize=(size * columns, size * lines + 0.4), layout="constrained")
+    width, height = (max(3.0, 0.24 * count + 0.8) for count in longest)
+    figure = Figure(figsize=(width * columns, height * lines + 0.4), layout="constrained")
     figure.suptitle(title)
     for row, index in enumerate(indices):
         source, target = ([*side, "end"] for side in symbols[index])
