@@ -12,6 +12,7 @@ import pytest
 
 import jaxrnn as rnn
 from docs.tools.cells_memory import memory_cells, steps_of
+from docs.tools.families import adds
 from docs.tools.memory_tasks import ADDING, HIDDEN, PARITY, accuracy, error, train
 
 CELLS = memory_cells()
@@ -35,7 +36,8 @@ LONG_MEMORY = (
 
 @pytest.mark.slow
 def test_elman_does_not_add_over_a_hundred_steps():
-    assert error_of(rnn.Elman(HIDDEN), ADDING.steps) > 0.1
+    """Rounding decides between 0.16, nothing learned, and 0.08."""
+    assert not adds({"adding": error_of(rnn.Elman(HIDDEN), ADDING.steps)})
 
 
 @pytest.mark.slow
