@@ -126,7 +126,6 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     if key is not None and hasattr(cell, "bind"):
         params = cell.bind(params, key_of_sequence(key), batch_shape)
     state = checks.check_state(cell, params, state, xs, batch_shape)
-    state = with_rows_of(state, xs, len(batch_shape))
     mask = valid_steps(xs, lengths, mask)
     if starts is not None:
         starts = effective_starts(starts, mask, reverse)
@@ -138,7 +137,7 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     if key is not None and is_stochastic(cell):
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(time))
         cell, xs = Keyed(cell), (xs, keys)
-    state = settled(cell, params, state, xs)
+    state = settled(cell, params, state, xs, len(batch_shape))
     if time == 0 or 0 in batch_shape:
         engine = engines.Sequential()  # the scan gives the empty arrays their shapes
     if getattr(engine, "stochastic", False):  # a learning rule that draws random numbers
@@ -147,12 +146,13 @@ def _run(call: _Call, params, state, xs, lengths, mask, starts, key):
     return engine(cell, params, state, xs, reverse=reverse)
 
 
-def settled(cell: Any, params: PyTree, state: PyTree, xs: PyTree) -> PyTree:
-    """The state, sharded as after a step, which is checked.
+def settled(cell: Any, params: PyTree, state: PyTree, xs: PyTree, rank: int) -> PyTree:
+    """The state with ``rank`` batch axes, sharded as after a step, which is checked.
 
-    The carry of a loop has one type, and the zeros that a cell creates have no sharding: iterate
-    until the sharding reaches a fixed point.
+    The carry of a loop has one type, and the zeros that a cell creates have no sharding: begin with
+    that of the rows of ``xs``, and iterate until the sharding reaches a fixed point.
     """
+    state = with_rows_of(state, xs, rank)
     for _ in range(1 + len(jax.tree.leaves(state))):
         placed = reshard_like(state, checks.check_step(cell, params, state, xs))
         if placed is state:

@@ -124,7 +124,7 @@ class Online:
         cell, bound, inputs = self._bound(params, state, x, key, count)
         draw = None if key is None else key_of_rule(key)
         bound, state, inputs, draw = equally_varying((bound, state, inputs, draw))
-        state = settled(cell, bound, state, one(inputs))
+        state = settled(cell, bound, state, one(inputs), len(batch))
         if isinstance(self.rule, TBPTT):
             window = self.rule.window
             kept = jax.tree.map(
