@@ -12,7 +12,6 @@ import pytest
 
 import jaxrnn as rnn
 from docs.tools.cells_memory import memory_cells, steps_of
-from docs.tools.families import adds
 from docs.tools.memory_tasks import ADDING, HIDDEN, PARITY, accuracy, error, train
 
 CELLS = memory_cells()
@@ -35,9 +34,10 @@ LONG_MEMORY = (
 
 
 @pytest.mark.slow
-def test_elman_does_not_add_over_a_hundred_steps():
-    """Rounding decides between 0.16, nothing learned, and 0.08."""
-    assert not adds({"adding": error_of(rnn.Elman(HIDDEN), ADDING.steps)})
+@pytest.mark.parametrize("steps", sorted({steps_of(name) for name in LONG_MEMORY}))
+def test_elman_does_not_add_over_a_hundred_steps(steps):
+    """The error is 0.16, nothing learned, or 0.08; in 500 steps rounding decides between them."""
+    assert error_of(rnn.Elman(HIDDEN), steps) > 0.05
 
 
 @pytest.mark.slow

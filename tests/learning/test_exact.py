@@ -266,5 +266,5 @@ def test_a_stream_with_episodes_sums_to_unroll(rule):
 )
 def test_online_sums_to_unroll_for_every_cell(case, rule):
     if isinstance(rule, UORO) and isinstance(case.cell, rnn.wrappers.VariationalDropout):
-        pytest.skip("unroll binds the masks once, and they count in the lengths of its two factors")
+        pytest.skip("Online counts the masks among what is learned, and unroll does not")
     check_stream(case, rule)
