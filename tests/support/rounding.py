@@ -1,4 +1,4 @@
-"""What bfloat16 changes in the gradients of an experiment."""
+"""Random parameters of an experiment, and what bfloat16 changes in their gradients."""
 
 from typing import Any
 
@@ -23,11 +23,11 @@ def rounding_error(task: Task, params: Any, carry: Any = ()) -> float:
     )
 
 
-def with_noise(params: Any) -> Any:
-    """The parameters and random numbers: no bias is zero."""
-    numbers = np.random.default_rng(0)
+def with_noise(tree: Any, seed: int = 0) -> Any:
+    """Parameters or a state and random numbers: no bias is zero."""
+    numbers = np.random.default_rng(seed)
 
     def draw(leaf):
         return leaf + (0.3 * numbers.normal(size=leaf.shape)).astype(leaf.dtype)
 
-    return jax.tree.map(draw, params)
+    return jax.tree.map(draw, tree)

@@ -20,7 +20,7 @@ from experiments.common.metrics import Log
 from experiments.common.options import Options
 from experiments.common.step import in_precision
 from tests.support.results import read_results
-from tests.support.rounding import rounding_error
+from tests.support.rounding import rounding_error, with_noise
 
 TEXT = "the cat sat on the mat; the dog sat on the cat. " * 20
 
@@ -34,11 +34,7 @@ def small(**changes):
 
 def random_params(model, seed=0):
     """Parameters with biases that are not zero."""
-    params = model.init(jax.random.key(seed))
-    random = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf + 0.3 * random.normal(size=leaf.shape), jnp.float32), params
-    )
+    return with_noise(model.init(jax.random.key(seed)), seed)
 
 
 def sigmoid(x):

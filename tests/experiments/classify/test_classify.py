@@ -80,11 +80,7 @@ def test_logits_are_of_pooled_statistics_of_both_directions_up_to_the_length(fol
     config = small(folder, noise=0.5, dropout=0.5)
     data = classify.load(config)
     model = classify.make_model(config, data)
-    random = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf + 0.3 * random.normal(size=leaf.shape), jnp.float32),
-        model.init(jax.random.key(0), 3),
-    )
+    params = with_noise(model.init(jax.random.key(0), 3))
     rows = data.test.sequences
     xs, lengths = pad(rows, 9)
     xs[np.arange(9)[:, None] >= lengths] = np.nan

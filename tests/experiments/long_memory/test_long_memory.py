@@ -17,6 +17,7 @@ from experiments.long_memory.__main__ import main
 from experiments.long_memory.model import Model, make_memory_cell, mean_loss, weighted_mean
 from experiments.long_memory.tasks import TASKS
 from tests.support.results import read_results
+from tests.support.rounding import with_noise
 
 
 def small(**changes):
@@ -28,11 +29,7 @@ def small(**changes):
 
 
 def random_params(model, inputs, seed=0):
-    random = np.random.default_rng(seed)
-    params = model.init(jax.random.key(seed), inputs)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf + 0.3 * random.normal(size=leaf.shape), jnp.float32), params
-    )
+    return with_noise(model.init(jax.random.key(seed), inputs), seed)
 
 
 def dense(params, x):

@@ -11,13 +11,7 @@ from experiments.common.cli import UserError
 from experiments.memory_rl import environments, ppo, train
 from experiments.memory_rl.model import CELLS, Model
 from tests.support.results import read_results
-
-
-def random(tree, seed=0):
-    numbers = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: leaf + (0.3 * numbers.normal(size=leaf.shape)).astype(leaf.dtype), tree
-    )
+from tests.support.rounding import with_noise
 
 
 def draw(*shape, seed=0):
@@ -27,8 +21,8 @@ def draw(*shape, seed=0):
 @pytest.mark.parametrize("policy", CELLS)
 def test_steps_and_sequences_agree_across_episodes(policy):
     model = Model(CELLS[policy](4), actions=3, width=5)
-    params = random(model.init(jax.random.key(0), 2))
-    xs, state = draw(7, 3, 2), random(model.init_state(params, 3), 1)
+    params = with_noise(model.init(jax.random.key(0), 2))
+    xs, state = draw(7, 3, 2), with_noise(model.init_state(params, 3), 1)
     starts = jnp.asarray(np.random.default_rng(2).random((7, 3)) < 0.3)
     logits, values = model.apply(params, state, xs, starts)
     assert logits.shape == (7, 3, 3) and values.shape == (7, 3)
@@ -71,7 +65,7 @@ def test_advantages_are_sums_of_discounted_errors_within_an_episode():
 def test_the_loss_is_the_clipped_objective():
     options = ppo.Options(clip=0.1, entropy=0.03, value=0.7)
     model = Model(CELLS["gru"](4), actions=3, width=5)
-    params = random(model.init(jax.random.key(0), 2))
+    params = with_noise(model.init(jax.random.key(0), 2))
     xs, state, starts = draw(6, 4, 2), model.init_state(params, 4), jnp.zeros((6, 4), bool)
     actions = jnp.asarray(np.random.default_rng(1).integers(0, 3, (6, 4)))
     before, advantages, targets = -1.1 + 0.3 * draw(6, 4, seed=2), draw(6, 4, seed=3), draw(6, 4)
@@ -126,7 +120,7 @@ def test_the_chain_is_solved_with_memory_only(gymnax):
     assert ppo.evaluate(chain, Oracle(), (), key, 64) == 1
     blind = Model(CELLS["feed-forward"](4), 2, 4)
     for seed in range(3):
-        params = random(blind.init(jax.random.key(seed), chain.size))
+        params = with_noise(blind.init(jax.random.key(seed), chain.size))
         assert abs(ppo.evaluate(chain, blind, params, key, 400)) < 0.2
     assert abs(ppo.evaluate(chain, None, None, key, 400)) < 0.2
 
@@ -154,7 +148,7 @@ def test_a_rollout_records_what_the_policy_did(gymnax):
     """Log-probabilities and values are those of the sequence; returns are sums within episodes."""
     pole = environments.ENVIRONMENTS["position-cart-pole"]()
     model = Model(CELLS["gru"](4), 2, 4)
-    params = random(model.init(jax.random.key(0), pole.size))
+    params = with_noise(model.init(jax.random.key(0), pole.size))
     observation, state = pole.reset(jax.random.key(1), 3)
     first = ppo.Carry(
         params, (), state, observation, jnp.ones(3, bool), model.init_state(params, 3), jnp.zeros(3)
@@ -176,7 +170,7 @@ def test_a_rollout_records_what_the_policy_did(gymnax):
 def test_an_episode_cut_by_its_time_limit_goes_on_with_the_value_of_its_last_observation(gymnax):
     pole = environments.ENVIRONMENTS["position-cart-pole"]()
     model = Model(CELLS["gru"](4), 2, 4)
-    params = random(model.init(jax.random.key(0), pole.size))
+    params = with_noise(model.init(jax.random.key(0), pole.size))
     observation, state = pole.reset(jax.random.key(1), 3)
     # Two rows are cut, after 5 and 3 steps, and in one the pole falls.
     time = jnp.asarray([195, 0, 197], jnp.int32)
