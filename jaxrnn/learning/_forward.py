@@ -74,7 +74,7 @@ def tracker(
     """The tracker of all floating-point parameters, and the batch shape."""
     step, xs, *_ = separate(cell, params, state, xs, local=rule.local)
     arrays, x = step.arrays(params), jax.tree.map(lambda leaf: leaf[0], xs)
-    learned = Learned(tuple(n for n, leaf in enumerate(arrays) if is_inexact(leaf)))
+    learned = step.learned(map(is_inexact, jax.tree.leaves(params)))
     own = step.split_state(jax.tree.leaves(state))
     return rule.track(Sample(step, arrays, learned, own, x, False)), own.vector.shape[:-1]
 

@@ -7,7 +7,7 @@ new state where the step computes it from that, as papers write it.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -78,6 +78,11 @@ class RealStep:
     def arrays(self, params: PyTree) -> list[Any]:
         """What a step reads in addition to state and input: the constants, then the parameters."""
         return [*self.step.constants, *self.init.consts, *jax.tree.leaves(params)]
+
+    def learned(self, flags: Iterable[bool]) -> "Learned":
+        """The positions in `arrays` of those leaves of the parameters that are flagged."""
+        first = len(self.arrays(()))
+        return Learned(tuple(first + n for n, flag in enumerate(flags) if flag))
 
     def over_rows(self, function: Callable, mapped: Sequence[bool]) -> Callable:
         """Maps a function of one row over the batch; ``mapped`` says which arguments have rows."""

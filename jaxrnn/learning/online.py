@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxrnn import _validation as checks
@@ -13,6 +14,7 @@ from jaxrnn._arguments import brief, check_key
 from jaxrnn._cell import Cell, bind_with_key, is_stochastic
 from jaxrnn._frozen import frozen
 from jaxrnn._masking import MaskedInput, zero_skipped
+from jaxrnn._schedule.dependence import dependence
 from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._sharding import equally_varying, specs_of, with_automatic_axes
 from jaxrnn._typing import Array, PyTree
@@ -28,7 +30,7 @@ from jaxrnn.learning._forward import (
     separate,
     step_keys,
 )
-from jaxrnn.learning._real_step import Learned, RealStep
+from jaxrnn.learning._real_step import RealStep
 from jaxrnn.learning._stream import (
     Last,
     Stream,
@@ -122,6 +124,7 @@ class Online:
         x = jax.tree.map(jnp.zeros_like, x)
         count = jnp.zeros((), jnp.int32)
         cell, bound, inputs = self._bound(params, state, x, key, count)
+        learned = self._learned(params, state, key)
         draw = None if key is None else key_of_rule(key)
         bound, state, inputs, draw = equally_varying((bound, state, inputs, draw))
         state = settled(cell, bound, state, one(inputs), len(batch))
@@ -134,7 +137,7 @@ class Online:
         found: list[RealStep] = []
 
         def begin(bound, state, inputs, draw):
-            given, tracker, arrays, _ = self._tracker(cell, bound, state, inputs)
+            given, tracker, arrays, _ = self._tracker(cell, bound, state, inputs, learned)
             found.append(given.step)
             if own:
                 memory = tracker.of_initial_state(arrays, draw)
@@ -156,6 +159,7 @@ class Online:
         """Takes a step: ``(params, carry, x) -> (carry, y)``."""
         x = checks.as_arrays("x", x)
         cell, bound, inputs = self._bound(params, carry.state, x, carry.key, carry.count)
+        learned = self._learned(params, carry.state, carry.key)
         draws = step_keys(None if carry.key is None else key_of_rule(carry.key), carry.count)
         bound, inputs, draws, state, memory, last = equally_varying(
             (bound, inputs, draws, carry.state, carry.memory, carry.last)
@@ -167,7 +171,7 @@ class Online:
             return Stream(count, carry.key, new, None, last), y
 
         def advance(bound, state, inputs, draws, memory):
-            given, tracker, arrays, inputs = self._tracker(cell, bound, state, inputs)
+            given, tracker, arrays, inputs = self._tracker(cell, bound, state, inputs, learned)
             step, old = given.step, given.step.split_state(jax.tree.leaves(state))
             x, valid, start = inputs if given.unmasked else (inputs, None, None)
             if start is not None:
@@ -212,7 +216,10 @@ class Online:
         bind, carry, dy = self._varying(params, carry, dy)
         bound = bind(params)
         cell = self._keyed(carry.key)
-        given, tracker, arrays, inputs = self._tracker(cell, bound, carry.state, carry.last.x)
+        learned = self._learned(params, carry.state, carry.key)
+        given, tracker, arrays, inputs = self._tracker(
+            cell, bound, carry.state, carry.last.x, learned
+        )
         step = given.step
         new, old = (step.split_state(jax.tree.leaves(s)) for s in (carry.state, carry.last.state))
         x, valid, _ = inputs if given.unmasked else (inputs, None, None)
@@ -227,10 +234,10 @@ class Online:
             found = tracker.contract(carry.last.memory, loss.old)[0]
             total = jax.tree.map(jnp.add, total, found)
         cotangents = tracker.learned.cotangents(total, arrays)
-        leaves = jax.tree.leaves(bound)
-        first = len(arrays) - len(leaves)
-        floats = [n for n, leaf in enumerate(leaves) if is_inexact(leaf)]
-        return pulled(bind, params, [cotangents[first + n] for n in floats])
+        own = range(len(step.arrays(())), len(arrays))
+        floats = [n for n in own if is_inexact(arrays[n])]
+        found = [cotangents.get(n, jnp.zeros_like(arrays[n])) for n in floats]
+        return pulled(bind, params, found)
 
     def _of_window(self, window: int, params: PyTree, carry: Stream, dy: list) -> PyTree:
         """The gradient of `TBPTT`: back through the last window."""
@@ -271,15 +278,22 @@ class Online:
         x = (x, jax.random.fold_in(key, count)) if cell is not self.cell else x
         return cell, self._bind(params, state, key), x
 
+    def _learned(self, params: PyTree, state: PyTree, key: Array | None) -> list[bool]:
+        """Which leaves of the bound parameters depend on the parameters: dropout masks do not."""
+        closed = jax.make_jaxpr(lambda params: self._bind(params, state, key))(params)
+        labels = [
+            np.ones((1,) * (leaf.ndim + 1), np.uint8) if is_inexact(leaf) else None
+            for leaf in closed.in_avals
+        ]
+        return [found is not None for found in dependence(closed.jaxpr, labels)]
+
     def _tracker(
-        self, cell: Any, params: PyTree, state: PyTree, x: PyTree
+        self, cell: Any, bound: PyTree, state: PyTree, x: PyTree, learned: list[bool]
     ) -> tuple[Sequence, Tracker, list[Any], PyTree]:
         rule: Any = self.rule
-        given = separate(cell, params, state, one(x), local=rule.local)
-        step, arrays = given.step, given.step.arrays(params)
-        first = len(arrays) - len(jax.tree.leaves(params))
-        places = [n for n, leaf in enumerate(arrays) if n >= first and is_inexact(leaf)]
+        given = separate(cell, bound, state, one(x), local=rule.local)
+        step, arrays = given.step, given.step.arrays(bound)
         inner = x.x if given.unmasked else x
         own = step.split_state(jax.tree.leaves(state))
-        tracker = rule.track(Sample(step, arrays, Learned(tuple(places)), own, inner, False))
+        tracker = rule.track(Sample(step, arrays, step.learned(learned), own, inner, False))
         return given, tracker, arrays, x

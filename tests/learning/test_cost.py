@@ -58,6 +58,7 @@ def test_rtrl_of_diagonal_cells_is_of_the_size_of_the_parameters(kind):
         (rnn.ParaLSTM(8), RTRL(), 2),
         (rnn.CoRNN(8), RTRL(), 16),
         (rnn.UnICORNN(8), RTRL(), 2),
+        (rnn.LMU(6, order=4, theta=20.0), RTRL(), 10),  # the delay system is not learned
     ],
     ids=str,
 )
@@ -66,6 +67,14 @@ def test_the_influence_has_as_many_elements_as_a_parameter_reaches(cell, rule, f
     xs = jnp.zeros((1, 3), jnp.float32)
     cost = rule.cost(cell, params, cell.init_state(params, ()), xs)
     assert cost.elements == factor * sum(sizes(params))
+
+
+def test_masks_that_bind_draws_have_no_influence():
+    cell = rnn.wrappers.VariationalDropout(rnn.GRU(8), input_rate=0.3, recurrent_rate=0.3)
+    params = cell.init(jax.random.key(0), 3, jnp.float32)
+    learner = Online(cell, RTRL())
+    carry = learner.init(params, cell.init_state(params, (2,)), jax.random.key(1))
+    assert sum(sizes(carry.memory)) == 2 * 8 * sum(sizes(params))  # two rows of eight units
 
 
 def test_a_block_diagonal_cell_has_influence_by_block():

@@ -265,6 +265,4 @@ def test_a_stream_with_episodes_sums_to_unroll(rule):
     "case", [case for case in ALL if case.tangents and not case.tolerance], ids=str
 )
 def test_online_sums_to_unroll_for_every_cell(case, rule):
-    if isinstance(rule, UORO) and isinstance(case.cell, rnn.wrappers.VariationalDropout):
-        pytest.skip("Online counts the masks among what is learned, and unroll does not")
     check_stream(case, rule)
