@@ -34,6 +34,7 @@ from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options
 from experiments.common.processes import make_console
 from experiments.common.results import write_results
+from experiments.common.run import identity, run_folder
 from experiments.common.training import Outcome, Task, fit
 from jaxrnn import decoding
 from jaxrnn.layers import Recurrent, Stack
@@ -248,12 +249,12 @@ def main(config: Config) -> Result:
     corpus = load_corpus(config)
     model = make_model(config, corpus)
     digest = hashlib.sha256(corpus.text.encode()).hexdigest()
-    same = options.identity(
+    same = identity(
         config,
         reporting=("data", "plays", "temperatures", "sample", "export", "quantize"),
         text=digest,
     )
-    folder = options.run_folder(config.training, "char_lm", same)
+    folder = run_folder(config.training, "char_lm", same)
     characters, distinct = len(corpus.text), len(corpus.vocabulary)
     console.print(f"{characters:,} characters, {distinct} distinct; results go to {folder}")
     params = jax.jit(model.init)(jax.random.key(config.training.seed))

@@ -1,10 +1,8 @@
 """Options that experiments share: their checks, training, and cells and engines by name."""
 
 import dataclasses
-import hashlib
-import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,13 +112,6 @@ class Options:
             )
 
 
-# These do not change what a run computes, except that devices change the order of sums.
-_REPORTING = (
-    "minutes patience out fresh log_every validate_every checkpoint_every keep "
-    "devices shard distributed coordinator processes process wait heartbeat"
-)
-
-
 def make_optimizer(options: Options) -> optax.GradientTransformation:
     """Adam or AdamW, with clipping by global norm, a schedule, and gradient accumulation."""
     peak, updates = options.learning_rate, options.steps // options.accumulate
@@ -138,28 +129,6 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
     if options.accumulate == 1:
         return optimizer
     return optax.MultiSteps(optimizer, options.accumulate).gradient_transformation()
-
-
-def identity(config: Any, *, reporting: Collection[str] = (), **more: Any) -> dict[str, Any]:
-    """All that decides what a run computes, as JSON values.
-
-    Args:
-        config: the configuration, a dataclass with a field `training: Options`.
-        reporting: the fields of `config` that change only what is reported.
-        **more: what else decides, such as a digest of the data.
-    """
-    fields = dataclasses.asdict(config)
-    fields |= fields.pop("training")
-    kept = fields.keys() - {*reporting, *_REPORTING.split()}
-    return json.loads(json.dumps({name: fields[name] for name in kept} | more, default=str))
-
-
-def run_folder(options: Options, experiment: str, identity: Mapping[str, Any]) -> Path:
-    """The output folder: the `out` option, else one that is unique to the run's identity."""
-    if options.out is not None:
-        return options.out
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return Path("runs") / experiment / digest[:8]
 
 
 def _by_name(module: Any, *required: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import Options
 from experiments.common.processes import make_console
+from experiments.common.run import identity, run_folder
 from experiments.common.training import Outcome, Task, fit
 
 PyTree = Any

@@ -23,6 +23,7 @@ import jaxrnn as rnn
 from experiments.common import options
 from experiments.common.processes import make_console
 from experiments.common.results import write_results
+from experiments.common.run import identity, run_folder
 from experiments.common.training import Outcome, fit
 from experiments.long_memory import train
 from experiments.long_memory.gradient_flow_plot import plot_flows
@@ -107,8 +108,8 @@ def measure_forget_biases(config: Config, inputs: Any) -> dict[str, np.ndarray]:
 def main(config: Config) -> Result:
     """Measures, trains, measures again, and reports."""
     console = make_console()
-    same = options.identity(config, reporting=("measured", "forget_biases"))
-    base = options.run_folder(config.training, "gradient_flow", same)
+    same = identity(config, reporting=("measured", "forget_biases"))
+    base = run_folder(config.training, "gradient_flow", same)
     console.print(f"adding problem over {config.length} steps; output folder {base}")
     inputs = Adding(config.length).batch(np.random.default_rng(7), config.measured).inputs
     key = jax.random.key(config.training.seed)

@@ -24,9 +24,10 @@ from experiments.common.data import dictionaries
 from experiments.common.data.batching import Vocabulary, pair_batches
 from experiments.common.data.fetch import read_text
 from experiments.common.data.splits import digest
-from experiments.common.options import Options, identity, run_folder
+from experiments.common.options import Options
 from experiments.common.processes import make_console
 from experiments.common.results import write_results
+from experiments.common.run import identity, run_folder
 from experiments.common.training import Outcome, fit
 from experiments.seq2seq.export import export_model
 from experiments.seq2seq.model import Params, Seq2Seq

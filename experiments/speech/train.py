@@ -33,6 +33,7 @@ from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options, make_cell, make_engine
 from experiments.common.processes import make_console
 from experiments.common.results import write_results
+from experiments.common.run import identity, run_folder
 from experiments.common.training import Outcome, Task, fit
 from experiments.speech import data, decode
 from experiments.speech.corpora import Utterance, load_asterisk, load_ljspeech
@@ -285,8 +286,8 @@ def main(config: Config) -> Result:
     texts = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
     reporting = ("data", "width", "amounts", "letters", "english", "dictionary", "pronunciations")
     reporting += ("export", "quantize")
-    same = _options.identity(config, reporting=reporting, utterances=texts)
-    folder = _options.run_folder(config.training, "speech", same)
+    same = identity(config, reporting=reporting, utterances=texts)
+    folder = run_folder(config.training, "speech", same)
     shares = [f"{len(part)} ({_minutes(part):.1f} minutes)" for part in parts]
     console.print(
         f"{shares[0]} training, {shares[1]} validation and {shares[2]} test utterances; "

@@ -25,15 +25,10 @@ from rich.console import Console
 from experiments.common.data import dictionaries
 from experiments.common.data.batching import pair_batches
 from experiments.common.data.splits import digest
-from experiments.common.options import (
-    Options,
-    check_at_least,
-    check_not_negative,
-    identity,
-    run_folder,
-)
+from experiments.common.options import Options, check_at_least, check_not_negative
 from experiments.common.processes import make_console
 from experiments.common.results import write_results
+from experiments.common.run import identity, run_folder
 from experiments.common.training import Outcome, Task, fit
 from experiments.seq2seq.export import export_model
 from experiments.seq2seq.model import Params, Seq2Seq

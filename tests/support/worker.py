@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common.cli import command
-from experiments.common.options import Options, identity
+from experiments.common.options import Options
 from experiments.common.processes import make_console
+from experiments.common.run import identity
 from experiments.common.training import fit
 from tests.support import toy
 

@@ -1,8 +1,4 @@
-"""Options: schedules, the optimizer, checks, and the identity of a run."""
-
-import json
-from dataclasses import dataclass
-from pathlib import Path
+"""Options: schedules, the optimizer, and checks."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.common.options import (
-    Options,
-    identity,
-    make_optimizer,
-    run_folder,
-)
+from experiments.common.options import Options, make_optimizer
 
 # Schedules ----------------------------------------------------------------------------------------
 
@@ -101,46 +92,3 @@ def test_clipping_by_global_norm_and_weight_decay_of_matrices_only():
 def test_bad_options_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         Options(**change)
-
-
-@dataclass(frozen=True)
-class Config:
-    size: int = 3
-    folder: Path = Path("a")
-    samples: tuple[float, ...] = (0.5, 1.0)
-    training: Options = Options()
-
-
-@pytest.mark.parametrize(
-    "same",
-    [
-        Config(samples=(2.0,)),
-        Config(training=Options(minutes=3, out=Path("b"), fresh=True, keep=5)),
-        Config(training=Options(log_every=1, validate_every=1, checkpoint_every=1)),
-        Config(training=Options(patience=3, devices=2)),
-    ],
-)
-def test_reporting_options_keep_the_identity(same):
-    assert identity(same, reporting=["samples"]) == identity(Config(), reporting=["samples"])
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        Config(size=4),
-        Config(samples=(2.0,)),
-        Config(folder=Path("c")),
-        *(Config(training=Options(**{name: 7})) for name in ("steps", "seed", "warmup", "clip")),
-        *(Config(training=Options(**{name: 7.0})) for name in ("learning_rate", "weight_decay")),
-        *(Config(training=Options(schedule=name)) for name in ("constant", "one-cycle")),
-        Config(training=Options(precision="bfloat16")),
-        Config(training=Options(accumulate=2)),
-        Config(training=Options(average=0.5)),
-    ],
-)
-def test_other_options_change_the_identity_and_the_folder(other):
-    one, another = identity(Config()), identity(other)
-    assert one != another and one == json.loads(json.dumps(one))
-    assert run_folder(Options(), "char_lm", one) != run_folder(Options(), "char_lm", another)
-    assert run_folder(Options(), "char_lm", one) == run_folder(Options(), "char_lm", dict(one))
-    assert run_folder(Options(out=Path("mine")), "char_lm", one) == Path("mine")
