@@ -32,8 +32,7 @@ from experiments.autoencode.data import Weeks, make_weeks, mean_week, reconstruc
 from experiments.autoencode.report import Metrics, evaluate, format_table, plot_weeks
 from experiments.common import export, options
 from experiments.common.data.series import load_series
-from experiments.common.results import write_results
-from experiments.common.seeds import Run, one_seed
+from experiments.common.seeds import RunOfSeeds, one_seed
 from experiments.common.step import in_32_bits
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Recurrent
@@ -211,7 +210,7 @@ def main(config: Config) -> Result:
     mean = mean_week(weeks)
     deviations = weeks._replace(values=weeks.values - mean)
     digest = hashlib.sha256(series.values.tobytes()).hexdigest()
-    run = Run("autoencode", config, reporting=("data", "export"), series_digest=digest)
+    run = RunOfSeeds("autoencode", config, reporting=("data", "export"), series_digest=digest)
     run.console.print(
         f"{series.name}: {weeks.train.sum()} weeks for training, {weeks.valid.sum()} for "
         f"validation, {weeks.test.sum()} held out; output folder {run.folder}"
@@ -241,7 +240,7 @@ def main(config: Config) -> Result:
         for name, seeds in metrics.items()
     }
     own = figures.pop(f"network ({config.cell})")
-    write_results(run.folder, "autoencode", config, own, outcome.seconds, figures)
+    run.write_results(own, outcome.seconds, figures)
     run.write("test_metrics.txt", format_table(series, metrics))
     plot_weeks(run.folder / "weeks.png", series, weeks, np.array(seeds[0][0]), networks[0])
     return Result(outcome, metrics)

@@ -32,10 +32,8 @@ from experiments.common import export, options
 from experiments.common.data.fetch import read_text
 from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options
-from experiments.common.processes import make_console
-from experiments.common.results import write_results
-from experiments.common.run import identity, run_folder
-from experiments.common.training import Outcome, Task, fit
+from experiments.common.run import Run
+from experiments.common.training import Outcome, Task
 from jaxrnn import decoding
 from jaxrnn.layers import Recurrent, Stack
 from jaxrnn.wrappers import LearnedInitialState, VariationalDropout, WeightDrop
@@ -245,34 +243,25 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, samples and reports."""
-    console = make_console()
     corpus = load_corpus(config)
     model = make_model(config, corpus)
+    reporting = ("data", "plays", "temperatures", "sample", "export", "quantize")
     digest = hashlib.sha256(corpus.text.encode()).hexdigest()
-    same = identity(
-        config,
-        reporting=("data", "plays", "temperatures", "sample", "export", "quantize"),
-        text=digest,
-    )
-    folder = run_folder(config.training, "char_lm", same)
+    run = Run("char_lm", config, reporting=reporting, text=digest)
     characters, distinct = len(corpus.text), len(corpus.vocabulary)
-    console.print(f"{characters:,} characters, {distinct} distinct; results go to {folder}")
-    params = jax.jit(model.init)(jax.random.key(config.training.seed))
-    task, carry = make_task(config, corpus, model), model.init_state(params, config.batch)
-    settings: Any = dict(options=config.training, folder=folder, identity=same, console=console)
-    outcome = fit(task, params, carry, **settings)
+    run.console.print(f"{characters:,} characters, {distinct} distinct; results go to {run.folder}")
+    task, carry = make_task(config, corpus, model), partial(model.init_state, rows=config.batch)
+    outcome = run.fit(task, model.init, carry)
     if not outcome.reports:
         return Result(outcome, [])
     samples = sample(config, corpus, model, outcome.params)
-    shown = describe(config, corpus, samples)
-    (folder / "samples.txt").write_text(shown, encoding="utf-8")
-    console.print(shown)
+    run.write("samples.txt", describe(config, corpus, samples))
     figures = {name: [outcome.best[name]] for name in ("loss", "bits")}
-    write_results(folder, "char_lm", config, figures, outcome.seconds)
+    run.write_results(figures, outcome.seconds)
     if config.export is not None:
-        export_model(config, corpus, outcome.params, config.export, console)
+        export_model(config, corpus, outcome.params, config.export, run.console)
         if config.quantize:
             rows = parallel_rows(corpus.valid, config.batch, config.time)
             loss = partial(served_loss, model.init_state(outcome.params, config.batch), rows)
-            export.compare_quantized(config.export, console, "nats per character", loss)
+            export.compare_quantized(config.export, run.console, "nats per character", loss)
     return Result(outcome, samples)

@@ -34,8 +34,7 @@ from experiments.classify.report import Predictions, plot_confusion, summarize
 from experiments.common import export, options
 from experiments.common.ensemble import Ensemble
 from experiments.common.errors import UserError
-from experiments.common.results import write_results
-from experiments.common.seeds import Run, one_seed
+from experiments.common.seeds import RunOfSeeds, one_seed
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Bidirectional, Stack
 
@@ -277,7 +276,7 @@ def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
     data = load(config)
     model = make_model(config, data)
-    run = Run("classify", config, reporting=("path", "export"))
+    run = RunOfSeeds("classify", config, reporting=("path", "export"))
     run.console.print(
         f"{len(data.train.labels)} training sequences, {len(data.test.labels)} test sequences, "
         f"{len(data.classes)} classes; output folder {run.folder}"
@@ -286,8 +285,8 @@ def main(config: Config) -> Result:
     for fold in range(max(1, config.folds)):
         train, held_out = split(config, data, fold)
         part = f"fold-{fold}" if config.folds else ""
-        task = make_task(config, model, train)
-        outcome = run.fit(task, lambda key: model.init(key, channels), part, fold=fold)
+        task, own = make_task(config, model, train), run.part(part, fold=fold)
+        outcome = own.fit(task, lambda key: model.init(key, channels))
         if outcome.signal is not None:
             return Result(outcome, tuple(metrics))
         for index, seed in enumerate(run.seeds):
@@ -305,7 +304,7 @@ def main(config: Config) -> Result:
         name: [np.mean([m[name] for m in metrics if m["seed"] == seed]) for seed in run.seeds]
         for name in ("accuracy", "loss")
     }
-    write_results(run.folder, "classify", config, figures, outcome.seconds)
+    run.write_results(figures, outcome.seconds)
     if config.export is not None:
         export_model(config, data, one_seed(outcome.params, 0), run.console)
     part = "cross-validation" if config.folds else "test"

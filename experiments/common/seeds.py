@@ -6,7 +6,7 @@ over seeds. Checkpoints, metrics and resuming work as in `fit`.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +16,28 @@ import numpy as np
 from rich.console import Console
 
 from experiments.common.options import Options
-from experiments.common.processes import make_console
-from experiments.common.run import identity, run_folder
+from experiments.common.run import Run
 from experiments.common.training import Outcome, Task, fit
 
 PyTree = Any
 
 
-class Run:
-    """The output folder, the identity, the console and the seeds of a run.
+class RunOfSeeds(Run):
+    """A `Run` of several seeds, which are trained side by side."""
 
-    Args:
-        experiment: the name of the experiment.
-        config: its configuration, with the fields `training` and `seeds`.
-        reporting: the fields that change only what is reported.
-        **more: what else decides the result, such as a digest of the data.
-    """
-
-    def __init__(
-        self, experiment: str, config: Any, *, reporting: Collection[str] = (), **more: Any
-    ):
-        self.options = config.training
-        self.identity = identity(config, reporting=reporting, **more)
-        self.folder = run_folder(config.training, experiment, self.identity)
-        self.console = make_console()
-        self.seeds = range(config.training.seed, config.training.seed + config.seeds)
+    @property
+    def seeds(self) -> range:
+        """The seeds."""
+        return range(self.options.seed, self.options.seed + self.config.seeds)
 
     def fit(
-        self, task: Task, init: Callable[[jax.Array], PyTree], part: str = "", **more: Any
+        self,
+        task: Task,
+        init: Callable[[jax.Array], PyTree],
+        carry: Callable[[PyTree], PyTree] = lambda params: (),
     ) -> Outcome:
-        """Trains all seeds by `fit_seeds`, in a subfolder for one of several parts."""
-        return fit_seeds(
-            task,
-            init,
-            lambda params: (),
-            seeds=self.seeds,
-            options=self.options,
-            folder=self.folder / part,
-            identity=self.identity | more,
-            console=self.console,
-        )
-
-    def write(self, name: str, text: str) -> None:
-        """Prints a report and writes it to a file."""
-        self.console.print(text)
-        (self.folder / name).write_text(text + "\n", encoding="utf-8")
+        """Trains all seeds by `fit_seeds`."""
+        return fit_seeds(task, init, carry, seeds=self.seeds, **self.settings)
 
 
 def fit_seeds(

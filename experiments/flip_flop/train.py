@@ -21,8 +21,7 @@ from flax import linen as nn
 
 import jaxrnn as rnn
 from experiments.common import options
-from experiments.common.results import write_results
-from experiments.common.seeds import Run, one_seed
+from experiments.common.seeds import RunOfSeeds, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.flip_flop.task import Batch, covered_corners, make_batch
 
@@ -214,7 +213,7 @@ class Result(NamedTuple):
 def main(config: Config) -> Result:
     """Trains, finds the fixed points of each seed, and reports."""
     model = make_model(config)
-    run = Run("flip_flop", config, reporting=("candidates", "noise"))
+    run = RunOfSeeds("flip_flop", config, reporting=("candidates", "noise"))
     run.console.print(f"{config.bits}-bit flip-flop with {model.cell}; output folder {run.folder}")
     outcome = run.fit(make_task(config, model), model.init)
     if not outcome.reports:
@@ -233,5 +232,5 @@ def main(config: Config) -> Result:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics[-1].items())
         run.console.print(f"seed {seed}: {shown}")
     figures = {name: [values[name] for values in metrics] for name in metrics[0]}
-    write_results(run.folder, "flip_flop", config, figures, outcome.seconds)
+    run.write_results(figures, outcome.seconds)
     return Result(outcome, tuple(metrics), tuple(analyses))

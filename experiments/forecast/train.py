@@ -28,8 +28,7 @@ from rich.console import Console
 from experiments.common import export, options
 from experiments.common.data.series import Series, load_series
 from experiments.common.ensemble import Ensemble
-from experiments.common.results import write_results
-from experiments.common.seeds import Run, one_seed
+from experiments.common.seeds import RunOfSeeds, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.forecast.conformal import calibrate
 from experiments.forecast.features import Table, make_split, make_table, naive_forecasts
@@ -232,7 +231,7 @@ def main(config: Config) -> Result:
     series, table, linear = load(config)
     model = make_model(config)
     digest = hashlib.sha256(series.values.tobytes() + series.past_covariates.tobytes()).hexdigest()
-    run = Run("forecast", config, reporting=("data", "export"), series_digest=digest)
+    run = RunOfSeeds("forecast", config, reporting=("data", "export"), series_digest=digest)
     run.console.print(
         f"{series.name}: {len(series.values):,} steps, {table.xs.shape[1]} features each, the last "
         f"{config.test:,} for the test; output folder {run.folder}"
@@ -255,7 +254,7 @@ def main(config: Config) -> Result:
     }
     figures = summarize(config.horizon, metrics)
     own = figures.pop(f"network ({config.cell})")
-    write_results(run.folder, "forecast", config, own, outcome.seconds, figures)
+    run.write_results(own, outcome.seconds, figures)
     run.write("test_metrics.txt", format_tables(series, config.horizon, metrics))
     plot_forecast(run.folder / "forecast.png", series, table.split, networks[0], metrics)
     return Result(outcome, metrics)

@@ -13,6 +13,7 @@ with chrono initialization, LRU and the orthogonal network; and that such cells 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,10 +22,8 @@ import numpy as np
 
 import jaxrnn as rnn
 from experiments.common import options
-from experiments.common.processes import make_console
-from experiments.common.results import write_results
-from experiments.common.run import identity, run_folder
-from experiments.common.training import Outcome, fit
+from experiments.common.run import Run
+from experiments.common.training import Outcome
 from experiments.long_memory import train
 from experiments.long_memory.gradient_flow_plot import plot_flows
 from experiments.long_memory.model import Model, Params, make_memory_cell
@@ -107,10 +106,8 @@ def measure_forget_biases(config: Config, inputs: Any) -> dict[str, np.ndarray]:
 
 def main(config: Config) -> Result:
     """Measures, trains, measures again, and reports."""
-    console = make_console()
-    same = identity(config, reporting=("measured", "forget_biases"))
-    base = run_folder(config.training, "gradient_flow", same)
-    console.print(f"adding problem over {config.length} steps; output folder {base}")
+    run = Run("gradient_flow", config, reporting=("measured", "forget_biases"))
+    run.console.print(f"adding problem over {config.length} steps; output folder {run.folder}")
     inputs = Adding(config.length).batch(np.random.default_rng(7), config.measured).inputs
     key = jax.random.key(config.training.seed)
     names = ("length", "hidden", "rows", "training")
@@ -119,34 +116,27 @@ def main(config: Config) -> Result:
     for name, make_cell in CELLS.items():
         cell = make_cell(config.hidden, config.length)
         model = Model(cell, 1, config.hidden, options.make_engine(config.engine))
-        params = jax.jit(model.init, static_argnums=1)(key, 2)
-        outcome = fit(
-            replace(train.make_task(adding, model), name=name),
-            params,
-            (),
-            options=config.training,
-            folder=base / name.lower().replace(",", "").replace(" ", "-"),
-            identity=same | {"variant": name},
-            console=console,
-        )
+        init = jax.jit(partial(model.init, inputs=2))
+        part = run.part(name.lower().replace(",", "").replace(" ", "-"), variant=name)
+        outcome = part.fit(replace(train.make_task(adding, model), name=name), init)
         seconds += outcome.seconds
         if outcome.signal is not None:
             return Result(outcome, tuple(flows), {})
         error = train.test(adding, model, outcome.params)["loss"]
-        before, after = (measure(model, each, inputs) for each in (params, outcome.params))
+        before, after = (measure(model, each, inputs) for each in (init(key), outcome.params))
         flows.append(Flow(name, before, after, error))
     assert outcome is not None
     if not outcome.reports:
         return Result(outcome, tuple(flows), {})
     by_bias = measure_forget_biases(config, inputs)
-    console.print(format_table(flows, config.length))
+    run.console.print(format_table(flows, config.length))
     figures = {}
     for flow in flows:
         sizes = (values[-1] / np.log(10) for values in (flow.before, flow.after))
         for name, value in zip(("initial", "trained", "error"), (*sizes, flow.error), strict=True):
             figures[f"{flow.name}, {name}"] = [value]
-    write_results(base, "gradient_flow", config, figures, seconds)
-    plot_flows(base / "gradient_flow.png", flows, by_bias)
+    run.write_results(figures, seconds)
+    plot_flows(run.folder / "gradient_flow.png", flows, by_bias)
     return Result(outcome, tuple(flows), by_bias)
 
 

@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import options
-from experiments.common.results import write_results
-from experiments.common.seeds import Run, one_seed
+from experiments.common.seeds import RunOfSeeds, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.long_memory.model import Model, Params, make_memory_cell, mean_loss, weighted_mean
 from experiments.long_memory.tasks import TASKS, Batch
@@ -141,7 +140,7 @@ class Result(NamedTuple):
 def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
     model = make_model(config)
-    run = Run("long_memory", config, reporting=("suite", "suite_steps"))
+    run = RunOfSeeds("long_memory", config, reporting=("suite", "suite_steps"))
     run.console.print(f"{config.task} with {model.cell}; output folder {run.folder}")
     inputs = config.make_memory_task().inputs
     outcome = run.fit(make_task(config, model), lambda key: model.init(key, inputs))
@@ -149,7 +148,7 @@ def main(config: Config) -> Result:
         return Result(outcome, ())
     metrics = tuple(test(config, model, one_seed(outcome.params, i)) for i in range(config.seeds))
     figures = {name: [values[name] for values in metrics] for name in metrics[0]}
-    write_results(run.folder, "long_memory", config, figures, outcome.seconds)
+    run.write_results(figures, outcome.seconds)
     for seed, values in zip(run.seeds, metrics, strict=True):
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         run.console.print(f"seed {seed}, test: {shown}")

@@ -16,19 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 from rapidfuzz.distance import Levenshtein
-from rich.console import Console
 
 from experiments.common.data import dictionaries
 from experiments.common.data.batching import Vocabulary, pair_batches
 from experiments.common.data.fetch import read_text
 from experiments.common.data.splits import digest
 from experiments.common.options import Options
-from experiments.common.processes import make_console
-from experiments.common.results import write_results
-from experiments.common.run import identity, run_folder
-from experiments.common.training import Outcome, fit
+from experiments.common.run import Run
+from experiments.common.training import Outcome
 from experiments.seq2seq.export import export_model
 from experiments.seq2seq.model import Params, Seq2Seq
 from experiments.seq2seq.plots import plot_attention
@@ -163,7 +159,6 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, decodes, and reports."""
-    console = make_console()
     dictionary = load_dictionary(config)
     model = make_seq2seq(config, len(dictionary.letters), len(dictionary.phonemes))
     batches = pair_batches(*dictionary.encode(dictionary.train), config.batch, config.training.seed)
@@ -177,33 +172,24 @@ def main(config: Config) -> Result:
     )
     texts = "\n".join(f"{w} {p}" for part in dictionary[:3] for w, p in zip(*part, strict=True))
     known = hashlib.sha256(texts.encode()).hexdigest()
-    run = identity(config, reporting=("data", "width", "export"), dictionary=known)
-    folder = run_folder(config.training, "pronunciation", run)
+    run = Run("pronunciation", config, reporting=("data", "width", "export"), dictionary=known)
     train, valid, test = (f"{len(part.words):,}" for part in dictionary[:3])
-    console.print(
+    run.console.print(
         f"{train} training, {valid} validation and {test} test words; "
-        f"results are written to {folder}"
+        f"results are written to {run.folder}"
     )
-    params = jax.jit(model.init)(jax.random.key(config.training.seed))
-    outcome = fit(
-        task, params, (), options=config.training, folder=folder, identity=run, console=console
-    )
+    outcome = run.fit(task, model.init)
     if not outcome.reports:
         return Result(outcome)
     if config.export is not None:
         facts = {"source": dictionary.letters.symbols, "target": dictionary.phonemes.symbols}
         facts = {side: "\n".join(symbols) for side, symbols in facts.items()}
-        export_model(config, model, outcome.params, console, facts)
-    return report(config, dictionary, model, outcome, folder, console)
+        export_model(config, model, outcome.params, run.console, facts)
+    return report(config, dictionary, model, outcome, run)
 
 
 def report(
-    config: Config,
-    dictionary: Dictionary,
-    model: Seq2Seq,
-    outcome: Outcome,
-    folder: Path,
-    console: Console,
+    config: Config, dictionary: Dictionary, model: Seq2Seq, outcome: Outcome, run: Run
 ) -> Result:
     """Decodes the held-out words, and reports error rates, errors and attention weights."""
     began, test = time.perf_counter(), dictionary.test
@@ -212,19 +198,17 @@ def report(
         for width in (1, config.width)
     )
     for name, metrics in (("greedy decoding", greedy), (f"beam search, {config.width}", beam)):
-        console.print(
+        run.console.print(
             f"{len(test.words):,} held-out words, {name}: WER {metrics.wer:.2%}, "
             f"PER {metrics.per:.2%}"
         )
-    console.print(f"decoded in {time.perf_counter() - began:.1f} s")
+    run.console.print(f"decoded in {time.perf_counter() - began:.1f} s")
     lines = [
         f"  {word:16} {' '.join(phonemes):32} listed: {' '.join(listed[0])}"
         for word, listed, phonemes in zip(*test, beam.outputs, strict=True)
         if phonemes not in listed
     ]
-    shown = "\n".join(["errors:", *lines[:: max(1, len(lines) // 12)][:12]])
-    (folder / "mistakes.txt").write_text(shown, encoding="utf-8")
-    console.print(shown)
+    run.write("mistakes.txt", "\n".join(["errors:", *lines[:: max(1, len(lines) // 12)][:12]]))
     pairs = list(zip(test.words, beam.outputs, strict=True))
     pairs = sorted(pairs, key=lambda pair: (abs(len(pair[0]) - 10), digest(pair[0])))[:4]
     tokens = (
@@ -236,7 +220,7 @@ def report(
         for decoding, metrics in (("greedy", greedy), ("beam", beam))
         for name in ("wer", "per")
     }
-    write_results(folder, "pronunciation", config, figures, outcome.seconds)
+    run.write_results(figures, outcome.seconds)
     title = "Attention weights over letters for each phoneme"
-    plot_attention(folder / "attention.png", model, outcome.params, tokens, pairs, title)
+    plot_attention(run.folder / "attention.png", model, outcome.params, tokens, pairs, title)
     return Result(outcome, greedy, beam)

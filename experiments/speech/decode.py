@@ -132,11 +132,11 @@ def train_language_model(
     valid: Sequence[str],
     *,
     options: Options,
-    **run: Any,
+    **settings: Any,
 ) -> Outcome:
     """Trains on texts, and on phrases if there are any, which then make three quarters of a batch.
 
-    The best parameters are those for the texts of `valid`; `run` are further arguments of `fit`.
+    The best parameters are those for the texts of `valid`; `settings` are those of `fit`.
     """
     steps, average = (3000, 0.99) if phrases else (600, 0.95)
     changes = dict(steps=min(steps, options.steps), learning_rate=4e-3, weight_decay=0.1)
@@ -174,7 +174,7 @@ def train_language_model(
         loss_unit="nats per letter",
     )
     params = jax.jit(model.init)(jax.random.key(options.seed))
-    return fit(task, params, (), options=options, **run)
+    return fit(task, params, (), options=options, **settings)
 
 
 def _join(texts: Sequence[str], order: Iterable[int]) -> np.ndarray:

@@ -31,10 +31,8 @@ from experiments.common.data import dictionaries
 from experiments.common.data.splits import digest
 from experiments.common.errors import UserError
 from experiments.common.options import CellName, EngineName, Options, make_cell, make_engine
-from experiments.common.processes import make_console
-from experiments.common.results import write_results
-from experiments.common.run import identity, run_folder
-from experiments.common.training import Outcome, Task, fit
+from experiments.common.run import Run
+from experiments.common.training import Outcome, Task
 from experiments.speech import data, decode
 from experiments.speech.corpora import Utterance, load_asterisk, load_ljspeech
 from experiments.speech.data import Frontend, Labels, Parts, evaluation_batches
@@ -182,27 +180,15 @@ def make_task(config: Config, model: Model, frontend: Frontend, parts: Parts) ->
 # Decode -------------------------------------------------------------------------------------------
 
 
-class Run(NamedTuple):
-    """Where a model is trained and reported: arguments of `fit`."""
-
-    folder: Path
-    identity: dict[str, Any]
-    console: Console
-
-
 def train_letters(
     config: Config, parts: Parts, phrases: list[str], run: Run
 ) -> tuple[decode.CharLM, Outcome]:
     """Trains the language model."""
     model = decode.CharLM(make_cell(config.cell, config.letters))
     train, valid = ([utterance.text for utterance in part] for part in parts[:2])
-    place = run.folder / f"letters-{config.letters}{'-english' * config.english}"
-    more = {"letters": config.letters, "phrases": f"{digest(repr(phrases)):x}"}
-    own = run._replace(folder=place, identity=run.identity | more)
-    outcome = decode.train_language_model(
-        model, train, phrases, valid, options=config.training, **own._asdict()
-    )
-    return model, outcome
+    name = f"letters-{config.letters}{'-english' * config.english}"
+    own = run.part(name, letters=config.letters, phrases=f"{digest(repr(phrases)):x}")
+    return model, decode.train_language_model(model, train, phrases, valid, **own.settings)
 
 
 def make_fusion(
@@ -254,9 +240,8 @@ def report(
     *_, best = systems.values()
     pairs = zip(parts.test, best, strict=True)
     lines = [f"  {utterance.text}\n    model: {text}" for utterance, text in pairs]
-    shown = "\n".join(["held-out prompts:", *lines[:: max(1, len(lines) // 12)][:12]])
-    (run.folder / "texts.txt").write_text(shown, encoding="utf-8")
-    run.console.print(shown)
+    lines = ["held-out prompts:", *lines[:: max(1, len(lines) // 12)][:12]]
+    run.write("texts.txt", "\n".join(lines))
     example = min(parts.test, key=lambda each: (abs(len(each.text) - 45), each.text))
     ((_, batch),) = evaluation_batches(frontend, [example], 1)
     log_probs = log_probabilities(model, params, batch)[: batch.lengths[0, 0], 0]
@@ -281,21 +266,19 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains and tests a model on each amount of speech."""
-    console = make_console()
     parts = load_parts(config)
     texts = hashlib.sha256(repr([[u[:2] for u in part] for part in parts]).encode()).hexdigest()
     reporting = ("data", "width", "amounts", "letters", "english", "dictionary", "pronunciations")
     reporting += ("export", "quantize")
-    same = identity(config, reporting=reporting, utterances=texts)
-    folder = run_folder(config.training, "speech", same)
+    run = Run("speech", config, reporting=reporting, utterances=texts)
     shares = [f"{len(part)} ({_minutes(part):.1f} minutes)" for part in parts]
-    console.print(
+    run.console.print(
         f"{shares[0]} training, {shares[1]} validation and {shares[2]} test utterances; "
-        f"results are written to {folder}"
+        f"results are written to {run.folder}"
     )
     ((common, _),) = Counter(sorted(each.text for each in parts.train)).most_common(1)
     baseline = decode.character_error_rate([common] * len(parts.test), parts.test)
-    console.print(f"baseline, the most common text {common!r}: CER {baseline:.1%}")
+    run.console.print(f"baseline, the most common text {common!r}: CER {baseline:.1%}")
     phrases = []
     if config.letters and config.english:
         held_out = [each.text for each in parts.valid + parts.test]
@@ -303,10 +286,8 @@ def main(config: Config) -> Result:
     results = []
     for amount in sorted(config.amounts):
         own = parts._replace(train=data.subset(parts.train, amount))
-        place = folder if amount == 1 else folder / f"amount-{amount:g}"
-        outcome, metrics = train_and_test(
-            config, own, phrases, Run(place, same | {"amount": amount}, console)
-        )
+        part = run.part("" if amount == 1 else f"amount-{amount:g}", amount=amount)
+        outcome, metrics = train_and_test(config, own, phrases, part)
         if outcome.signal is not None:
             break
         results.append(metrics)
@@ -317,9 +298,9 @@ def main(config: Config) -> Result:
             for name, value in metrics._asdict().items()
         }
         baselines = {"most common text": {"greedy": baseline}}
-        write_results(folder, "speech", config, figures, outcome.seconds, baselines)
+        run.write_results(figures, outcome.seconds, baselines)
         if len(results) > 1:
-            plot_learning_curve(folder / "learning-curve.png", results, baseline)
+            plot_learning_curve(run.folder / "learning-curve.png", results, baseline)
     return Result(outcome, tuple(results), baseline)
 
 
@@ -366,8 +347,7 @@ def train_and_test(
     """Trains, decodes and reports one model; metrics where the outcome is to be reported."""
     model, frontend = make_model(config), Frontend.fit(config.bands, config.stacked, parts.train)
     task = make_task(config, model, frontend, parts)
-    params = jax.jit(model.init)(jax.random.key(config.training.seed))
-    outcome = fit(task, params, (), options=config.training, **run._asdict())
+    outcome = run.fit(task, model.init)
     letters = None
     if config.letters and outcome.signal is None:
         letters = train_letters(config, parts, phrases, run)

@@ -19,17 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 from rich.console import Console
 
 from experiments.common.data import dictionaries
 from experiments.common.data.batching import pair_batches
 from experiments.common.data.splits import digest
 from experiments.common.options import Options, check_at_least, check_not_negative
-from experiments.common.processes import make_console
-from experiments.common.results import write_results
-from experiments.common.run import identity, run_folder
-from experiments.common.training import Outcome, Task, fit
+from experiments.common.run import Run
+from experiments.common.training import Outcome, Task
 from experiments.seq2seq.export import export_model
 from experiments.seq2seq.model import Params, Seq2Seq
 from experiments.seq2seq.plots import plot_attention
@@ -173,7 +170,6 @@ class Result(NamedTuple):
 
 def main(config: Config) -> Result:
     """Trains, translates, and reports."""
-    console = make_console()
     began = time.perf_counter()
     parts = load_pairs(config)
     baseline = IBMModel1.fit(parts.train + parts.phrases + parts.words)
@@ -182,24 +178,19 @@ def main(config: Config) -> Result:
     sizes = len(tokenizer.source), len(tokenizer.target)
     model = make_seq2seq(config, *sizes, tokenizer.first_gloss, config.coverage)
     task = make_translation_task(config, parts, tokenizer, model)
-    run = identity(
-        config, reporting=("data", "width", "penalty", "export"), texts=f"{digest(repr(parts)):x}"
-    )
-    folder = run_folder(config.training, "translation", run)
-    console.print(
+    reporting, texts = ("data", "width", "penalty", "export"), f"{digest(repr(parts)):x}"
+    run = Run("translation", config, reporting=reporting, texts=texts)
+    run.console.print(
         f"{len(parts.train):,} training sentences and {len(parts.phrases):,} phrases, "
         f"{len(parts.valid):,} validation and {len(parts.test):,} test sentences; "
         f"{len(tokenizer.source):,} source and {len(tokenizer.target):,} target symbols; "
-        f"loaded in {time.perf_counter() - began:.1f} s; results are written to {folder}"
+        f"loaded in {time.perf_counter() - began:.1f} s; results are written to {run.folder}"
     )
-    params = jax.jit(model.init)(jax.random.key(config.training.seed))
-    outcome = fit(
-        task, params, (), options=config.training, folder=folder, identity=run, console=console
-    )
+    outcome = run.fit(task, model.init)
     if not outcome.reports:
         return Result(outcome)
     if config.export is not None:
-        export_translator(config, tokenizer, model, outcome.params, console)
+        export_translator(config, tokenizer, model, outcome.params, run.console)
     greedy, beams = (
         translate(config, tokenizer, model, outcome.params, parts.test, width)
         for width in (1, config.width)
@@ -210,7 +201,7 @@ def main(config: Config) -> Result:
         f"beam search, {config.width}": [best for best, *_ in beams],
         f"minimum Bayes risk of {config.width}": [minimum_bayes_risk(beam) for beam in beams],
     }
-    result = report(outcome, tokenizer, model, parts.test, systems, folder, console)
+    result = report(outcome, tokenizer, model, parts.test, systems, run)
     figures = {
         f"{decoding}_{name}": [value]
         for decoding in ("greedy", "beam", "minimum_bayes_risk")
@@ -218,7 +209,7 @@ def main(config: Config) -> Result:
     }
     assert result.baseline is not None
     baselines = {"IBM Model 1": result.baseline._asdict()}
-    write_results(folder, "translation", config, figures, outcome.seconds, baselines)
+    run.write_results(figures, outcome.seconds, baselines)
     return result
 
 
@@ -228,14 +219,13 @@ def report(
     model: Seq2Seq,
     test: list[Pair],
     systems: dict[str, list[str]],
-    folder: Path,
-    console: Console,
+    run: Run,
 ) -> Result:
     """Reports BLEU and chrF of each system, samples, and attention weights."""
     sources, references = map(list, zip(*test, strict=True))
     results = [evaluate(outputs, references) for outputs in systems.values()]
     for name, (bleu, chrf) in zip(systems, results, strict=True):
-        console.print(
+        run.console.print(
             f"{len(references):,} held-out sentences, {name}: BLEU {bleu:.2f}, chrF {chrf:.2f}"
         )
     words, _, beam, _ = systems.values()
@@ -243,9 +233,7 @@ def report(
         f"  {one}\n    reference:    {two}\n    word by word: {three}\n    this model:   {four}"
         for one, two, three, four in zip(sources, references, words, beam, strict=True)
     ]
-    shown = "\n".join(["samples:", *blocks[:: max(1, len(blocks) // 10)][:10]])
-    (folder / "samples.txt").write_text(shown, encoding="utf-8")
-    console.print(shown)
+    run.write("samples.txt", "\n".join(["samples:", *blocks[:: max(1, len(blocks) // 10)][:10]]))
     order = sorted(range(len(sources)), key=lambda i: (abs(len(sources[i].split()) - 8), i))[:4]
     pairs = [(sources[i], beam[i]) for i in order]
     label = lambda units: [unit.replace(SPACE, "") or "_" for unit in units]  # noqa: E731
@@ -254,6 +242,6 @@ def report(
         for source, target in pairs
     ]
     title = "Attention weights over source symbols for each subword"
-    path = folder / "attention.png"
+    path = run.folder / "attention.png"
     plot_attention(path, model, outcome.params, tokenizer.encode(pairs), symbols, title)
     return Result(outcome, *results)

@@ -20,8 +20,8 @@ class Size(NamedTuple):
 
 LIMITS = {
     "experiments": Size(120, 13_980),
-    "experiments.char_lm": Size(17, 2_360),
-    "experiments.speech": Size(24, 3_580),
+    "experiments.char_lm": Size(18, 2_400),
+    "experiments.speech": Size(25, 3_600),
 }
 """A reader's patience: what may be read before an experiment is understood."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.common.options import Options
-from experiments.common.run import identity, run_folder
+from experiments.common.run import Run, identity, run_folder
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,11 @@ def test_other_options_change_the_identity_and_the_folder(other):
     assert run_folder(Options(), "char_lm", one) != run_folder(Options(), "char_lm", another)
     assert run_folder(Options(), "char_lm", one) == run_folder(Options(), "char_lm", dict(one))
     assert run_folder(Options(out=Path("mine")), "char_lm", one) == Path("mine")
+
+
+def test_a_part_has_a_folder_and_an_identity_of_its_own(tmp_path):
+    run = Run("toy", Config(training=Options(out=tmp_path)), reporting=["samples"], text="abc")
+    part = run.part("half", amount=0.5)
+    assert part.folder == tmp_path / "half" and run.folder == tmp_path
+    assert part.identity == {**run.identity, "amount": 0.5} and run.identity["text"] == "abc"
+    assert part.settings["folder"] == part.folder and "samples" not in part.identity
