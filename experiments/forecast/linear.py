@@ -45,17 +45,15 @@ def fit_linear(table: Table, levels: Sequence[float]) -> Linear:
     valid = slice(split.valid, split.test - horizon)
     both = slice(first, split.test - horizon)
 
-    def fit(rows: slice, penalty: Any) -> Ridge:
-        return Ridge(penalty, solver="cholesky").fit(xs[rows], targets[rows])
+    def predict(rows: slice, penalty: Any) -> np.ndarray:
+        model = Ridge(penalty, solver="cholesky").fit(xs[rows], targets[rows])
+        return model.predict(xs).reshape(targets.shape)  # scikit-learn drops the axis of one step
 
     errors = [
-        ((targets[valid] - fit(train, penalty).predict(xs[valid])) ** 2).mean(0)
-        for penalty in PENALTIES
+        ((targets - predict(train, penalty))[valid] ** 2).mean(axis=0) for penalty in PENALTIES
     ]
     penalty = np.array(PENALTIES)[np.argmin(errors, 0)]
-    trained, point = (
-        table.base + fit(rows, penalty).predict(xs) * table.scale for rows in (train, both)
-    )
+    trained, point = (table.base + predict(rows, penalty) * table.scale for rows in (train, both))
     error_quantiles = np.quantile((table.actual - trained)[valid], levels, axis=0).T
     scale = (table.actual - trained)[train].std(0)
     return Linear(point, point[..., None] + error_quantiles, penalty, trained, scale)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from experiments.common.step import in_32_bits
+
 Array = jax.Array
 
 
@@ -103,11 +105,12 @@ class Additive(nn.Module):
     def __call__(self, h: Array, memory: Memory, coverage: Array | None = None) -> Array:
         """Weights `[batch, source]` for `h [batch, features]` and a coverage `[batch, source]`."""
         keys = nn.Dense(self.size, use_bias=False, name="key")(memory.features)
-        hidden = nn.Dense(self.size, name="query")(h)[:, None] + keys
+        # Gradients of the scores of a row cancel, which magnifies what is rounded.
+        hidden = in_32_bits(nn.Dense(self.size, name="query")(h))[:, None] + keys
         if coverage is not None:
             hidden += nn.Dense(self.size, use_bias=False, name="coverage")(coverage[..., None])
         scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(hidden))[..., 0]
-        return jax.nn.softmax(scores, axis=-1, where=memory.valid)
+        return jax.nn.softmax(scores, axis=-1, where=memory.valid).astype(h.dtype)
 
 
 class Multiplicative(nn.Module):
@@ -128,5 +131,6 @@ class Multiplicative(nn.Module):
             memory.features[:, :, None],
             bias=bias,
             mask=memory.valid[:, None, None],
+            force_fp32_for_softmax=jnp.finfo(h.dtype).bits < 32,
         )
-        return weights[:, 0, 0]
+        return weights[:, 0, 0].astype(h.dtype)

@@ -29,6 +29,7 @@ from flax import linen as nn
 import jaxrnn as rnn
 from experiments.common.data import batching
 from experiments.common.data.batching import BEGIN, END, PAD, UNKNOWN, Pairs, Size
+from experiments.common.step import in_32_bits
 from experiments.seq2seq.attention import DecoderOutput, Memory, copy_log_probs, cross_entropy
 from jaxrnn.decoding import Decoded, beam_search
 from jaxrnn.layers import Stack
@@ -124,7 +125,7 @@ class Decoder:
     ) -> tuple[DecoderState, DecoderOutput]:
         """Reads one token: `(params, state, token) -> (state, output)`."""
         keys = (None, None) if key is None else jax.random.split(key)
-        embedded = _drop(self, _embedding(self).apply(params.embedding, token), keys[0])
+        embedded = _drop(self, _embed(self, params.embedding, token), keys[0])
         x = jnp.concatenate([embedded, state.attentional], axis=-1)
         stack, h = self.stack.step(params.stack, state.stack, x)
         weights: Any = self.attention.apply(params.attention, h, params.memory, state.coverage)
@@ -149,6 +150,11 @@ class Decoder:
 
 def _embedding(model: "Decoder | Seq2Seq") -> nn.Embed:
     return nn.Embed(model.symbols, model.embed, embedding_init=nn.initializers.normal(1.0))
+
+
+def _embed(model: "Decoder | Seq2Seq", params: Any, symbols: Array) -> Array:
+    embedded: Any = _embedding(model).apply(in_32_bits(params), symbols)
+    return embedded.astype(jax.tree.leaves(params)[0].dtype)
 
 
 def _drop(model: "Decoder | Seq2Seq", x: Any, key: Array | None) -> Any:
@@ -207,7 +213,7 @@ class Seq2Seq:
         """Encodes sources `[time, batch]`: the decoder's parameters with memory, and its state."""
         keys = (None, None, None) if key is None else tuple(jax.random.split(key, 3))
         valid = source != PAD
-        xs = _drop(self, _embedding(self).apply(params.embedding, source), keys[0])
+        xs = _drop(self, _embed(self, params.embedding, source), keys[0])
         lengths = valid.sum(0, dtype=jnp.int32)
         _, ys = self.encoder.apply(params.encoder, None, xs, lengths=lengths, key=keys[1])
         ys = _drop(self, ys, keys[2])
@@ -219,8 +225,8 @@ class Seq2Seq:
             copies = jnp.where(source >= self.first_gloss, symbols, PAD).T
         decoder = params.decoder._replace(memory=Memory(features, valid.T, copies))
         state = self.decoder.init_state(decoder, source.shape[1:])
-        first: Any = nn.Dense(self.decoder.size).apply(params.bridge, mean)
-        return decoder, state._replace(attentional=jnp.tanh(first))
+        dense: Any = nn.Dense(self.decoder.size).apply(*in_32_bits((params.bridge, mean)))
+        return decoder, state._replace(attentional=jnp.tanh(dense).astype(xs.dtype))
 
     def loss(self, params: Params, pairs: Pairs, key: Array | None = None) -> tuple[Array, Array]:
         """The summed loss and the number of target symbols; a key turns on training."""

@@ -124,13 +124,13 @@ def test_too_little_data_is_an_error(series):
 # The linear model ---------------------------------------------------------------------------------
 
 
-def test_the_linear_model_is_ridge_regression_tuned_on_the_validation_part(loaded, path):
-    series, _, linear = loaded
-    config = small(path, base="naive")
-    _, table, _ = forecast.load(config)
+@pytest.mark.parametrize("horizon", [1, HORIZON])
+def test_the_linear_model_is_ridge_regression_tuned_on_the_validation_part(path, horizon):
+    config = small(path, base="naive", horizon=horizon)
+    series, table, linear = forecast.load(config)
     begin = features.make_split(series, config.test, config.valid)
-    train = np.arange(table.first, begin.valid - HORIZON)
-    valid = np.arange(begin.valid, begin.test - HORIZON)
+    train = np.arange(table.first, begin.valid - horizon)
+    valid = np.arange(begin.valid, begin.test - horizon)
     xs = np.asarray(table.xs, np.float64)
     unit = xs[table.first : begin.valid].std(0)
     xs = (xs - xs[table.first : begin.valid].mean(0)) / np.where(unit > 0, unit, 1)
@@ -143,14 +143,14 @@ def test_the_linear_model_is_ridge_regression_tuned_on_the_validation_part(loade
         normal = xs[rows].T @ xs[rows] + penalties
         return np.linalg.solve(normal, xs[rows].T @ targets[rows, step])
 
-    for step in (0, HORIZON - 1):
+    for step in (0, horizon - 1):
         errors = [
             ((xs[valid] @ ridge(train, step, penalty) - targets[valid, step]) ** 2).mean()
             for penalty in PENALTIES
         ]
         penalty = PENALTIES[int(np.argmin(errors))]
         assert linear.penalty[step] == penalty
-        weights = ridge(np.arange(table.first, begin.test - HORIZON), step, penalty)
+        weights = ridge(np.arange(table.first, begin.test - horizon), step, penalty)
         expected = table.base[:, step] + xs @ weights * table.scale[step]
         np.testing.assert_allclose(linear.point[60:, step], expected[60:], rtol=1e-6)
         trained = table.base[:, step] + xs @ ridge(train, step, penalty) * table.scale[step]

@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments.common.data.batching import BEGIN, END, PAD, UNKNOWN, Pairs, Size, pad
+from experiments.common.data.batching import (
+    BEGIN,
+    END,
+    PAD,
+    UNKNOWN,
+    Pairs,
+    Size,
+    pad,
+    pair_batches,
+)
 from experiments.pronunciation.train import Config as PronunciationConfig
 from experiments.seq2seq.attention import DecoderOutput, Memory, copy_log_probs, cross_entropy
 from experiments.seq2seq.model import attention_weights, beam_decode
-from experiments.seq2seq.task import Seq2SeqConfig, make_seq2seq
+from experiments.seq2seq.task import Seq2SeqConfig, make_seq2seq, make_task
 from experiments.translation.train import Config as TranslationConfig
+from tests.support.rounding import rounding_error, with_noise
 
 SOURCES = [[4, 5, 6, 4], [7], [6, 6], [5, 4, 4]]
 TARGETS = [[5, 4], [4, 6, 5], [], [6]]
@@ -197,6 +207,19 @@ def test_beam_search_finds_the_best_of_all_targets():
         best = max(scores, key=lambda tokens: scores[tokens])
         assert tuple(decoded.tokens[:, row, 0]) == best
         np.testing.assert_allclose(decoded.scores[row, 0], scores[best], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["additive", "multiplicative"])
+def test_bfloat16_rounds_gradients_little(name):
+    """A few symbols many times: the sums of 16 bits are off by 0.1 and more."""
+    random = np.random.default_rng(0)
+    model = make_seq2seq(config(hidden=16, embed=8, attention=name), 12, 8, 8, coverage=True)
+    params = with_noise(jax.jit(model.init)(jax.random.key(0)))
+    source, target = random.integers(UNKNOWN + 1, 12, (256, 40)), random.integers(4, 8, (256, 20))
+    source, target = source.tolist(), target.tolist()
+    batches = pair_batches(source, target, 256, 0)
+    task = make_task("toy", model, batches, (source, target), unit="pairs", loss_unit="nats")
+    assert rounding_error(task, params) < 0.02
 
 
 def test_any_cell_and_several_layers_make_a_model():
