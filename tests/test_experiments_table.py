@@ -60,7 +60,7 @@ def test_the_pictures_of_the_pages_are_those_that_are_there():
         assert made == page, "run python -m docs.tools.experiments_pictures"
     names = {picture.name for picture in experiments_pictures.ALL}
     for path in PICTURES.glob("*"):
-        assert path.stem in names and path.stat().st_size <= 100_000, path.name
+        assert path.stem in names and path.stat().st_size <= experiments_data.SIZE, path.name
 
 
 def test_a_figure_that_is_missing_is_an_error(tmp_path):
@@ -152,7 +152,12 @@ def test_a_run_is_kept_with_a_small_picture(tmp_path):
     assert load("toy", data)["loss"].mean == 1.5 and load("toy", data).seconds == 60
     kept = Image.open(pictures / "toy.png")
     assert kept.size == (experiments_data.WIDTH, experiments_data.WIDTH // 2)
-    assert len(kept.getcolors()) <= experiments_data.COLORS
+    assert len(kept.getcolors()) == min(experiments_data.COLORS)  # of noise, none fit
+    assert (pictures / "toy.png").stat().st_size > experiments_data.SIZE
+    Image.effect_noise((200, 100), 40).convert("RGB").save(run / "curves.png")
+    keep(Config(run, "toy", picture="curves.png"), data, pictures)
+    kept = Image.open(pictures / "toy.png")
+    assert min(experiments_data.COLORS) < len(kept.getcolors()) <= max(experiments_data.COLORS)
     drawn = experiments_pictures.ALL[0]._replace(name="toy")
     text = experiments_pictures.section(drawn, pictures)
     assert text.endswith(f"{drawn.text} `python -m experiments.toy`, 2026-11-30.")

@@ -27,8 +27,8 @@ from docs.tools.pages import DOCS
 
 DATA, PUBLISHED = DOCS / "data" / "experiments", DOCS / "data" / "published.json"
 PICTURES = DOCS / "images" / "experiments"
-WIDTH, COLORS = 1100, 64
-"""The most pixels and colors of a picture."""
+WIDTH, SIZE, COLORS = 1100, 100_000, (64, 32, 16)
+"""The most pixels in a row and bytes of a picture, and its colors: as many as fit."""
 
 
 class Figure(NamedTuple):
@@ -172,7 +172,10 @@ def keep(config: Config, data: Path = DATA, pictures: Path = PICTURES) -> None:
         for name in ("command", "date"):
             facts.add_text(name, found["machine"][name])
         path = pictures / f"{config.name}.png"
-        image.quantize(COLORS).save(path, optimize=True, pnginfo=facts)
+        for colors in COLORS:
+            image.quantize(colors).save(path, optimize=True, pnginfo=facts)
+            if path.stat().st_size <= SIZE:
+                break
 
 
 if __name__ == "__main__":
