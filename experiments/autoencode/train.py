@@ -32,7 +32,8 @@ from experiments.autoencode.data import Weeks, make_weeks, mean_week, reconstruc
 from experiments.autoencode.report import Metrics, evaluate, format_table, plot_weeks
 from experiments.common import export, options
 from experiments.common.data.series import load_series
-from experiments.common.seeds import RunOfSeeds, one_seed
+from experiments.common.run import Run
+from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.step import in_32_bits
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Recurrent
@@ -210,18 +211,18 @@ def main(config: Config) -> Result:
     mean = mean_week(weeks)
     deviations = weeks._replace(values=weeks.values - mean)
     digest = hashlib.sha256(series.values.tobytes()).hexdigest()
-    run = RunOfSeeds("autoencode", config, reporting=("data", "export"), series_digest=digest)
+    run = Run("autoencode", config, reporting=("data", "export"), series_digest=digest)
     run.console.print(
         f"{series.name}: {weeks.train.sum()} weeks for training, {weeks.valid.sum()} for "
         f"validation, {weeks.test.sum()} held out; output folder {run.folder}"
     )
-    outcome = run.fit(
-        make_task(config, deviations, model), lambda key: model.init(key, weeks.calendar.shape[-1])
+    task, features = make_task(config, deviations, model), weeks.calendar.shape[-1]
+    outcome = fit_seeds(
+        task, lambda key: model.init(key, features), seeds=run.seeds, **run.settings
     )
     if not outcome.reports:
         return Result(outcome, {})
     if config.export is not None:
-        features = weeks.calendar.shape[-1]
         export_model(config, features, one_seed(outcome.params, 0), run.console)
     inputs = deviations.values, weeks.calendar
     seeds = [reconstruct(model, one_seed(outcome.params, i), *inputs) for i in range(config.seeds)]

@@ -34,7 +34,8 @@ from experiments.classify.report import Predictions, plot_confusion, summarize
 from experiments.common import export, options
 from experiments.common.ensemble import Ensemble
 from experiments.common.errors import UserError
-from experiments.common.seeds import RunOfSeeds, one_seed
+from experiments.common.run import Run
+from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
 from jaxrnn.layers import Bidirectional, Stack
 
@@ -276,7 +277,7 @@ def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
     data = load(config)
     model = make_model(config, data)
-    run = RunOfSeeds("classify", config, reporting=("path", "export"))
+    run = Run("classify", config, reporting=("path", "export"))
     run.console.print(
         f"{len(data.train.labels)} training sequences, {len(data.test.labels)} test sequences, "
         f"{len(data.classes)} classes; output folder {run.folder}"
@@ -285,8 +286,8 @@ def main(config: Config) -> Result:
     for fold in range(max(1, config.folds)):
         train, held_out = split(config, data, fold)
         part = f"fold-{fold}" if config.folds else ""
-        task, own = make_task(config, model, train), run.part(part, fold=fold)
-        outcome = own.fit(task, lambda key: model.init(key, channels))
+        task, own = make_task(config, model, train), run.part(part, fold=fold).settings
+        outcome = fit_seeds(task, lambda key: model.init(key, channels), seeds=run.seeds, **own)
         if outcome.signal is not None:
             return Result(outcome, tuple(metrics))
         for index, seed in enumerate(run.seeds):

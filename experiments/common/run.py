@@ -19,7 +19,7 @@ PyTree = Any
 
 
 class Run:
-    """The output folder, the identity and the console of a run.
+    """The output folder, the identity, the console and the seeds of a run.
 
     Args:
         experiment: the name of the experiment.
@@ -51,6 +51,11 @@ class Run:
         """Trains parameters `init(key)` by `fit`, from the carry that belongs to them."""
         params = jax.jit(init)(jax.random.key(self.options.seed))
         return fit(task, params, carry(params), **self.settings)
+
+    @property
+    def seeds(self) -> range:
+        """The seeds to train, for `fit_seeds`."""
+        return range(self.options.seed, self.options.seed + self.config.seeds)
 
     @property
     def settings(self) -> dict[str, Any]:

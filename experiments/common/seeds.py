@@ -16,34 +16,15 @@ import numpy as np
 from rich.console import Console
 
 from experiments.common.options import Options
-from experiments.common.run import Run
 from experiments.common.training import Outcome, Task, fit
 
 PyTree = Any
 
 
-class RunOfSeeds(Run):
-    """A `Run` of several seeds, which are trained side by side."""
-
-    @property
-    def seeds(self) -> range:
-        """The seeds."""
-        return range(self.options.seed, self.options.seed + self.config.seeds)
-
-    def fit(
-        self,
-        task: Task,
-        init: Callable[[jax.Array], PyTree],
-        carry: Callable[[PyTree], PyTree] = lambda params: (),
-    ) -> Outcome:
-        """Trains all seeds by `fit_seeds`."""
-        return fit_seeds(task, init, carry, seeds=self.seeds, **self.settings)
-
-
 def fit_seeds(
     task: Task,
     init: Callable[[jax.Array], PyTree],
-    carry: Callable[[PyTree], PyTree],
+    carry: Callable[[PyTree], PyTree] = lambda params: (),
     *,
     seeds: Sequence[int],
     options: Options,

@@ -21,7 +21,8 @@ from flax import linen as nn
 
 import jaxrnn as rnn
 from experiments.common import options
-from experiments.common.seeds import RunOfSeeds, one_seed
+from experiments.common.run import Run
+from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.flip_flop.task import Batch, covered_corners, make_batch
 
@@ -213,9 +214,10 @@ class Result(NamedTuple):
 def main(config: Config) -> Result:
     """Trains, finds the fixed points of each seed, and reports."""
     model = make_model(config)
-    run = RunOfSeeds("flip_flop", config, reporting=("candidates", "noise"))
+    run = Run("flip_flop", config, reporting=("candidates", "noise"))
     run.console.print(f"{config.bits}-bit flip-flop with {model.cell}; output folder {run.folder}")
-    outcome = run.fit(make_task(config, model), model.init)
+    task = make_task(config, model)
+    outcome = fit_seeds(task, model.init, seeds=run.seeds, **run.settings)
     if not outcome.reports:
         return Result(outcome, (), ())
     metrics, analyses = [], []

@@ -28,7 +28,8 @@ from rich.console import Console
 from experiments.common import export, options
 from experiments.common.data.series import Series, load_series
 from experiments.common.ensemble import Ensemble
-from experiments.common.seeds import RunOfSeeds, one_seed
+from experiments.common.run import Run
+from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.forecast.conformal import calibrate
 from experiments.forecast.features import Table, make_split, make_table, naive_forecasts
@@ -231,13 +232,16 @@ def main(config: Config) -> Result:
     series, table, linear = load(config)
     model = make_model(config)
     digest = hashlib.sha256(series.values.tobytes() + series.past_covariates.tobytes()).hexdigest()
-    run = RunOfSeeds("forecast", config, reporting=("data", "export"), series_digest=digest)
+    run = Run("forecast", config, reporting=("data", "export"), series_digest=digest)
     run.console.print(
         f"{series.name}: {len(series.values):,} steps, {table.xs.shape[1]} features each, the last "
         f"{config.test:,} for the test; output folder {run.folder}"
     )
     features = table.xs.shape[1]
-    outcome = run.fit(make_task(config, table, model), lambda key: model.init(key, features))
+    task = make_task(config, table, model)
+    outcome = fit_seeds(
+        task, lambda key: model.init(key, features), seeds=run.seeds, **run.settings
+    )
     if not outcome.reports:
         return Result(outcome, {})
     if config.export is not None:

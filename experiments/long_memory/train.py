@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import options
-from experiments.common.seeds import RunOfSeeds, one_seed
+from experiments.common.run import Run
+from experiments.common.seeds import fit_seeds, one_seed
 from experiments.common.training import Outcome, Task
 from experiments.long_memory.model import Model, Params, make_memory_cell, mean_loss, weighted_mean
 from experiments.long_memory.tasks import TASKS, Batch
@@ -140,10 +141,11 @@ class Result(NamedTuple):
 def main(config: Config) -> Result:
     """Trains, evaluates and reports."""
     model = make_model(config)
-    run = RunOfSeeds("long_memory", config, reporting=("suite", "suite_steps"))
+    run = Run("long_memory", config, reporting=("suite", "suite_steps"))
     run.console.print(f"{config.task} with {model.cell}; output folder {run.folder}")
     inputs = config.make_memory_task().inputs
-    outcome = run.fit(make_task(config, model), lambda key: model.init(key, inputs))
+    task, init = make_task(config, model), partial(model.init, inputs=inputs)
+    outcome = fit_seeds(task, init, seeds=run.seeds, **run.settings)
     if not outcome.reports:
         return Result(outcome, ())
     metrics = tuple(test(config, model, one_seed(outcome.params, i)) for i in range(config.seeds))
