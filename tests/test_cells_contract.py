@@ -7,6 +7,7 @@ import inspect
 import pickle
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -255,10 +256,8 @@ def test_equal_cells_are_one(case):
     assert repr(twin) == repr(cell) and repr(cell).startswith(type(cell).__name__ + "(")
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(cell, dataclasses.fields(cell)[0].name, None)
-    params, state = random_params(case), random_state(case, (2,))
-    assert jax.tree.map(
-        np.array_equal, pickle.loads(pickle.dumps((params, state))), (params, state)
-    )
+    work = random_params(case), random_state(case, (2,))
+    chex.assert_trees_all_equal(pickle.loads(pickle.dumps(work)), work, strict=True)
 
 
 def test_equal_cells_share_one_trace(case, monkeypatch):

@@ -36,10 +36,11 @@ def test_every_line_runs_and_both_frameworks_agree(page, tmp_path, monkeypatch):
         if page.endswith("keras.md"):
             pytest.importorskip("pyfive", reason="pyfive comes with the extra: keras")
         names = run(page)
-    if "theirs" in names:
-        theirs = names["theirs"]
-        theirs = theirs.detach().numpy() if hasattr(theirs, "detach") else np.asarray(theirs)
-        np.testing.assert_allclose(names["ours"], theirs, atol=2e-6)
+    theirs = names["theirs"]
+    theirs = theirs.detach().numpy() if hasattr(theirs, "detach") else np.asarray(theirs)
+    for name in {"ours", "from_packed"} & names.keys():
+        np.testing.assert_allclose(names[name], theirs, atol=2e-6, err_msg=name)
+    assert "ours" in names
     if "converted" in names:
         converted = np.swapaxes(names["converted"], 0, 1)
         np.testing.assert_allclose(converted, names["ours"], atol=2e-6)

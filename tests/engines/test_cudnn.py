@@ -107,7 +107,6 @@ def test_the_platform_without_cudnn_runs_a_reference(name):
     assert_near(got, results(make, Sequential(), work, lengths), 1e-5)
 
 
-@pytest.mark.thorough
 def test_all_derivatives(monkeypatch):
     """Forward mode, second order and `jax.vmap`."""
     cudnn.substitute(monkeypatch)

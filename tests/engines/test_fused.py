@@ -196,6 +196,12 @@ def test_the_kernels_of_a_tpu_agree_with_sequential(monkeypatch):
     check(user_case(timed), batch=(2, 2), reverse=True, flags=("mask",), mode="tpu")
 
 
+@needs_kernels
+@pytest.mark.parametrize("mode", ["cluster", "tpu"])
+def test_each_product_of_a_step_has_its_own_kernel(mode):
+    check(Case(rnn.ResetBeforeGRU(HIDDEN)), mode=mode)
+
+
 EVERY = TABLE + [user_case(step) for step in USER_STEPS]
 
 
@@ -514,7 +520,6 @@ def curvature(run, direction, floats):
 
 
 @needs_kernels
-@pytest.mark.thorough
 def test_every_transformation_works_through_the_references():
     """`jvp`, second derivatives, `vmap` and `shard_map`, as `Hoisted` computes them."""
     case = Case(rnn.GRU(4))

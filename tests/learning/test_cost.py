@@ -97,8 +97,10 @@ def test_layers_of_a_stack_reach_only_what_follows():
     assert sum(sizes(carry.memory)) == 7 * first + 1 * second  # its own unit, and six more
 
 
-@pytest.mark.parametrize("rule", [RTRL(), SnAp(1), UORO(), TBPTT(4)], ids=str)
-def test_memory_of_a_stream_is_flat(rule):
+@pytest.mark.parametrize(
+    ("rule", "factor"), [(RTRL(), 3), (SnAp(1), 3), (UORO(), 8), (TBPTT(4), 7)], ids=str
+)
+def test_memory_of_a_stream_is_flat_and_a_few_times_what_is_kept(rule, factor):
     _, both, (params, carry, x) = prepared(rnn.MinGRU(4), rule, 4)
 
     def bytes_of(steps):
@@ -113,7 +115,8 @@ def test_memory_of_a_stream_is_flat(rule):
         analysis = jax.jit(run).lower(params, carry, x).compile().memory_analysis()
         return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
-    assert bytes_of(100) == bytes_of(100_000)
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves((params, carry)) if hasattr(leaf, "nbytes"))
+    assert bytes_of(100) == bytes_of(100_000) <= factor * kept
 
 
 @pytest.mark.parametrize(

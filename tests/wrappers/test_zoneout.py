@@ -77,10 +77,19 @@ def test_a_counter_is_not_held():
         rnn.from_step(step, init_state=lambda p, b: (jnp.zeros((*b, 3)), jnp.zeros(b, "int32"))),
         rate=0.9,
     )
-    for key in (None, KEY):
-        (h, count), _ = rnn.unroll(cell, (), np.ones((7, 2, 3)), key=key)
-        assert (count == 7).all()
-        assert (h < 3).all()
+    xs = np.random.default_rng(0).normal(size=(7, 20, 3))
+    expected = np.zeros((20, 3))
+    for x in xs:
+        expected = 0.9 * expected + 0.1 * np.tanh(expected + x)
+    (h, count), _ = rnn.unroll(cell, (), xs)
+    assert (count == 7).all()
+    np.testing.assert_allclose(h, expected, atol=1e-12)
+    (_, count), after = rnn.unroll(cell, (), xs, key=KEY)
+    assert (count == 7).all()
+    before = np.concatenate([np.zeros((1, 20, 3)), after[:-1]])
+    held = after == before
+    np.testing.assert_allclose(after, np.where(held, before, np.tanh(before + xs)), atol=1e-12)
+    assert_rate(held, 0.9)
 
 
 def test_an_affine_cell_gives_out_its_readout_of_the_held_state():

@@ -102,8 +102,9 @@ def test_logits_are_of_pooled_statistics_of_both_directions_up_to_the_length(fol
     assert values["accuracy"] == (expected.argmax(-1) == data.test.labels).mean()
 
 
-def test_noise_and_dropout_are_drawn_for_each_member_in_training(folder):
-    config = small(folder, noise=0.5, dropout=0.5)
+@pytest.mark.parametrize("name", ["noise", "offset", "dropout"])
+def test_noise_and_dropout_are_drawn_for_each_member_in_training(folder, name):
+    config = small(folder, **({"noise": 0.0, "offset": 0.0, "dropout": 0.0} | {name: 0.5}))
     data = classify.load(config)
     model = classify.make_model(config, data)
     params = model.init(jax.random.key(0), 3)

@@ -21,6 +21,7 @@ from experiments.forecast.model import LEVELS, MEDIAN, Forecast, losses
 from experiments.forecast.report import evaluate, format_tables, plot_forecast
 from tests.support import small_series
 from tests.support.results import read_results
+from tests.support.rounding import with_noise
 
 HORIZON = 6
 
@@ -250,6 +251,15 @@ def test_members_predict_quantiles_that_never_cross(path):
     alone = jax.jit(lambda params: model.model.apply(params, xs, slice(2, None, 3)))(second)
     np.testing.assert_allclose(alone, predicted[1, 2::3], rtol=1e-5, atol=1e-5)
     assert not np.allclose(predicted[0], predicted[1])
+
+
+def test_a_key_turns_on_dropout(path):
+    model = forecast.make_model(small(path, dropout=0.5)).model
+    params = with_noise(model.init(jax.random.key(0), 5))
+    xs = jax.random.normal(jax.random.key(1), (9, 3, 5))
+    apply = jax.jit(lambda key: model.apply(params, xs, slice(None), key))
+    one, other, without = apply(jax.random.key(2)), apply(jax.random.key(3)), apply(None)
+    assert not np.allclose(one, other) and not np.allclose(one, without)
 
 
 def test_an_untrained_network_forecasts_the_linear_model(path, loaded):

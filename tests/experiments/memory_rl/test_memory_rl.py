@@ -95,6 +95,36 @@ def test_a_missing_extra_is_named(monkeypatch):
         environments.ENVIRONMENTS["memory-chain"]()
 
 
+@dataclasses.dataclass(frozen=True)
+class Bandit:
+    """Episodes of one step; the action that the observation names is worth 1."""
+
+    size: int = 2
+    actions: int = 2
+    reward_scale: float = 1.0
+
+    def reset(self, key, count):
+        right = jax.random.randint(key, (count,), 0, 2)
+        return jax.nn.one_hot(right, 2), right
+
+    def step(self, key, state, action):
+        observation, following = self.reset(key, len(action))
+        ends = jnp.ones(len(action), bool)
+        reward = (action == state).astype("float32")
+        return environments.Transition(observation, following, reward, ends, observation, ~ends)
+
+
+def test_training_raises_the_return_from_chance_to_the_optimum():
+    options = ppo.Options(
+        iterations=20, environments=16, time=8, epochs=2, minibatches=2, learning_rate=0.02
+    )
+    train = jax.jit(ppo.train, static_argnums=(0, 1, 2))
+    model = Model(CELLS["feed-forward"](8), actions=2, width=8)
+    _, history = train(Bandit(), model, options, jax.random.key(0))
+    returns = history.returns / history.episodes
+    assert 0.3 < returns[0] < 0.7 and returns[-1] > 0.95
+
+
 @pytest.fixture
 def gymnax():
     return pytest.importorskip("gymnax", reason="it comes with the extra: rl")

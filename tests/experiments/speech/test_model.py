@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +49,20 @@ def test_the_loss_is_that_of_all_paths_and_ignores_padding():
         cut = jax.jit(lambda *given, size=size: model.bucketed_loss(*given, (size, sizes[1])))
         found = cut(params, pad(features, labels, sizes[1]), None)
         np.testing.assert_allclose(found, wanted / 5, rtol=1e-4)
+
+
+def test_a_key_turns_on_dropout_and_spec_augment():
+    xs, lengths = jnp.ones((20, 2, 4)), jnp.array([20, 16])
+    key = jax.random.key(4)
+
+    def applied(dropout, xs, key):
+        model, params = make(layers=2, phonemes=0.7, dropout=dropout)
+        return jax.jit(model.apply)(params, xs, lengths, key)
+
+    masked = spec_augment(jax.random.split(key, 5)[0], xs, 4, lengths)
+    chex.assert_trees_all_close(applied(0.0, xs, key), applied(0.0, masked, None), rtol=1e-6)
+    for dropped, kept in zip(applied(0.5, xs, key), applied(0.0, xs, key), strict=True):
+        assert not np.allclose(dropped, kept)
 
 
 def test_the_loss_of_the_phonemes_is_added_in_training():
