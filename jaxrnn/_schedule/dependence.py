@@ -25,10 +25,10 @@ Labels = np.ndarray | None  # uint8 [*shape or 1, bytes]; None: no dependence at
 
 ELEMENTWISE = frozenset(
     "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp complex conj "
-    "convert_element_type copy copy_p cos cosh device_put digamma div eq erf erf_inv erfc exp exp2 "
+    "convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 "
     "expm1 floor ge gt igamma imag integer_pow is_finite le lgamma log log1p logistic lt max min "
-    "mul ne neg nextafter not optimization_barrier or pow pvary real reduce_precision rem round "
-    "rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
+    "mul ne neg nextafter not or pow real reduce_precision rem round rsqrt select_n sign sin sinh "
+    "sqrt square stop_gradient sub tan tanh xor".split()
 )
 OVER_ALL_OF_AN_AXIS = frozenset("cumlogsumexp cummax cummin cumprod cumsum".split())
 REDUCTIONS = frozenset(
@@ -357,7 +357,15 @@ def _same(a: Labels, b: Labels) -> bool:
     return a.shape == b.shape and bool((a == b).all())
 
 
+def _each(eqn, reads):
+    """Every result is that of one operand."""
+    return reads
+
+
 _RULES = {
+    "device_put": _each,
+    "optimization_barrier": _each,
+    "pvary": _each,
     "reshape": _reshape,
     "transpose": _transpose,
     "squeeze": _squeeze,
@@ -376,7 +384,5 @@ _RULES = {
     "scatter-add": _scatter_add,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
-    "rev": lambda eqn, reads: [
-        np.flip(reads[0], tuple(eqn.params["dimensions"])),
-    ],
+    "rev": lambda eqn, reads: [np.flip(reads[0], tuple(eqn.params["dimensions"]))],
 }

@@ -5,6 +5,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -110,6 +111,8 @@ def fixed_points(
     """
     _check_options(count, noise, key, tolerance, distance, outlier, max_steps)
     params, x, state = _check_states(cell, params, x, candidates)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x, state, key))):
+        raise TypeError("fixed_points runs outside jax.jit, since their number depends on values")
     vectors = _starts(flatten_state(state, 1)[0], count, noise, key)
     layout = FlatState.of(jax.tree.leaves(state), 1)
     found, speed = map(np.asarray, _minimize(cell, max_steps, layout, params, x, state, vectors))

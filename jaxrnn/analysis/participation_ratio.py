@@ -55,6 +55,7 @@ def participation_ratio(states: PyTree) -> Array:
     if len(vectors) < 2:
         raise ValueError(f"states must hold 2 or more samples, got {len(vectors)}")
     centered = vectors - vectors.mean(axis=0)
+    centered = centered / jnp.abs(centered).max()  # their fourth powers are added below
     # The smaller of the two Gram matrices, which have the same nonzero eigenvalues.
     samples, features = centered.shape
     gram = centered.T @ centered if features <= samples else centered @ centered.T

@@ -1,6 +1,5 @@
 """A gradient of one's own: the value of one function, the cotangents of another."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,14 +23,25 @@ class Work(NamedTuple):
     key: Array | None
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which leaves of a `Work` need a cotangent."""
 
     arrays: tuple[bool, ...]
     state: bool
     xs: tuple[bool, ...]
+
+    def as_residual(self) -> "Wanted":
+        """The flags as shapes of empty arrays, from forward to backward pass.
+
+        JAX keeps one tree structure of residuals for all uses of a trace, so that static data in
+        it would be those of the latest use.
+        """
+        return jax.tree.map(lambda flag: jnp.zeros((0, int(flag))), self)
+
+    @classmethod
+    def of_residual(cls, residual: "Wanted") -> "Wanted":
+        """The inverse of `as_residual`."""
+        return jax.tree.map(lambda array: bool(array.shape[1]), residual)
 
 
 def with_gradient(
@@ -58,10 +68,10 @@ def with_gradient(
             any(flags.state),
             tuple(f and m for f, m in zip(flags.xs, moves[1], strict=True)),
         )
-        return value(values), (values, wanted)
+        return value(values), (values, wanted.as_residual())
 
     def backward(residuals, cotangents):
-        values, wanted = residuals
+        values, wanted = residuals[0], Wanted.of_residual(residuals[1])
         cotangents = jax.tree.map(_instantiated, cotangents, is_leaf=_is_zero)
         cotangents, _ = equally_varying((cotangents, values))
 

@@ -18,10 +18,11 @@ from jaxrnn.learning._real_step import (
     Learned,
     Reals,
     RealStep,
+    Refused,
     State,
     real_step,
 )
-from jaxrnn.learning._tracker import Cost, Refused, Sample, Tracker
+from jaxrnn.learning._tracker import Cost, Sample, Tracker
 from jaxrnn.wrappers.masked import Masked
 
 

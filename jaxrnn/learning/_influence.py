@@ -28,9 +28,9 @@ from jaxrnn.learning._pattern import (
     reduced,
     structure_of,
 )
-from jaxrnn.learning._real_step import Learned, Reals, RealStep, State
+from jaxrnn.learning._real_step import Learned, Reals, RealStep, Refused, State
 from jaxrnn.learning._rotation import transposed_rotation
-from jaxrnn.learning._tracker import Cost, Refused, Sample
+from jaxrnn.learning._tracker import Cost, Sample
 
 EXACT = jax.lax.Precision.HIGHEST  # not TF32
 Memory = tuple[Array, ...]

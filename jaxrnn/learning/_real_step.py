@@ -30,6 +30,10 @@ from jaxrnn._unroll import Keyed
 Reals = tuple[Array, ...]  # the learned arrays; a complex one is two
 
 
+class Refused(ValueError):
+    """A cell that a rule does not accept."""
+
+
 class State(NamedTuple):
     """A state, split into its real vector and its other leaves."""
 
@@ -164,8 +168,13 @@ class RealStep:
 
 def real_step(cell: Cell, params: PyTree, state: PyTree, x: PyTree, *, local: bool) -> RealStep:
     """Traces one step of a cell, for arrays ``[*batch, ...]``."""
+    leaves = jax.tree.leaves(state)
+    if not any(map(is_inexact, leaves)):
+        raise Refused(
+            "the state has no floating-point numbers, so that nothing has influence on it"
+        )
     rank = batch_rank(cell, params, state)
-    batch = jax.tree.leaves(state)[0].shape[:rank]
+    batch = leaves[0].shape[:rank]
     if not _rows_are_separate(cell, params, state, x, rank):
         rank = 0
     row_state, row_x = jax.tree.map(lambda leaf: leaf[(0,) * rank], (state, x))
@@ -197,6 +206,12 @@ def _rows_are_separate(cell: Cell, params: PyTree, state: PyTree, x: PyTree, ran
     if any(leaf.shape[:rank] != batch for leaf in leaves):
         return False
     closed = jax.make_jaxpr(cell.step)(params, state, x)
+    try:  # parameters that `bind` made may have a row for each row, too
+        one = jax.eval_shape(cell.step, params, *jax.tree.map(lambda a: a[(0,) * rank], (state, x)))
+    except (TypeError, ValueError):
+        return False
+    if [leaf.shape for leaf in jax.tree.leaves(one)] != [v.shape[rank:] for v in closed.out_avals]:
+        return False
     numbers = np.arange(int(np.prod(batch)))[:, None]
     digits = numbers >> np.arange(max(1, int(numbers[-1, 0]).bit_length())) & 1
     own = np.packbits(np.concatenate([digits == 0, digits == 1], axis=-1), axis=-1)

@@ -21,7 +21,8 @@ class Stream(NamedTuple):
         count: steps taken.
         key: the key, or None.
         state: the state of the cell.
-        memory: what the rule remembers: influence; for `TBPTT`, None.
+        memory: what the rule remembers: influence; for `TBPTT`, whether the state before the first
+            step was the cell's own, through which parameters have influence.
         last: what `Online.gradient` reads of the last step; for `TBPTT`, of the last window.
     """
 
@@ -55,9 +56,16 @@ def input_like(cell: Any, params: PyTree, batch: tuple[int, ...], leaves: list) 
     """An input of the shape for which ``cell.init`` draws parameters like these."""
     if callable(getattr(cell, "init", None)) and input_rank(cell) == 1:
         shapes = [jnp.shape(leaf) for leaf in leaves]
-        for size in sorted({size for shape in shapes for size in shape}):
-            drawn = jax.eval_shape(lambda key: cell.init(key, size), jax.random.key(0))  # noqa: B023
-            if [leaf.shape for leaf in jax.tree.leaves(drawn)] == shapes:
+        sizes = sorted({size for shape in shapes for size in shape})
+
+        def fits(size: int) -> bool:
+            drawn = jax.eval_shape(lambda key: cell.init(key, size), jax.random.key(0))
+            return [leaf.shape for leaf in jax.tree.leaves(drawn)] == shapes
+
+        if fits(1 + max(sizes, default=0)):  # as any size does
+            sizes = []
+        for size in sizes:
+            if fits(size):
                 dtype = next(leaf.dtype for leaf in leaves if is_inexact(leaf))
                 return jax.ShapeDtypeStruct((*batch, size), dtype)
     raise ValueError(

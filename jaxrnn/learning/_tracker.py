@@ -67,7 +67,3 @@ class Tracker(Protocol):
     def cost(self, batch: tuple[int, ...]) -> Cost:
         """What the tracker keeps and does."""
         ...
-
-
-class Refused(ValueError):
-    """A cell that a rule does not accept."""

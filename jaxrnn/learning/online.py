@@ -13,7 +13,7 @@ from jaxrnn import _validation as checks
 from jaxrnn._arguments import brief, check_key
 from jaxrnn._cell import Cell, bind_with_key, is_stochastic
 from jaxrnn._frozen import frozen
-from jaxrnn._masking import MaskedInput, zero_skipped
+from jaxrnn._masking import MaskedInput, safe_inputs, zero_skipped
 from jaxrnn._schedule.dependence import dependence
 from jaxrnn._schedule.flat_state import is_inexact
 from jaxrnn._sharding import equally_varying, specs_of, with_automatic_axes
@@ -111,6 +111,7 @@ class Online:
         """
         if key is not None:
             check_key(key)
+            key = jnp.copy(key)  # as the state below
         elif getattr(self.rule, "stochastic", False):
             raise ValueError(
                 f"{self.rule!r} draws random numbers and needs a key, got key=None; pass "
@@ -133,7 +134,8 @@ class Online:
             kept = jax.tree.map(
                 lambda leaf: jnp.broadcast_to(leaf, (window, *leaf.shape)), (state, inputs)
             )
-            return Stream(count, key, state, None, Last(kept[0], None, kept[1]))
+            state, last = jax.tree.map(jnp.copy, (state, Last(kept[0], None, kept[1])))
+            return Stream(count, key, state, jnp.asarray(own), last)
         found: list[RealStep] = []
 
         def begin(bound, state, inputs, draw):
@@ -153,11 +155,16 @@ class Online:
 
         memory = automatically(begin, specs, *args)
         before = memory if found[0].output_reads_old_state else None
-        return Stream(count, key, state, memory, Last(state, before, inputs))
+        # Copies, so that a program may be given the stream to overwrite.
+        state, memory, last = jax.tree.map(jnp.copy, (state, memory, Last(state, before, inputs)))
+        return Stream(count, key, state, memory, last)
 
     def step(self, params: PyTree, carry: Stream, x: PyTree) -> tuple[Stream, PyTree]:
         """Takes a step: ``(params, carry, x) -> (carry, y)``."""
         x = checks.as_arrays("x", x)
+        checks.check_one_float_dtype(params, x)
+        if not isinstance(carry, Stream):
+            raise TypeError(f"carry must be what init or step returned, got {brief(carry)}")
         cell, bound, inputs = self._bound(params, carry.state, x, carry.key, carry.count)
         learned = self._learned(params, carry.state, carry.key)
         draws = step_keys(None if carry.key is None else key_of_rule(carry.key), carry.count)
@@ -168,7 +175,7 @@ class Online:
         count = carry.count + 1
         if isinstance(self.rule, TBPTT):
             last = pushed(last, carry.count == 0, state, inputs)
-            return Stream(count, carry.key, new, None, last), y
+            return Stream(count, carry.key, new, memory, last), y
 
         def advance(bound, state, inputs, draws, memory):
             given, tracker, arrays, inputs = self._tracker(cell, bound, state, inputs, learned)
@@ -246,13 +253,27 @@ class Online:
         batch = batch_shape(self.cell, params, carry.state)
         valid = jnp.arange(window, dtype=jnp.int32) >= window - carry.count
         valid = jnp.broadcast_to(valid.reshape(-1, *(1 for _ in batch)), (window, *batch))
-        cell = Masked(self._keyed(carry.key))
+        cell, own = Masked(self._keyed(carry.key)), carry.memory & (carry.count <= window)
+        xs = self._without_skipped(carry.last.x, valid)
 
         def output(params):
-            _, ys = Hoisted()(cell, bind(params), first, MaskedInput(carry.last.x, valid))
+            bound = bind(params)
+            initial = cell.init_state(bound, batch)
+            begin = jax.tree.map(lambda a, b: jnp.where(own, a.astype(b.dtype), b), initial, first)
+            _, ys = Hoisted()(cell, bound, begin, MaskedInput(xs, valid))
             return [y[-1] for y in jax.tree.leaves(ys) if is_inexact(y)]
 
         return pulled(output, params, dy)
+
+    def _without_skipped(self, xs: PyTree, valid: Array) -> PyTree:
+        """The inputs of a window, where those of skipped steps may be NaN, without them."""
+        if not isinstance(self.cell, Masked):
+            return xs
+        keyed = not isinstance(xs, MaskedInput)
+        own = xs[0] if keyed else xs
+        if own.valid is not None:
+            own = own._replace(x=safe_inputs(own.x, own.valid & valid))
+        return (own, xs[1]) if keyed else own
 
     def _varying(self, params: PyTree, carry: Stream, dy: list) -> tuple[Callable, Stream, list]:
         """``params -> bound``, and what is read, varying over the devices of `jax.shard_map`."""
@@ -279,13 +300,15 @@ class Online:
         return cell, self._bind(params, state, key), x
 
     def _learned(self, params: PyTree, state: PyTree, key: Array | None) -> list[bool]:
-        """Which leaves of the bound parameters depend on the parameters: dropout masks do not."""
+        """Which leaves of the bound parameters depend on the parameters: dropout masks do not.
+
+        Through integers too: a rule of one's own may have a gradient there, as a spike has.
+        """
         closed = jax.make_jaxpr(lambda params: self._bind(params, state, key))(params)
-        labels = [
-            np.ones((1,) * (leaf.ndim + 1), np.uint8) if is_inexact(leaf) else None
-            for leaf in closed.in_avals
-        ]
-        return [found is not None for found in dependence(closed.jaxpr, labels)]
+        labels: list[Any] = [np.ones((1,) * (leaf.ndim + 1), np.uint8) for leaf in closed.in_avals]
+        found = dependence(closed.jaxpr, labels, through_integers=True)
+        pairs = zip(found, closed.out_avals, strict=True)
+        return [label is not None and is_inexact(leaf) for label, leaf in pairs]
 
     def _tracker(
         self, cell: Any, bound: PyTree, state: PyTree, x: PyTree, learned: list[bool]

@@ -12,8 +12,8 @@ from jaxrnn._frozen import frozen
 from jaxrnn._schedule.trace import all_eqns
 from jaxrnn._typing import Array, PyTree
 from jaxrnn.learning._forward import ForwardRule, run
-from jaxrnn.learning._real_step import Learned, Reals, RealStep, State
-from jaxrnn.learning._tracker import Cost, Refused, Sample
+from jaxrnn.learning._real_step import Learned, Reals, RealStep, Refused, State
+from jaxrnn.learning._tracker import Cost, Sample
 
 
 @frozen

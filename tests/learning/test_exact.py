@@ -1,5 +1,6 @@
 """RTRL has the gradients of back-propagation, through `unroll` and through `Online`."""
 
+import dataclasses
 import functools
 
 import jax
@@ -267,3 +268,102 @@ def test_a_stream_with_episodes_sums_to_unroll(rule):
 )
 def test_online_sums_to_unroll_for_every_cell(case, rule):
     check_stream(case, rule)
+
+
+# Streams of unusual cells -------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def binarized(weights):
+    return jnp.where(weights > 0, 1.0, -1.0)
+
+
+binarized.defvjp(lambda w: (binarized(w), w), lambda w, g: (jnp.where(abs(w) < 1, g, 0.0),))
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A cell whose `bind` makes binary weights and a mask for each row of the batch."""
+
+    stochastic = False
+    output_size = 3
+
+    def init(self, key, input_size, dtype=None):
+        keys = jax.random.split(key)
+        return {"W": jax.random.normal(keys[0], (input_size, 3)), "U": jnp.eye(3) / 2}
+
+    def init_state(self, params, batch_shape=()):
+        return jnp.zeros((*batch_shape, 3))
+
+    def bind(self, params, key, batch_shape):
+        mask = jnp.where(jax.random.bernoulli(key, 0.5, (*batch_shape, 3)), 2.0, 0.0)
+        return {"W": params["W"], "U": binarized(params["U"]), "mask": mask}
+
+    def step(self, params, h, x):
+        h = jnp.tanh(x @ params["W"] + (h * params["mask"]) @ params["U"])
+        return jax.lax.optimization_barrier((h, h))
+
+
+@pytest.mark.parametrize("rule", [RTRL(), TBPTT(TIME, 1)], ids=str)
+def test_weights_that_bind_makes_by_a_rule_of_its_own_are_learned(rule):
+    cell, key = Bound(), jax.random.key(5)
+    params = cell.init(jax.random.key(0), 2)
+    xs = jax.random.normal(jax.random.key(1), (TIME, BATCH, 2))
+
+    def loss(params, engine):
+        return weighted_sum(rnn.unroll(cell, params, xs, key=key, engine=engine)[1])
+
+    want = jax.grad(loss)(params, rnn.engines.Hoisted())
+    assert abs(want["U"]).max() > 0.1
+    assert_near(jax.grad(loss)(params, rule), want, 1e-12)
+    dys = jax.grad(weighted_sum)(rnn.unroll(cell, params, xs, key=key)[1])
+    learner = Online(cell, rule)
+    carry = learner.init(params, cell.init_state(params, (BATCH,)), key, x=xs[0])
+    total = jax.tree.map(jnp.zeros_like, params)
+    for x, dy in zip(xs, dys, strict=True):
+        carry, _ = learner.step(params, carry, x)
+        total = jax.tree.map(jnp.add, total, learner.gradient(params, carry, dy))
+    assert_near(total, want, 1e-12)
+
+
+@pytest.mark.parametrize("rule", [RTRL(), TBPTT(TIME, 1)], ids=str)
+def test_a_stream_learns_its_initial_state_and_ignores_skipped_inputs(rule):
+    cell = rnn.wrappers.LearnedInitialState(rnn.GRU(2))
+    params = random_params(Case(cell, name="LearnedInitialState(GRU)"))
+    xs = jax.random.normal(jax.random.key(1), (TIME, cell_inputs(params)))
+    mask = np.array([0, 1, 1, 0, 1], bool)
+    xs = jnp.where(mask[:, None], xs, jnp.nan)
+
+    def loss(params):
+        return rnn.unroll(cell, params, xs, mask=mask)[1].sum()
+
+    learner = Online(rnn.wrappers.Masked(cell), rule)
+    inputs = MaskedInput(xs, jnp.asarray(mask))
+    carry = learner.init(params, x=jax.tree.map(lambda leaf: leaf[0], inputs))
+    total = jax.tree.map(jnp.zeros_like, params)
+    for time in range(TIME):
+        carry, y = learner.step(params, carry, jax.tree.map(lambda leaf: leaf[time], inputs))  # noqa: B023
+        found = learner.gradient(params, carry, jnp.ones_like(y))
+        total = jax.tree.map(jnp.add, total, found)
+    assert_near(total, jax.grad(loss)(params), 1e-12)
+
+
+def cell_inputs(params):
+    return params.cell.input_kernel.shape[0]
+
+
+def test_streams_say_what_is_wrong():
+    cell = rnn.from_step(lambda p, n, x: (n + 1, x @ p), init_state=lambda p, b: jnp.zeros(b, int))
+    with pytest.raises(ValueError, match="no floating-point numbers"):
+        Online(cell, RTRL()).init(jnp.eye(3), x=jnp.ones(3))
+    gru = rnn.GRU(2)
+    params = gru.init(jax.random.key(0), 3)
+    with pytest.raises(TypeError, match="carry must be what init or step returned"):
+        Online(gru, RTRL()).step(params, gru.init_state(params), jnp.ones(3))
+    any_size = rnn.from_step(
+        lambda p, h, x: (h * p + x.sum(-1, keepdims=True),) * 2,
+        init_state=lambda p, b: jnp.zeros((*b, 4)),
+        init=lambda key, size, dtype=None: jnp.ones(4),
+    )
+    with pytest.raises(ValueError, match="does not follow from the parameters"):
+        Online(any_size, RTRL()).init(jnp.ones(4))

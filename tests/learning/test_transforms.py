@@ -222,3 +222,19 @@ def test_nnx_layers_train_by_a_rule():
         return jax.tree.leaves(jax.jit(jax.grad(loss))(params))
 
     assert_near(gradient(RTRL()), gradient(rnn.engines.Hoisted()), 1e-10)
+
+
+@pytest.mark.parametrize("rule", [RTRL(), TBPTT(3)], ids=str)
+def test_gradients_of_inputs_leave_those_of_parameters_alone(rule):
+    """JAX keeps one record of the residuals of a trace: what is wanted must not be in it."""
+    params, xs = random_params(GRU), random_inputs(GRU, (TIME,))
+
+    def loss(params, xs):
+        return weighted_sum(rnn.unroll(GRU.cell, params, xs, engine=rule)[1])
+
+    first = jax.grad(loss)(params, xs)
+    for _ in range(2):
+        jax.grad(loss, argnums=1)(params, xs)
+        assert_near(jax.grad(jax.checkpoint(loss))(params, xs), first, 1e-12)
+        jax.grad(lambda bias: loss(params._replace(bias=bias), xs))(params.bias)  # noqa: B023
+        assert_near(jax.jacrev(loss)(params, xs), first, 1e-12)
