@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import expm
 
 from jaxrnn import initializers
 from jaxrnn._arguments import check_init, check_size
@@ -12,6 +11,7 @@ from jaxrnn._frozen import frozen
 from jaxrnn._numerics import packed_bias, packed_kernel, product, widen
 from jaxrnn._typing import Array, Initializer
 from jaxrnn.cells._dense import zeros
+from jaxrnn.cells._rotation import rotation
 
 
 class OrthogonalRNNParams(NamedTuple):
@@ -105,7 +105,7 @@ class OrthogonalRNN:
     def recurrent_matrix(self, params: OrthogonalRNNParams) -> Array:
         """Returns U = exp(A - Aᵀ), in the dtype of the state."""
         generator = widen(params.generator)
-        return expm(generator - generator.T)
+        return rotation(generator - generator.T)
 
     def step(
         self, params: OrthogonalRNNParams, state: OrthogonalRNNState, x: Array

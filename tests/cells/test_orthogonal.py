@@ -6,6 +6,7 @@ import pytest
 import scipy.linalg
 
 import jaxrnn as rnn
+from jaxrnn.cells._rotation import rotation
 from tests.support.cases import Case, random_inputs, random_params
 from tests.support.helpers import assert_near, thorough_but
 from tests.support.oracle import assert_follows
@@ -86,3 +87,23 @@ def test_modrelu_is_flat_within_its_threshold():
     p = p._replace(input_kernel=jnp.eye(3, 4), bias=jnp.array([-1.0, -1.0, 0.5, 0.5]))
     _, y = CASE.cell.step(p, CASE.cell.init_state(p), jnp.array([0.9, -3.0, -0.25]))
     np.testing.assert_array_equal(y, [0, -2, -0.75, 0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound", "orthogonal"), [("float64", 1e-12, 1e-14), ("float32", 1e-4, 1e-6)]
+)
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 30.0])
+def test_the_rotation_is_the_exponential(scale, dtype, bound, orthogonal):
+    """And its gradient that of SciPy's, along a direction."""
+    random = np.random.default_rng(0)
+    a, da = random.normal(size=(2, 20, 20))
+    a, da = scale * (a - a.T), da - da.T
+    u, du = jax.jvp(rotation, (jnp.asarray(a, dtype),), (jnp.asarray(da, dtype),))
+    want, dwant = scipy.linalg.expm_frechet(a, da)
+    np.testing.assert_allclose(u, want, atol=bound)
+    np.testing.assert_allclose(du, dwant, atol=10 * bound * abs(dwant).max())
+    assert np.abs(np.asarray(u.T @ u) - np.eye(20)).max() < orthogonal
+
+
+def test_more_than_the_most_squarings_are_nan():
+    assert np.isnan(rotation(jnp.array([[0.0, 1e6], [-1e6, 0.0]]))).all()
