@@ -62,12 +62,10 @@ def input_like(cell: Any, params: PyTree, batch: tuple[int, ...], leaves: list) 
             drawn = jax.eval_shape(lambda key: cell.init(key, size), jax.random.key(0))
             return [leaf.shape for leaf in jax.tree.leaves(drawn)] == shapes
 
-        if fits(1 + max(sizes, default=0)):  # as any size does
-            sizes = []
-        for size in sizes:
-            if fits(size):
-                dtype = next(leaf.dtype for leaf in leaves if is_inexact(leaf))
-                return jax.ShapeDtypeStruct((*batch, size), dtype)
+        size = next(filter(fits, sizes), None)
+        if size is not None and not fits(1 + max(sizes)):  # else any size does
+            dtype = next(leaf.dtype for leaf in leaves if is_inexact(leaf))
+            return jax.ShapeDtypeStruct((*batch, size), dtype)
     raise ValueError(
         f"the shape of one input does not follow from the parameters of {brief(cell)}; pass an "
         "example: init(params, state, x=xs[0])"

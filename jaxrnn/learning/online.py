@@ -125,7 +125,6 @@ class Online:
         x = jax.tree.map(jnp.zeros_like, x)
         count = jnp.zeros((), jnp.int32)
         cell, bound, inputs = self._bound(params, state, x, key, count)
-        learned = self._learned(params, state, key)
         draw = None if key is None else key_of_rule(key)
         bound, state, inputs, draw = equally_varying((bound, state, inputs, draw))
         state = settled(cell, bound, state, one(inputs), len(batch))
@@ -136,6 +135,7 @@ class Online:
             )
             state, last = jax.tree.map(jnp.copy, (state, Last(kept[0], None, kept[1])))
             return Stream(count, key, state, jnp.asarray(own), last)
+        learned = self._learned(params, state, key)
         found: list[RealStep] = []
 
         def begin(bound, state, inputs, draw):
@@ -166,7 +166,6 @@ class Online:
         if not isinstance(carry, Stream):
             raise TypeError(f"carry must be what init or step returned, got {brief(carry)}")
         cell, bound, inputs = self._bound(params, carry.state, x, carry.key, carry.count)
-        learned = self._learned(params, carry.state, carry.key)
         draws = step_keys(None if carry.key is None else key_of_rule(carry.key), carry.count)
         bound, inputs, draws, state, memory, last = equally_varying(
             (bound, inputs, draws, carry.state, carry.memory, carry.last)
@@ -176,6 +175,7 @@ class Online:
         if isinstance(self.rule, TBPTT):
             last = pushed(last, carry.count == 0, state, inputs)
             return Stream(count, carry.key, new, memory, last), y
+        learned = self._learned(params, carry.state, carry.key)
 
         def advance(bound, state, inputs, draws, memory):
             given, tracker, arrays, inputs = self._tracker(cell, bound, state, inputs, learned)
@@ -241,8 +241,7 @@ class Online:
             found = tracker.contract(carry.last.memory, loss.old)[0]
             total = jax.tree.map(jnp.add, total, found)
         cotangents = tracker.learned.cotangents(total, arrays)
-        own = range(len(step.arrays(())), len(arrays))
-        floats = [n for n in own if is_inexact(arrays[n])]
+        floats = step.learned(map(is_inexact, jax.tree.leaves(bound))).positions
         found = [cotangents.get(n, jnp.zeros_like(arrays[n])) for n in floats]
         return pulled(bind, params, found)
 
